@@ -1,0 +1,70 @@
+"""Where things are kept, and what ``probe.toml`` says.
+
+Precedence, highest first: flag, environment (``PROBE_*``), ``probe.toml`` in the working directory,
+default. click applies it: the file becomes its default map, the environment its prefix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from probe.errors import UsageError
+
+CONFIG_FILE = "probe.toml"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds everything the tool keeps (``PROBE_HOME``, by default ``./data``)."""
+
+    root: Path
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights"
+
+    @property
+    def stores(self) -> Path:
+        return self.root / "stores"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """Things that may be deleted at any time and are made again: the index cache."""
+        return self.root / "cache"
+
+
+def default_home() -> Home:
+    return Home(Path(os.environ.get("PROBE_HOME", "data")))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The contents of a ``probe.toml``, or an empty dict when there is none.
+
+    Tables are commands, keys are options with underscores: ``[extract]`` ``batch_size = 64``.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not valid TOML", found=str(error), hint="correct or remove it"
+        ) from error
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling per value: sorted keys, no spaces, no NaN. What hashes are taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)

@@ -1,0 +1,76 @@
+"""What a data set is to the rest of the house: rows with an id, a content hash, a label and a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRAIN, VAL, TEST, NO_SPLIT = "train", "val", "test", ""
+SPLITS = (TRAIN, VAL, TEST)
+UNLABELLED = -1
+
+RawImage = bytes | NDArray[np.uint8]
+"""An encoded file, or pixels already decoded: uint8 (H, W) or (H, W, 3)."""
+
+
+class ImageSource(Protocol):
+    """Where the bytes of row `i` come from. Must be safe to call from several threads."""
+
+    def read(self, row: int) -> RawImage:
+        """The encoded bytes or decoded pixels of a row; OSError when the file cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N images in a fixed order, with what is known about each; no pixel is held in memory.
+
+    Attributes
+    ----------
+    name : short name, safe in a file name; the first part of a store's folder name.
+    ids : (N,) unique strings, relative POSIX paths or ``split/row`` for arrays.
+    hashes : (N,) sha256 of each image's content as 64 hex digits; ``""`` where it could not be read.
+    labels : (N,) int32 into `classes`; -1 where there is none.
+    splits : (N,) ``"train"``, ``"val"``, ``"test"`` or ``""``.
+    classes : C class names, in label order.
+    source : gives the bytes of a row; ``source.read(i)`` belongs to ``ids[i]``.
+    facts : what should be remembered with the data (year, publisher's split, licence), as strings.
+    notes : sentences a user should see: what was skipped, carved or counted.
+    """
+
+    name: str
+    ids: NDArray[np.str_]
+    hashes: NDArray[np.str_]
+    labels: NDArray[np.int32]
+    splits: NDArray[np.str_]
+    classes: tuple[str, ...]
+    source: ImageSource
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> Dataset:
+        """The same data set with only `rows`, in the order given."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            hashes=self.hashes[rows],
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            source=_Subset(self.source, rows),
+        )
+
+
+@dataclass(frozen=True)
+class _Subset:
+    source: ImageSource
+    rows: NDArray[np.intp]
+
+    def read(self, row: int) -> RawImage:
+        return self.source.read(int(self.rows[row]))

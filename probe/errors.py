@@ -1,0 +1,78 @@
+"""Errors meant for the person at the keyboard.
+
+Raise them where the fact is known. `probe.cli` is the one place that turns them into a message and an
+exit code; a traceback that reaches a user is a bug.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_VERIFY = 3
+EXIT_UNREADABLE = 4
+EXIT_INTERRUPTED = 130
+
+
+class ProbeError(Exception):
+    """What is wrong, what was expected, what was found and what to do next.
+
+    Parameters
+    ----------
+    problem : what is wrong, one sentence without a full stop.
+    expected, found : the two sides of the disagreement, where there is one.
+    hint : the next step for the user.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(
+        self, problem: str, *, expected: str | None = None, found: str | None = None, hint: str | None = None
+    ) -> None:
+        self.problem = problem
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.found is not None:
+            lines.append(f"  found:    {self.found}")
+        if self.hint is not None:
+            lines.append(f"  try:      {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(ProbeError):
+    """The command line, a configuration file or an argument asks for something that cannot be."""
+
+    exit_code = EXIT_USAGE
+
+
+class UnknownNameError(UsageError):
+    """A name that is in no table."""
+
+
+class DataError(ProbeError):
+    """A data set, an archive or a label file is not what it should be."""
+
+
+class StoreError(ProbeError):
+    """A store is missing, unfinished, of another version, or not what it says it is."""
+
+
+class WeightsError(ProbeError):
+    """Weights cannot be found, fetched or trusted."""
+
+
+class FitError(ProbeError):
+    """A head cannot be fitted on what it was given."""
+
+
+class VerificationError(ProbeError):
+    """A check of stored data against its own record failed."""
+
+    exit_code = EXIT_VERIFY

@@ -1,0 +1,62 @@
+"""Tables of rows by name: backbones, data sets, heads, baselines."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from probe.errors import UnknownNameError
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+RowT = TypeVar("RowT", bound=Named)
+
+
+class Registry(Mapping[str, RowT]):
+    """An ordered, read-only table of rows; an unknown name is an error that lists the near ones."""
+
+    def __init__(self, kind: str, rows: Iterable[RowT]) -> None:
+        self.kind = kind
+        self._rows: dict[str, RowT] = {}
+        for row in rows:
+            if row.name in self._rows:
+                raise ValueError(f"two {kind} rows are called {row.name!r}")
+            self._rows[row.name] = row
+
+    def __getitem__(self, name: str) -> RowT:
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, self._rows) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not in `known`, with the closest spelling as the hint."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return UnknownNameError(
+        f"there is no {kind} called {name!r}",
+        expected="one of " + ", ".join(names),
+        hint=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def load_object(path: str) -> Any:
+    """Import ``package.module:attribute``; rows name their code this way so that a table stays light."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
