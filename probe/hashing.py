@@ -1,0 +1,25 @@
+"""What an image's content is, as one number: shared by the rooms that index, read and store images."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+RawImage = bytes | NDArray[np.uint8]
+"""An encoded file, or pixels already decoded: uint8 (H, W), (H, W, 1) or (H, W, 3)."""
+
+
+def content_hash(raw: RawImage) -> str:
+    """sha256 of an image's content, 64 hex digits.
+
+    For an encoded file it is the hash of its bytes, what ``sha256sum`` prints. For pixels it covers shape
+    and values; (H, W, 1) and (H, W) are the same grey image and hash alike.
+    """
+    if isinstance(raw, bytes):
+        return hashlib.sha256(raw).hexdigest()
+    shape = raw.shape[:2] if raw.ndim == 3 and raw.shape[2] == 1 else raw.shape
+    digest = hashlib.sha256(f"{raw.dtype.str} {shape}\n".encode())
+    digest.update(np.ascontiguousarray(raw).data)
+    return digest.hexdigest()

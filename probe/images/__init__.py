@@ -1,0 +1,1 @@
+"""Pixels in, tensors out: decode, resize, batch."""
