@@ -9,12 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.hashing import RawImage
+
 TRAIN, VAL, TEST, NO_SPLIT = "train", "val", "test", ""
 SPLITS = (TRAIN, VAL, TEST)
 UNLABELLED = -1
-
-RawImage = bytes | NDArray[np.uint8]
-"""An encoded file, or pixels already decoded: uint8 (H, W) or (H, W, 3)."""
 
 
 class ImageSource(Protocol):

@@ -1,0 +1,149 @@
+"""``--labels labels.csv``: the user's own labels, splits and groups for a folder or a list of files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from probe.datasets.dataset import NO_SPLIT
+from probe.datasets.files import find_images, leads_out
+from probe.datasets.folder import SPLIT_FOLDERS, labelled_files, short_name
+from probe.datasets.listing import Listing, count_of, string_array
+from probe.errors import DataError, UsageError
+
+REQUIRED = ("path", "label")
+SPLIT_WORDS: Mapping[str, str] = {"": NO_SPLIT, **SPLIT_FOLDERS}
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    path: str
+    label: str
+    split: str = NO_SPLIT
+    group: str = ""
+
+
+def read_labels(path: Path) -> list[LabelRow]:
+    """The rows of a CSV file with the columns path, label and, if there, split and group.
+
+    Raises UsageError when there is no such file and DataError when it cannot be read as such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if not set(REQUIRED) <= set(columns):
+                raise DataError(
+                    f"{path} does not start with the names of its columns",
+                    expected="path,label and, where wanted, split and group",
+                    found=",".join(columns)[:200] or "an empty file",
+                )
+            rows = [_row(path, reader.line_num, record) for record in reader]
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no label file {path}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the label file {path} cannot be read", found=str(error)) from error
+    seen: set[str] = set()
+    for row in rows:
+        if row.path in seen:
+            raise DataError(f"{path} names {row.path} twice", hint="keep one row an image")
+        seen.add(row.path)
+    return rows
+
+
+def read_labelled_folder(root: Path, labels: Path) -> Listing:
+    """Files below the folder `root` with the labels of a CSV whose paths are relative to `root`.
+
+    A file the CSV names and the folder lacks keeps its row (it will count as unreadable); images the CSV does
+    not name are left out. Names leading out of the folder are an error.
+    """
+    rows = read_labels(labels)
+    for row in rows:
+        pure = PurePosixPath(row.path)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise DataError(
+                f"{labels} names {row.path}, which is not inside {root}",
+                expected="paths relative to the folder",
+                hint="give a list file (.txt) in place of the folder when the images lie apart",
+            )
+    found = find_images(root)
+    images = set(found.images)
+    outside = {row.path for row in rows if row.path not in images and leads_out(root, row.path)}
+    rows = [row for row in rows if row.path not in outside]
+    named = {row.path for row in rows}
+    if rows and not images & named:
+        raise DataError(
+            f"no image of {root} is named in {labels}",
+            expected=f"paths such as {found.images[0]}" if found.images else "images in the folder",
+            found=f"paths such as {rows[0].path}",
+        )
+    extra = len(images - named)
+    missing = len(named - images)
+    return _listing(root, rows, short_name(root.resolve().name)).noting(
+        *found.notes(),
+        f"left out: {count_of(extra, 'image')} that {labels.name} does not name" if extra else "",
+        f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
+    )
+
+
+def read_list_file(path: Path, labels: Path | None) -> Listing:
+    """A text file with one image path a line, relative to the list's own folder or absolute.
+
+    With `labels`, its paths must be spelt as in the list; images it does not name have no label.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list of files {path} cannot be read", found=str(error)) from error
+    files = [line.strip() for line in lines if line.strip()]
+    if not files:
+        raise DataError(f"the list of files {path} is empty", expected="one image path a line")
+    unique = list(dict.fromkeys(files))
+    known = {row.path: row for row in read_labels(labels)} if labels else {}
+    if known and not any(name in known for name in unique):
+        raise DataError(
+            f"no path of {path} is named in {labels}",
+            expected=f"paths such as {unique[0]}",
+            found=f"paths such as {next(iter(known))}",
+        )
+    rows = [known.get(name, LabelRow(name, "")) for name in unique]
+    repeated = len(files) - len(unique)
+    return _listing(path.parent, rows, short_name(path.stem)).noting(
+        f"left out: {count_of(repeated, 'repeated line')}" if repeated else ""
+    )
+
+
+def _listing(root: Path, rows: list[LabelRow], name: str) -> Listing:
+    rows = sorted(rows, key=lambda row: row.path)
+    listing = labelled_files(
+        root,
+        [row.path for row in rows],
+        [row.label for row in rows],
+        [row.split for row in rows],
+        _class_order({row.label for row in rows} - {""}),
+    )
+    groups = string_array([row.group for row in rows]) if any(row.group for row in rows) else None
+    return replace(listing, name=name, groups=groups)
+
+
+def _class_order(names: set[str]) -> tuple[str, ...]:
+    """Sorted by name; by value when every name is a whole number."""
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _row(path: Path, line: int, record: Mapping[str, str | None]) -> LabelRow:
+    name, label, split, group = (
+        (record.get(column) or "").strip() for column in ("path", "label", "split", "group")
+    )
+    if not name or "\0" in name:
+        raise DataError(f"{path}, line {line}: there is no usable path")
+    if split.lower() not in SPLIT_WORDS:
+        raise DataError(
+            f"{path}, line {line}: {split!r} is not a split",
+            expected="train, val, test or nothing",
+        )
+    return LabelRow(name, label, SPLIT_WORDS[split.lower()], group)

@@ -1,0 +1,49 @@
+"""What a reader finds: rows with labels and the publisher's split, before anything is hashed or divided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets.dataset import ImageSource
+
+
+@dataclass(frozen=True)
+class Listing:
+    """N rows sorted by id.
+
+    Attributes
+    ----------
+    name, ids, labels, classes, source, facts, notes : as in `Dataset`.
+    splits : (N,) the publisher's or the user's split; all ``""`` where there is none.
+    groups : (N,) rows with the same non-empty group stay in one split; None without groups.
+    """
+
+    name: str
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int32]
+    splits: NDArray[np.str_]
+    classes: tuple[str, ...]
+    source: ImageSource
+    groups: NDArray[np.str_] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def noting(self, *notes: str) -> Listing:
+        return replace(self, notes=self.notes + tuple(note for note in notes if note))
+
+
+def string_array(values: list[str]) -> NDArray[np.str_]:
+    """A str array also of an empty list (numpy would make floats of it)."""
+    return np.array(values, dtype=np.str_) if values else np.empty(0, dtype="<U1")
+
+
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

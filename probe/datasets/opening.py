@@ -1,0 +1,151 @@
+"""From what the user typed to a data set: find it, read it, hash it, divide it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import Home
+from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
+from probe.datasets.folder import read_folder
+from probe.datasets.indexing import UNREADABLE, hash_rows
+from probe.datasets.labels import read_labelled_folder, read_list_file
+from probe.datasets.listing import Listing, count_of
+from probe.datasets.npz import read_npz
+from probe.datasets.row import DatasetRow
+from probe.datasets.splits import DEFAULT_FRACTIONS, Fractions, carve_validation, check_fractions, split_rows
+from probe.errors import DataError, UsageError
+from probe.registry import Registry, load_object, unknown_name
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How a data set is to be read.
+
+    Attributes
+    ----------
+    labels : CSV file with path, label and, where wanted, split and group.
+    split : shares of train, validation and test in place of the set's own split.
+    seed : of every split that is made here.
+    source : an archive or an unpacked folder of a registered set that is already on disk.
+    """
+
+    labels: Path | None = None
+    split: Fractions | None = None
+    seed: int = 0
+    source: Path | None = None
+
+
+Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
+
+
+def open_spec(table: Registry[DatasetRow], spec: str, home: Home, options: DatasetOptions) -> Dataset:
+    """See `probe.datasets.open_dataset`."""
+    if options.split is not None:
+        check_fractions(options.split)
+    return finish(_list_spec(table, spec, home, options), options)
+
+
+def finish(listing: Listing, options: DatasetOptions) -> Dataset:
+    """Hash every row, divide the rows, count the duplicates."""
+    if not len(listing):
+        raise DataError(f"the data set {listing.name} has no images")
+    hashes = hash_rows(listing.source, np.arange(len(listing)))
+    splits, made = _splits(listing, hashes, options)
+    unreadable = int((hashes == UNREADABLE).sum())
+    notes = (
+        *listing.notes,
+        *made,
+        *_duplicate_notes(hashes, splits),
+        *((f"{count_of(unreadable, 'file')} cannot be read",) if unreadable else ()),
+    )
+    return Dataset(
+        name=listing.name,
+        ids=listing.ids,
+        hashes=hashes,
+        labels=listing.labels,
+        splits=splits,
+        classes=listing.classes,
+        source=listing.source,
+        facts=listing.facts,
+        notes=notes,
+    )
+
+
+def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: DatasetOptions) -> Listing:
+    if spec in table:
+        row = table[spec]
+        if options.labels is not None:
+            raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
+        loader: Loader = load_object(row.loader)
+        listing = loader(row, home, options)
+        return replace(listing, name=row.name, facts={**row.facts, **listing.facts})
+    if options.source is not None:
+        raise UsageError(
+            f"--from belongs to a registered name, and {spec} is none",
+            expected="one of " + ", ".join(table),
+            hint="give the folder or file itself as DATASET",
+        )
+    path = Path(spec).expanduser()
+    if not path.exists():
+        raise _nothing_there(table, spec)
+    if path.is_dir():
+        return read_labelled_folder(path, options.labels) if options.labels else read_folder(path)
+    if path.suffix.lower() == ".txt":
+        return read_list_file(path, options.labels)
+    if path.suffix.lower() == ".npz":
+        if options.labels is not None:
+            raise UsageError("an .npz file carries its own labels", hint="leave out --labels")
+        return read_npz(path, home.cache)
+    raise UsageError(f"{spec} is not a data set", expected="a folder, a .txt list of images or an .npz file")
+
+
+def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:
+    if "/" in spec or "\\" in spec or Path(spec).suffix in (".npz", ".txt"):
+        return UsageError(
+            f"there is no file or folder {spec}",
+            expected="a registered name, a folder of images, a .txt list of images or an .npz file",
+        )
+    return unknown_name("data set", spec, table)
+
+
+def _splits(
+    listing: Listing, hashes: NDArray[np.str_], options: DatasetOptions
+) -> tuple[NDArray[np.str_], tuple[str, ...]]:
+    """The split of every row, and what the user should know about how it was made."""
+    labels, groups, seed = listing.labels, listing.groups, options.seed
+    own = Counter(listing.splits.tolist())
+    del own[NO_SPLIT]
+    if not (labels != UNLABELLED).any():
+        return listing.splits, ()
+    if options.split is not None or not own:
+        fractions = options.split or DEFAULT_FRACTIONS
+        splits = split_rows(hashes, labels, fractions, seed=seed, groups=groups)
+        shares = "/".join(f"{100 * share:g}" for share in fractions)
+        instead = "in place of the set's own split " if own else ""
+        return splits, (f"split {instead}{shares} % by content, stratified, seed {seed}",)
+    if own[TRAIN] and not own[VAL]:
+        splits = carve_validation(hashes, labels, listing.splits, seed=seed, groups=groups)
+        carved = int((splits == VAL).sum())
+        made = f"validation: {count_of(carved, 'image')} (10 %) taken from train, seed {seed}"
+    else:
+        splits, made = listing.splits, ""
+    without = "" if own[TEST] else "there is no test split: nothing can be scored on it (--split makes one)"
+    return splits, tuple(note for note in (made, without) if note)
+
+
+def _duplicate_notes(hashes: NDArray[np.str_], splits: NDArray[np.str_]) -> list[str]:
+    """How many images of one split have an exact copy in another."""
+    content = {split: set(hashes[splits == split].tolist()) - {UNREADABLE} for split in SPLITS}
+    pairs = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
+    counts = {pair: len(content[pair[0]] & content[pair[1]]) for pair in pairs}
+    return [
+        f"{count_of(number, 'picture')} lie in both {first} and {second}"
+        for (first, second), number in counts.items()
+        if number
+    ]

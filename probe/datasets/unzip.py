@@ -1,0 +1,77 @@
+"""The arrays of an ``.npz`` in bounded memory: small ones are read, large ones unpacked once and mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+
+IN_MEMORY = 512 * 2**20
+"""Bytes of arrays, all together, that are simply read."""
+
+_COPY_BYTES = 2**20
+
+
+def open_arrays(path: Path, cache: Path, *, in_memory: int = IN_MEMORY) -> dict[str, NDArray[np.generic]]:
+    """Member name (without ``.npy``) -> array. Object arrays are refused: nothing is unpickled.
+
+    A compressed member cannot be mapped where it lies; when the file holds more than `in_memory` bytes its
+    members are unpacked under `cache`, in a folder named after path, size and time of the file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        if sum(member.file_size for member in members) <= in_memory:
+            return {_key(member): _read(archive, member) for member in members}
+        folder = cache / "arrays" / _stamp(path)
+        if not folder.is_dir():
+            _unpack(path, archive, members, folder)
+    return {
+        _key(member): np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False)
+        for place, member in enumerate(members)
+    }
+
+
+def _key(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.generic]:
+    with archive.open(member) as stream:
+        array: NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    text = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def _unpack(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
+    """Members become ``0.npy``, ``1.npy``, …: a member's name never becomes a path. Renamed when whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(member.file_size for member in members)
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise DataError(
+            f"there is no room to unpack {path}",
+            expected=f"{needed / 2**30:.1f} GiB free in {folder.parent}",
+            found=f"{free / 2**30:.1f} GiB",
+            hint="set PROBE_HOME to a larger disk",
+        )
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
+        part = Path(scratch) / "part"
+        part.mkdir()
+        for place, member in enumerate(members):
+            # ZipFile stops at the declared size and checks the CRC: no member writes more than was counted.
+            with archive.open(member) as stream, (part / f"{place}.npy").open("wb") as file:
+                shutil.copyfileobj(stream, file, _COPY_BYTES)
+        part.rename(folder)
