@@ -1,0 +1,196 @@
+"""From a parsed network to Keras layers. The only file of the room that imports Keras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from probe.errors import UsageError
+from probe.networks.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    MaxPool,
+    Network,
+    Repeat,
+    Residual,
+    UpSample,
+    expand,
+)
+from probe.networks.notation import format_network
+
+
+def build(
+    network: Network,
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    dtype: str = "float32",
+    kernel_l2: float = 0.0,
+    seed: int = 0,
+    binary: bool = False,
+) -> keras.Model:
+    """A Keras model of `network` on inputs of `input_shape`, with its output layer.
+
+    Parameters
+    ----------
+    input_shape : (H, W, channels), or (D,) for a head on pooled features; no batch axis.
+    classes : width C of the softmax output.
+    dtype : Keras dtype policy of the hidden layers, such as ``mixed_bfloat16``. The output is always
+        float32, because a softmax in half precision rounds away the log-likelihood.
+    kernel_l2 : L2 penalty on every kernel but that of the output layer.
+    seed : of the initial weights and of dropout.
+    binary : one sigmoid unit in place of two softmax units.
+
+    Raises UsageError when a layer does not fit what comes before it.
+    """
+    inputs = keras.Input(input_shape, name="input")
+    hidden = apply(network, inputs, dtype=dtype, kernel_l2=kernel_l2, seed=seed)
+    return keras.Model(inputs, output_layer(hidden, classes, seed=seed, binary=binary))
+
+
+def apply(
+    network: Network,
+    tensor: Any,
+    *,
+    dtype: str = "float32",
+    kernel_l2: float = 0.0,
+    seed: int = 0,
+    prefix: str = "",
+) -> Any:
+    """Put the layers of `network` on a Keras tensor, (B, H, W, C) or (B, D); returns the last tensor.
+
+    `prefix` goes before the name of every layer, so that a head can be told from the trunk below it.
+    Raises UsageError when a layer does not fit what comes before it.
+    """
+    layers = _Layers(dtype, kernel_l2, seed, prefix)
+    for layer in expand(network):
+        _check_fits(layer, tensor.shape)
+        tensor = layers.add(layer, tensor)
+    return tensor
+
+
+def output_layer(tensor: Any, classes: int, *, seed: int = 0, binary: bool = False, prefix: str = "") -> Any:
+    """The implied output: softmax over `classes`, or one sigmoid unit; float32 (B, C) or (B, 1)."""
+    if len(tensor.shape) != 2:
+        raise UsageError(
+            "the network ends on a feature map, so no output layer can follow",
+            found=f"a feature map of {_size(tensor.shape)}",
+            hint="end the network string with F or GAP",
+        )
+    units, activation = (1, "sigmoid") if binary else (classes, "softmax")
+    return keras.layers.Dense(
+        units,
+        activation=activation,
+        dtype="float32",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=_layer_seed(seed, -1)),
+        name=f"{prefix}output",
+    )(tensor)
+
+
+@dataclass
+class _Layers:
+    """Makes Keras layers with running names and a seed each."""
+
+    dtype: str
+    kernel_l2: float
+    seed: int
+    prefix: str
+    made: int = field(default=0, init=False)
+
+    def add(self, layer: Layer, tensor: Any) -> Any:
+        match layer:
+            case Conv(filters, kernel, padding, stride):
+                return self._conv(tensor, filters, kernel, padding, stride)
+            case Dense(units):
+                return self._make("dense", keras.layers.Dense, units, **self._kernel())(tensor)
+            case Activation(name):
+                return self._make(name, keras.layers.Activation, name)(tensor)
+            case BatchNorm():
+                return self._make("bn", keras.layers.BatchNormalization)(tensor)
+            case MaxPool(size):
+                return self._make("pool", keras.layers.MaxPooling2D, size)(tensor)
+            case Dropout(rate):
+                seed = _layer_seed(self.seed, self.made)
+                return self._make("dropout", keras.layers.Dropout, rate, seed=seed)(tensor)
+            case Flatten():
+                return self._make("flatten", keras.layers.Flatten)(tensor)
+            case GlobalAveragePool():
+                return self._make("gap", keras.layers.GlobalAveragePooling2D)(tensor)
+            case UpSample(factor):
+                return self._make("up", keras.layers.UpSampling2D, factor)(tensor)
+            case Residual(filters, stride):
+                return self._residual(tensor, filters, stride)
+            case Repeat():
+                raise TypeError("repetitions are expanded before they are built")
+
+    def _residual(self, tensor: Any, filters: int, stride: int) -> Any:
+        relu, norm = Activation("relu"), BatchNorm()
+        wide = self.add(relu, self.add(norm, self._conv(tensor, filters, 3, "same", stride)))
+        wide = self.add(norm, self._conv(wide, filters, 3, "same", 1))
+        narrow = self.add(norm, self._conv(tensor, filters, 1, "same", stride))
+        return self.add(relu, self._make("add", keras.layers.Add)([wide, narrow]))
+
+    def _conv(self, tensor: Any, filters: int, kernel: int, padding: str, stride: int) -> Any:
+        layer = self._make(
+            "conv", keras.layers.Conv2D, filters, kernel, padding=padding, strides=stride, **self._kernel()
+        )
+        return layer(tensor)
+
+    def _kernel(self) -> dict[str, Any]:
+        return {
+            "kernel_initializer": keras.initializers.GlorotUniform(seed=_layer_seed(self.seed, self.made)),
+            "kernel_regularizer": keras.regularizers.L2(self.kernel_l2) if self.kernel_l2 else None,
+        }
+
+    def _make(self, kind: str, layer_class: Any, *args: Any, **kwargs: Any) -> Any:
+        self.made += 1
+        return layer_class(*args, dtype=self.dtype, name=f"{self.prefix}{self.made:02d}_{kind}", **kwargs)
+
+
+def _layer_seed(seed: int, position: int) -> int:
+    # Any fixed rule will do as long as two layers never share a seed: equal shapes would start equal.
+    return (seed * 1_000_003 + position + 1) % (2**31 - 1)
+
+
+def _check_fits(layer: Layer, shape: tuple[int | None, ...]) -> None:
+    """Raise UsageError when `layer` cannot follow a tensor of `shape` (B, H, W, C) or (B, D)."""
+    is_map = len(shape) == 4
+    token = format_network((layer,))
+    if isinstance(layer, Dense) and is_map:
+        raise UsageError(
+            f"{token} needs a vector",
+            found=f"a feature map of {_size(shape)}",
+            hint=f"put F or GAP before {token}",
+        )
+    if isinstance(layer, Conv | MaxPool | GlobalAveragePool | UpSample | Residual) and not is_map:
+        raise UsageError(f"{token} needs a feature map", found=f"a vector of {shape[-1]} values")
+    window = _smallest_side(layer)
+    if is_map and any(side is not None and side < window for side in shape[1:3]):
+        raise UsageError(
+            f"nothing is left for {token} to look at",
+            expected=f"a feature map of at least {window}×{window}",
+            found=f"a feature map of {_size(shape)}",
+            hint="use a larger input, fewer pools or same padding",
+        )
+
+
+def _smallest_side(layer: Layer) -> int:
+    match layer:
+        case Conv(_, kernel, "valid", _):
+            return kernel
+        case MaxPool(size):
+            return size
+        case _:
+            return 1
+
+
+def _size(shape: tuple[int | None, ...]) -> str:
+    return "×".join("?" if side is None else str(side) for side in shape[1:])
