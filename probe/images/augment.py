@@ -270,7 +270,7 @@ def transform_pixels(pixels: Any, parameters: Any, fill: str = "nearest") -> Any
 
 def _pixel_transforms(tf: Any, parameters: Any, size: Any) -> Any:
     """(B, 8) rows of ImageProjectiveTransformV3, which maps output (x, y) in pixels to input (x, y)."""
-    sides = tf.cast(size[::-1], tf.float32)
+    sides = tf.cast(tf.reverse(size, [0]), tf.float32)
     centre = (sides - 1.0) / 2.0
     linear = tf.reshape(parameters[:, :4], (-1, 2, 2))
     offset = centre + parameters[:, 4:6] * sides - tf.linalg.matvec(linear, centre)
