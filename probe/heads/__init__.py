@@ -1,0 +1,39 @@
+"""The table of heads: features in, class probabilities out.
+
+A row names its code lazily. Adding a head is one row here and one file beside it.
+"""
+
+from __future__ import annotations
+
+from probe.heads.head import HeadRow
+from probe.registry import Registry
+
+HEADS: Registry[HeadRow] = Registry(
+    "head",
+    [
+        HeadRow(
+            name="logreg",
+            fitter="probe.heads.logreg:fit",
+            options="probe.heads.logreg:LogregOptions",
+            head="probe.heads.logreg:LogregHead",
+            refits=True,
+            note="multinomial logistic regression, C chosen on validation",
+        ),
+        HeadRow(
+            name="centroid",
+            fitter="probe.heads.centroid:fit",
+            options="probe.heads.centroid:CentroidOptions",
+            head="probe.heads.centroid:CentroidHead",
+            refits=True,
+            note="nearest class mean",
+        ),
+        HeadRow(
+            name="majority",
+            fitter="probe.heads.majority:fit",
+            options="probe.heads.majority:MajorityOptions",
+            head="probe.heads.majority:MajorityHead",
+            refits=True,
+            note="the most frequent class, whatever the image: the floor under every other figure",
+        ),
+    ],
+)

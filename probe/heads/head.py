@@ -1,0 +1,204 @@
+"""What a head is: a row of facts, options, a function that fits, and the fitted thing that predicts.
+
+The test part of a data set is no argument of any function here: it cannot influence a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import FitError
+from probe.registry import load_object
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Features (N, D) float32 and labels (N,) in 0 … C-1 of one part of a data set."""
+
+    features: Floats
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Head(Protocol):
+    """A fitted head. Knows its name in the table, its `classes` C and its input width `width` D."""
+
+    name: ClassVar[str]
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def predict_proba(self, features: Floats) -> Floats:
+        """(N, D) float32 -> (N, C) float32, rows summing to one."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything numeric that `from_arrays` needs; no object arrays."""
+        ...
+
+    def meta(self) -> dict[str, Any]:
+        """The JSON-able rest: at least ``classes`` and ``width``."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """The inverse of `arrays` and `meta`; KeyError or ValueError when they do not fit together."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What fitting gives back.
+
+    Attributes
+    ----------
+    head : the fitted head, refitted on train + validation where that was asked for.
+    chosen : the hyperparameters settled on.
+    path : one dict per candidate tried, in the order tried, with its validation figures.
+    val_probabilities : (N_val, C) of the chosen candidate *before* the refit, so that the validation
+        figure stays honest; None when there was no validation part.
+    notes : sentences the user should see.
+    history : per seed, one dict per epoch, for heads trained by gradient steps.
+    """
+
+    head: Head
+    chosen: dict[str, Any]
+    path: list[dict[str, Any]] = field(default_factory=list)
+    val_probabilities: Floats | None = None
+    notes: tuple[str, ...] = ()
+    history: tuple[list[dict[str, float]], ...] = ()
+
+
+class Fitter(Protocol):
+    def __call__(
+        self, train: Samples, val: Samples | None, classes: int, options: Any, *, refit: bool = True
+    ) -> FitOutcome:
+        """Fit on `train`, choose on `val`, and with `refit` fit the choice again on both.
+
+        FitError when a part is empty or has rows that are not numbers, when `train` lacks a class, or when
+        the options ask for what cannot be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One row of the table of heads.
+
+    Attributes
+    ----------
+    fitter, options, head : ``module:name`` of the fit function, its options dataclass (whose defaults are
+        the head's defaults) and the class of the fitted head.
+    refits : whether the fitted head can be fitted again on train + validation.
+    note : one sentence for ``probe heads``.
+    """
+
+    name: str
+    fitter: str
+    options: str
+    head: str
+    refits: bool
+    note: str = ""
+
+    def fit(
+        self,
+        train: Samples,
+        val: Samples | None,
+        classes: int,
+        options: Any = None,
+        *,
+        refit: bool = True,
+    ) -> FitOutcome:
+        """Check the data once for every head, then fit; `options` defaults to the row's defaults."""
+        check_samples("train", train, classes, every_class=True)
+        if val is not None:
+            check_samples("validation", val, classes)
+            if val.features.shape[1] != train.features.shape[1]:
+                raise FitError(
+                    "train and validation features differ in width",
+                    expected=f"{train.features.shape[1]} columns",
+                    found=f"{val.features.shape[1]} columns",
+                )
+        fitter: Fitter = load_object(self.fitter)
+        if options is None:
+            options = load_object(self.options)()
+        return fitter(train, val, classes, options, refit=refit)
+
+
+def check_samples(part: str, samples: Samples, classes: int, *, every_class: bool = False) -> None:
+    """FitError unless the samples of `part` are usable: shapes, finite numbers, labels in range."""
+    features, labels = samples.features, samples.labels
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise FitError(
+            f"the {part} features and labels do not belong together",
+            expected="features (N, D) and labels (N,)",
+            found=f"{features.shape} and {labels.shape}",
+        )
+    if len(labels) == 0:
+        raise FitError(
+            f"the {part} part is empty", expected="at least one row", hint="check the split of the data set"
+        )
+    bad = np.flatnonzero(~_finite_rows(features))
+    if len(bad):
+        raise FitError(
+            f"{len(bad)} rows of the {part} features are not finite numbers",
+            expected="finite values in every row",
+            found=f"the first is row {bad[0]}",
+            hint="drop unreadable rows by their status, or run `probe stores verify`",
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise FitError(
+            f"a {part} label is out of range",
+            expected=f"labels in 0 … {classes - 1}",
+            found=f"labels in {labels.min()} … {labels.max()}",
+            hint="rows without a label cannot be used for fitting",
+        )
+    if every_class:
+        _check_classes(part, labels, classes)
+
+
+def _finite_rows(features: Floats) -> NDArray[np.bool_]:
+    """(N,) whether a row is finite, without a mask as large as the features."""
+    # A float64 sum of finite float32 values cannot overflow, so it is finite exactly when the row is.
+    return np.isfinite(features.sum(axis=1, dtype=np.float64))
+
+
+def _check_classes(part: str, labels: Labels, classes: int) -> None:
+    counts = np.bincount(labels, minlength=classes)
+    present = int((counts > 0).sum())
+    if present < 2:
+        raise FitError(
+            f"the {part} part has only one class",
+            expected="at least two classes",
+            found=f"every row has label {labels[0]}",
+            hint="check the labels, or choose rows of more classes",
+        )
+    if present < classes:
+        missing = np.flatnonzero(counts == 0)
+        shown = ", ".join(str(c) for c in missing[:10]) + (" …" if len(missing) > 10 else "")
+        raise FitError(
+            f"{len(missing)} classes have no row in the {part} part",
+            expected=f"at least one row of each of the {classes} classes",
+            found=f"none of class number {shown}",
+            hint="use another split, or leave these classes out of the data set",
+        )
+
+
+def stack(train: Samples, val: Samples | None) -> Samples:
+    """Train and validation rows in one, for the refit after the choice."""
+    if val is None:
+        return train
+    return Samples(np.concatenate([train.features, val.features]), np.concatenate([train.labels, val.labels]))

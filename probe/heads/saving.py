@@ -1,0 +1,115 @@
+"""A fitted head on disk: ``head.json`` (what it is) and ``head.npz`` (its arrays). No pickle either way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError, UnknownNameError
+from probe.heads import HEADS
+from probe.heads.head import Head
+from probe.registry import load_object
+
+SCHEMA = 1
+META_FILE, ARRAYS_FILE = "head.json", "head.npz"
+MAX_META_BYTES = 1 << 20
+MAX_ARRAY_BYTES = 8 << 30
+"""Generous, because k nearest neighbours keeps its training features; it stops hostile files only."""
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Write the head into an existing folder; ``head.json`` comes last, so without it there is no head."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
+    partial = folder / (ARRAYS_FILE + ".part")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    partial.replace(folder / ARRAYS_FILE)
+    record = {
+        "schema": SCHEMA,
+        "head": head.name,
+        "meta": head.meta(),
+        "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+        "sha256": _sha256(folder / ARRAYS_FILE),
+    }
+    partial = folder / (META_FILE + ".part")
+    partial.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
+    partial.replace(folder / META_FILE)
+
+
+def load_head(folder: Path) -> Head:
+    """The head that `save_head` wrote; DataError when a file is missing, damaged or of another version."""
+    record = _read_record(folder / META_FILE)
+    arrays = _read_arrays(folder / ARRAYS_FILE, record)
+    head_class = load_object(HEADS[record["head"]].head)
+    try:
+        head: Head = head_class.from_arrays(arrays, record["meta"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(folder, f"its arrays and its description disagree: {error}") from error
+    return head
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_META_BYTES:
+            raise _damaged(path, f"{size:,} bytes", expected=f"at most {MAX_META_BYTES:,} bytes")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"there is no head in {path.parent}", expected=str(path), hint="fit one with `probe fit`"
+        ) from error
+    except ValueError as error:
+        raise _damaged(path, f"not JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise DataError(
+            f"{path} is a head of another version",
+            expected=f"schema {SCHEMA}",
+            found=f"schema {found}",
+            hint="fit the head again, or use the version of probe that wrote it",
+        )
+    kinds = {"head": str, "meta": dict, "arrays": dict, "sha256": str}
+    wrong = [key for key, kind in kinds.items() if not isinstance(record.get(key), kind)]
+    if wrong:
+        raise _damaged(path, f"missing or wrong: {', '.join(wrong)}")
+    if record["head"] not in HEADS:
+        raise UnknownNameError(f"{path} names an unknown head", found=record["head"][:80])
+    return record
+
+
+def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """The arrays, after every cheap check that they are what the record promises."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Sizes before contents: a small file can unpack to any size.
+            total = sum(member.file_size for member in archive.infolist())
+        if total > MAX_ARRAY_BYTES:
+            raise _damaged(path, f"{total:,} bytes", expected=f"at most {MAX_ARRAY_BYTES:,} bytes")
+        if _sha256(path) != record["sha256"]:
+            raise _damaged(path, "another hash than head.json records")
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _damaged(path, str(error)) from error
+    found = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
+    if found != record["arrays"]:
+        raise _damaged(path, f"arrays {sorted(found)}", expected=f"arrays {sorted(record['arrays'])}")
+    return arrays
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(path: Path | os.PathLike[str], found: str, expected: str | None = None) -> DataError:
+    return DataError(
+        f"the saved head {path} is damaged", expected=expected, found=found, hint="fit the head again"
+    )

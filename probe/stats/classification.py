@@ -1,0 +1,139 @@
+"""What a set of predicted probabilities is worth against the true labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+from probe.stats.intervals import LEVEL, wilson
+
+ECE_BINS = 15
+TINY = 1e-15
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one classifier on `n` labelled rows. Rates are fractions in [0, 1].
+
+    Attributes
+    ----------
+    accuracy, accuracy_low, accuracy_high : top-1 with its 95 % Wilson interval.
+    top5 : the true class is among the five most probable; 1.0 by definition when C <= 5.
+    balanced_accuracy : mean recall over the classes that occur in the labels (mean per class).
+    macro_f1 : mean F1 over the classes that occur in the labels or in the predictions.
+    log_loss : mean negative log-likelihood, nats; probabilities are floored at 1e-15.
+    ece : expected calibration error of the top-1 probability, 15 equal-width bins (Guo et al. 2017).
+    auc : area under the ROC curve, one-vs-rest and averaged over the classes that occur when C > 2; None
+        when fewer than two classes occur.
+    absent_classes : classes without a row; no per-class figure counts them.
+    """
+
+    n: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    top5: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float
+    ece: float
+    auc: float | None
+    absent_classes: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "absent_classes": list(self.absent_classes)}
+
+
+def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Metrics:
+    """All figures of `Metrics` for probabilities (N, C) and labels (N,); DataError on bad input."""
+    check_predictions(probabilities, labels)
+    from sklearn.metrics import f1_score
+
+    n, classes = probabilities.shape
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == labels
+    low, high = wilson(int(right.sum()), n, LEVEL)
+    counts = np.bincount(labels, minlength=classes)
+    present = np.flatnonzero(counts)
+    recalls = np.bincount(labels[right], minlength=classes)[present] / counts[present]
+    return Metrics(
+        n=n,
+        accuracy=float(right.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        top5=top_k_accuracy(probabilities, labels, 5),
+        balanced_accuracy=float(recalls.mean()),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
+        log_loss=log_loss(probabilities, labels),
+        ece=expected_calibration_error(probabilities, labels),
+        auc=roc_auc(probabilities, labels),
+        absent_classes=tuple(int(c) for c in np.flatnonzero(counts == 0)),
+    )
+
+
+def check_predictions(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
+    """DataError unless probabilities are finite (N, C) and labels (N,) lie in 0 … C-1, N > 0."""
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise DataError(
+            "predictions and labels do not belong together",
+            expected="probabilities (N, C) and labels (N,)",
+            found=f"{probabilities.shape} and {labels.shape}",
+        )
+    if len(labels) == 0:
+        raise DataError("there is nothing to score", expected="at least one labelled row", found="0 rows")
+    if not np.isfinite(probabilities).all():
+        bad = int((~np.isfinite(probabilities).all(axis=1)).sum())
+        raise DataError(
+            "predictions are not numbers", expected="finite probabilities", found=f"{bad} bad rows"
+        )
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise DataError(
+            "a label has no column among the predictions",
+            expected=f"labels in 0 … {probabilities.shape[1] - 1}",
+            found=f"labels in {labels.min()} … {labels.max()}",
+        )
+
+
+def top_k_accuracy(probabilities: NDArray[np.floating], labels: NDArray[np.integer], k: int) -> float:
+    """Fraction of rows whose true class is among the `k` most probable; ties go to the lower class number."""
+    classes = probabilities.shape[1]
+    if classes <= k:
+        return 1.0
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    ahead = (probabilities > own) | ((probabilities == own) & (np.arange(classes) < labels[:, None]))
+    return float((ahead.sum(axis=1) < k).mean())
+
+
+def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Mean negative log of the probability (N, C) given to the true class, nats."""
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(own, TINY, 1.0)).mean())
+
+
+def expected_calibration_error(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = ECE_BINS
+) -> float:
+    """|confidence − accuracy| of the top-1 prediction over equal-width bins, weighted by their rows."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(which, weights=confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def roc_auc(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
+    """Area under the ROC curve as `Metrics.auc` defines it; None when fewer than two classes occur."""
+    from sklearn.metrics import roc_auc_score
+
+    present = np.unique(labels)
+    if len(present) < 2:
+        return None
+    if probabilities.shape[1] == 2:
+        return float(roc_auc_score(labels, probabilities[:, 1]))
+    # One class at a time: roc_auc_score's own multi-class form refuses labels that leave a class out.
+    return math.fsum(roc_auc_score(labels == c, probabilities[:, c]) for c in present) / len(present)

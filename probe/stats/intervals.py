@@ -1,0 +1,61 @@
+"""Intervals: Wilson for a proportion, percentile bootstrap for anything else computed from rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927); (0, 1) when there is no trial.
+
+    It stays inside [0, 1] and does not collapse at 0 or `n` successes, as the normal interval does.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float],
+    n: int,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a figure computed from `n` rows (Efron 1979).
+
+    Parameters
+    ----------
+    statistic : called with (n,) row numbers drawn with replacement, returns the figure. Resamples for
+        which it is undefined (NaN) are left out.
+    """
+    generator = np.random.default_rng(seed)
+    values = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.floating] | list[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student-t interval of the mean of a few independent draws (seeds, folds, few-shot draws).
+
+    This is run-to-run spread, not sampling error of the test set. (mean, mean) for a single draw would
+    claim certainty, so one draw gives (-inf, inf).
+    """
+    draws = np.asarray(values, dtype=np.float64)
+    if len(draws) < 2:
+        return float("-inf"), float("inf")
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + level) / 2, len(draws) - 1) * draws.std(ddof=1) / np.sqrt(len(draws)))
+    mean = float(draws.mean())
+    return mean - half, mean + half

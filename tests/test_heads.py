@@ -1,0 +1,322 @@
+"""Every head against one contract; the solvers against scikit-learn's converged answers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from probe.errors import DataError, FitError, UsageError
+from probe.heads import HEADS
+from probe.heads.head import Samples
+from probe.heads.linear import softmax
+from probe.heads.logreg import GRID, Candidate, LogregOptions, balanced_weights, bracketed
+from probe.heads.rotation import Rotation
+from probe.heads.saving import load_head, save_head
+from probe.heads.softmax_path import SoftmaxPath
+from probe.registry import load_object
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Samples, Samples, Samples]:
+    """Real data, three parts: 1,000 / 300 / 497 rows of 64 pixels, 10 classes."""
+    features, labels = load_digits(return_X_y=True)
+    parts = np.split(np.random.default_rng(0).permutation(len(labels)), [1000, 1300])
+    train, val, test = (Samples(features[rows].astype(np.float32), labels[rows]) for rows in parts)
+    return train, val, test
+
+
+FLOOR = {"majority": 0.05, "centroid": 0.85, "logreg": 0.94}
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+@pytest.mark.parametrize("refit", [False, True])
+def test_contract(name, refit, digits, tmp_path):
+    train, val, test = digits
+    outcome = HEADS[name].fit(train, val, 10, refit=refit)
+    head = outcome.head
+    assert (head.name, head.classes, head.width) == (name, 10, 64)
+    probabilities = head.predict_proba(test.features)
+    assert probabilities.shape == (497, 10)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == test.labels).mean() > FLOOR[name]
+    assert outcome.val_probabilities.shape == (300, 10)
+    json.dumps([outcome.chosen, outcome.path], allow_nan=False)
+
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert type(loaded) is load_object(HEADS[name].head)
+    np.testing.assert_array_equal(loaded.predict_proba(test.features), probabilities)
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_validation_probabilities_are_those_before_the_refit(name, digits):
+    train, val, _ = digits
+    kept = HEADS[name].fit(train, val, 10, refit=False)
+    again = HEADS[name].fit(train, val, 10, refit=True)
+    np.testing.assert_allclose(kept.val_probabilities, again.val_probabilities, atol=1e-6)
+    np.testing.assert_allclose(kept.val_probabilities, kept.head.predict_proba(val.features), atol=1e-4)
+    assert kept.chosen == again.chosen
+
+
+BROKEN = {
+    "NaN row": (lambda x, y: (np.where(np.arange(len(x))[:, None] == 3, np.nan, x), y), "row 3"),
+    "one class": (lambda x, y: (x, np.zeros_like(y)), "only one class"),
+    "class missing": (lambda x, y: (x, np.where(y == 7, 8, y)), "none of class number 7"),
+    "empty": (lambda x, y: (x[:0], y[:0]), "empty"),
+    "label too high": (lambda x, y: (x, y + 1), "out of range"),
+    "unlabelled": (lambda x, y: (x, y - 1), "out of range"),
+    "lengths differ": (lambda x, y: (x, y[1:]), "belong together"),
+}
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+@pytest.mark.parametrize("fault", list(BROKEN))
+def test_bad_training_rows_end_in_one_message(name, fault, digits):
+    train, val, _ = digits
+    spoil, message = BROKEN[fault]
+    with pytest.raises(FitError, match=message):
+        HEADS[name].fit(Samples(*spoil(train.features, train.labels)), val, 10)
+
+
+def test_bad_validation_rows_end_in_one_message(digits):
+    train, val, _ = digits
+    with pytest.raises(FitError, match="validation part is empty"):
+        HEADS["logreg"].fit(train, Samples(val.features[:0], val.labels[:0]), 10)
+    with pytest.raises(FitError, match="differ in width"):
+        HEADS["logreg"].fit(train, Samples(val.features[:, :3], val.labels), 10)
+
+
+# --- logistic regression against scikit-learn -------------------------------------------------------
+
+
+def structured(rows: int, width: int, classes: int) -> tuple[Samples, Samples]:
+    """Classes that overlap, in correlated columns of unlike scale: `rows` rows, and 2,000 fresh ones."""
+    generator = np.random.default_rng(0)
+    n = rows + 2000
+    labels = np.arange(n) % classes
+    latent = generator.standard_normal((classes, 20))[labels] + 1.5 * generator.standard_normal((n, 20))
+    features = latent @ generator.standard_normal((20, width)) + generator.standard_normal((n, width))
+    features = (features * generator.uniform(0.1, 10, width) + 3).astype(np.float32)
+    return Samples(features[:rows], labels[:rows]), Samples(features[rows:], labels[rows:])
+
+
+def objective(head, samples: Samples, c: float, weights=1.0) -> float:
+    """scikit-learn's objective over C·N, in float64. Two classes are one weight vector there."""
+    standard = (samples.features.astype(np.float64) - head.mean) / head.scale
+    logits = standard @ head.weights.astype(np.float64) + head.bias
+    loss = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
+    loss -= logits[np.arange(len(logits)), samples.labels]
+    size = (head.weights.astype(np.float64) ** 2).sum()
+    if head.classes == 2:
+        size *= 2
+    return float((weights * loss).mean() + size / (2 * c * len(logits)))
+
+
+def converged(head, samples: Samples, c: float, **options):
+    standard = (samples.features.astype(np.float64) - head.mean) / head.scale
+    model = LogisticRegression(C=c, tol=1e-9, max_iter=20_000, **options).fit(standard, samples.labels)
+    weights, bias = model.coef_.T, model.intercept_
+    if head.classes == 2:
+        weights, bias = np.hstack([-weights / 2, weights / 2]), np.r_[-bias / 2, bias / 2]
+    return type(head)(head.mean, head.scale, weights, bias)
+
+
+@pytest.mark.parametrize("c", [1e-5, 1e-3, 0.1, 10.0, 1000.0])
+@pytest.mark.parametrize(
+    ("rows", "width", "classes"), [(300, 40, 5), (60, 150, 4), (200, 30, 2), (40, 90, 2)]
+)
+def test_logreg_is_scikit_learns_minimum(rows, width, classes, c):
+    samples, fresh = structured(rows, width, classes)
+    head = HEADS["logreg"].fit(samples, None, classes, LogregOptions(c=(c,))).head
+    best = converged(head, samples, c)
+    found, expected = objective(head, samples, c), objective(best, samples, c)
+    assert found <= expected * (1 + 1e-4) + 1e-5
+    assert found >= expected * (1 - 1e-6) - 1e-7
+    ours, theirs = (h.predict_proba(fresh.features).argmax(1) == fresh.labels for h in (head, best))
+    assert abs(ours.mean() - theirs.mean()) <= 0.002
+
+
+def test_a_warm_started_path_ends_where_single_fits_do(digits):
+    train, val, _ = digits
+    values = (1e-4, 1e-2, 1.0, 1000.0)
+    path = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=values)).path
+    assert [row["c"] for row in path] == list(values)
+    for row in path:
+        single = HEADS["logreg"].fit(train, None, 10, LogregOptions(c=(row["c"],))).head
+        best = objective(converged(single, train, row["c"]), train, row["c"])
+        assert row["objective"] == pytest.approx(best, rel=1e-4, abs=1e-5)
+
+
+def test_a_path_walked_downwards_ends_there_too(digits):
+    train, _, _ = digits
+    rotation = Rotation.of(train.features)
+    path = SoftmaxPath(rotation.inputs(train.features), train.labels, 10)
+    for c in (1e4, 3e3, 1e-3, 1e2, 1e-1):
+        solution = path.solve(c)
+        fresh = SoftmaxPath(rotation.inputs(train.features), train.labels, 10, tolerance=1e-7).solve(c)
+        assert solution.converged
+        assert solution.objective[0] == pytest.approx(fresh.objective[0], rel=1e-4, abs=1e-5)
+
+
+def test_problems_solved_together_are_those_solved_alone(digits):
+    train, _, _ = digits
+    rotation = Rotation.of(train.features)
+    inputs = rotation.inputs(train.features)
+    folds = np.arange(len(train)) % 3
+    weights = np.stack([folds != fold for fold in range(3)], axis=1).astype(np.float32)
+    together = SoftmaxPath(inputs, train.labels, 10, weights)
+    for c in (1e-3, 0.1):
+        solution = together.solve(c)
+        for fold in range(3):
+            alone = SoftmaxPath(inputs[folds != fold], train.labels[folds != fold], 10, tolerance=1e-7)
+            assert solution.objective[fold] == pytest.approx(alone.solve(c).objective[0], rel=1e-4)
+
+
+def test_balanced_weights_are_scikit_learns(digits):
+    train, _, _ = digits
+    kept = np.flatnonzero((train.labels > 2) | (np.arange(1000) % 5 == 0))
+    uneven = Samples(train.features[kept], train.labels[kept])
+    head = HEADS["logreg"].fit(uneven, None, 10, LogregOptions(c=(0.01,), class_weight="balanced")).head
+    weights = balanced_weights(uneven.labels, 10)
+    best = converged(head, uneven, 0.01, class_weight="balanced")
+    expected = objective(best, uneven, 0.01, weights)
+    assert objective(head, uneven, 0.01, weights) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_logreg_statistics_come_from_the_fitted_rows_only(digits):
+    train, val, _ = digits
+    kept = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(0.01,)), refit=False).head
+    np.testing.assert_allclose(kept.mean, train.features.mean(axis=0), rtol=1e-5)
+    both = np.concatenate([train.features, val.features])
+    again = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(0.01,)), refit=True).head
+    np.testing.assert_allclose(again.mean, both.mean(axis=0), rtol=1e-5)
+
+
+def test_constant_and_far_off_columns_do_no_harm(digits):
+    train, val, _ = digits
+    options = LogregOptions(c=(0.01,))
+    plain = HEADS["logreg"].fit(train, val, 10, options, refit=False).val_probabilities
+    moved = [np.hstack([part.features * 1e-3 + 10, np.full((len(part), 2), 7e5)]) for part in (train, val)]
+    far = [Samples(x.astype(np.float32), part.labels) for x, part in zip(moved, (train, val), strict=True)]
+    np.testing.assert_allclose(
+        HEADS["logreg"].fit(*far, 10, options, refit=False).val_probabilities, plain, atol=0.02
+    )
+
+
+def test_the_choice_is_the_stated_rule(digits):
+    train, val, _ = digits
+    outcome = HEADS["logreg"].fit(train, val, 10, LogregOptions(full_path=True))
+    assert [row["c"] for row in outcome.path] == sorted(GRID)
+    best = max(outcome.path, key=lambda row: (row["val_accuracy"], -row["val_log_loss"]))
+    assert outcome.chosen == {"c": best["c"]}
+
+
+def test_the_search_looks_at_a_third_of_the_grid_and_finds_the_top():
+    def score(c: float) -> Candidate:
+        accuracy = -((np.log10(c) + 2.3) ** 2)
+        return Candidate(c, accuracy, 0.0, True, {}, np.zeros((1, 1)), np.zeros((1, 1)))
+
+    tried = bracketed(score)
+    assert len(tried) <= 15
+    assert max(tried, key=lambda t: t.rank).c == min(GRID, key=lambda c: abs(np.log10(c) + 2.3))
+
+
+def test_an_end_of_the_grid_is_noted(digits):
+    train, val, _ = digits
+    outcome = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(1e-8, 1e-7, 1e-6)))
+    assert any("end of the values" in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_c_that_is_not_positive_is_refused(c):
+    with pytest.raises(FitError, match="positive"):
+        LogregOptions(c=(c,))
+
+
+def test_options_that_cannot_be():
+    with pytest.raises(UsageError, match="class weight"):
+        LogregOptions(class_weight="heavy")
+
+
+def test_c_cannot_be_chosen_without_validation(digits):
+    with pytest.raises(FitError, match="validation"):
+        HEADS["logreg"].fit(digits[0], None, 10)
+
+
+def test_softmax_of_large_logits_is_finite():
+    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0]], dtype=np.float32)), [[1.0, 0.0]])
+
+
+# --- on disk ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(digits, tmp_path):
+    save_head(HEADS["centroid"].fit(*digits[:2], 10).head, tmp_path)
+    return tmp_path
+
+
+def rewrite(folder, **changes):
+    path = folder / "head.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: (d / "head.json").unlink(), "there is no head"),
+        (lambda d: (d / "head.npz").unlink(), "damaged"),
+        (lambda d: (d / "head.json").write_text("{"), "damaged"),
+        (lambda d: (d / "head.json").write_text("[]"), "another version"),
+        (lambda d: rewrite(d, schema=99), "another version"),
+        (lambda d: rewrite(d, arrays={}), "damaged"),
+        (lambda d: rewrite(d, meta={}), "damaged"),
+        (lambda d: rewrite(d, meta={"classes": 3, "width": 64}), "damaged"),
+        (lambda d: rewrite(d, sha256=""), "damaged"),
+        (lambda d: (d / "head.json").write_bytes(b" " * (2 << 20)), "damaged"),
+        (lambda d: (d / "head.npz").write_bytes((d / "head.npz").read_bytes()[:-50]), "damaged"),
+    ],
+)
+def test_a_damaged_head_is_refused(saved, spoil, message):
+    spoil(saved)
+    with pytest.raises(DataError, match=message):
+        load_head(saved)
+
+
+def test_an_unknown_head_is_refused(saved):
+    rewrite(saved, head="os:system")
+    with pytest.raises(UsageError, match="unknown head"):
+        load_head(saved)
+
+
+def test_a_pickled_array_is_refused(saved):
+    import hashlib
+
+    np.savez(saved / "head.npz", mean=np.array([{}], dtype=object))
+    rewrite(saved, sha256=hashlib.sha256((saved / "head.npz").read_bytes()).hexdigest())
+    with pytest.raises(DataError, match="damaged"):
+        load_head(saved)
+
+
+def test_fitting_and_loading_logreg_import_no_tensorflow(tmp_path):
+    program = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from probe.heads import HEADS\n"
+        "from probe.heads.head import Samples\n"
+        "from probe.heads.saving import load_head, save_head\n"
+        "x = np.random.default_rng(0).standard_normal((40, 5)).astype('f')\n"
+        "part = Samples(x, np.arange(40) % 4)\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "save_head(HEADS['logreg'].fit(part, part, 4).head, folder)\n"
+        "load_head(folder).predict_proba(x)\n"
+        "heavy = {'tensorflow', 'keras', 'sklearn', 'scipy'}\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
