@@ -1,0 +1,50 @@
+"""Features on disk: one zarr group a store, written once, durable unit by unit, verified on demand.
+
+The only room that knows zarr. DESIGN: ``docs/design.md``, "The store".
+"""
+
+from probe.store.catalog import (
+    find_store,
+    is_finished,
+    list_stores,
+    put_index,
+    remove_store,
+    slug,
+    store_path,
+)
+from probe.store.files import LocalFiles
+from probe.store.index import Index
+from probe.store.manifest import Manifest, read_manifest
+from probe.store.reader import READ, FeatureArray, Store, open_store
+from probe.store.spec import Layout, StoreSpec, images_digest, unit_rows
+from probe.store.verify import Verification, verify_store
+from probe.store.writer import StoreWriter, create, finished_rows, is_whole, read_layout
+
+__all__ = [
+    "READ",
+    "FeatureArray",
+    "Index",
+    "Layout",
+    "LocalFiles",
+    "Manifest",
+    "Store",
+    "StoreSpec",
+    "StoreWriter",
+    "Verification",
+    "create",
+    "find_store",
+    "finished_rows",
+    "images_digest",
+    "is_finished",
+    "is_whole",
+    "list_stores",
+    "open_store",
+    "put_index",
+    "read_layout",
+    "read_manifest",
+    "remove_store",
+    "slug",
+    "store_path",
+    "unit_rows",
+    "verify_store",
+]

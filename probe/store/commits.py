@@ -1,0 +1,89 @@
+"""What has been finished: one durable line per unit, in one file per writer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from probe.store.files import LocalFiles
+from probe.store.spec import Layout
+
+COMMIT_LOG_CAP = 1 << 30
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A finished unit.
+
+    Attributes
+    ----------
+    unit : its number.
+    chunks : array name -> sha256 of the chunk file as it lies on disk.
+    unreadable : row -> (status, reason) of every image that could not be read.
+    """
+
+    unit: int
+    chunks: Mapping[str, str]
+    unreadable: Mapping[int, tuple[int, str]]
+
+    def to_line(self, layout: Layout) -> bytes:
+        record = {
+            "unit": self.unit,
+            "rows": list(layout.unit_range(self.unit)),
+            "chunks": dict(self.chunks),
+            "unreadable": {str(row): list(problem) for row, problem in self.unreadable.items()},
+        }
+        return json.dumps(record, sort_keys=True).encode()
+
+    @classmethod
+    def from_line(cls, line: bytes, layout: Layout) -> Commit | None:
+        """None for a torn or foreign line: its unit is simply not finished."""
+        try:
+            value: Any = json.loads(line)
+            unit = int(value["unit"])
+            commit = cls(
+                unit,
+                {str(name): str(digest) for name, digest in value["chunks"].items()},
+                {int(row): (int(p[0]), str(p[1])) for row, p in value["unreadable"].items()},
+            )
+            fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return None
+        return commit if fits and set(commit.chunks) == set(layout.array_names()) else None
+
+
+def read_commits(files: LocalFiles, layout: Layout) -> dict[int, Commit]:
+    """The last commit of every unit, from all writers."""
+    commits: dict[int, Commit] = {}
+    for name in files.list("commits"):
+        if name.endswith(".jsonl"):
+            for line in files.read(name, COMMIT_LOG_CAP).splitlines():
+                commit = Commit.from_line(line, layout)
+                if commit is not None:
+                    commits[commit.unit] = commit
+    return commits
+
+
+def has_exact_sizes(files: LocalFiles, layout: Layout, unit: int) -> bool:
+    """Whether all of a unit's chunk files are there at the size they must have."""
+    return all(
+        files.size(layout.chunk_name(array, unit)) == layout.chunk_bytes(array)
+        for array in layout.array_names()
+    )
+
+
+def finished_units(files: LocalFiles, layout: Layout) -> set[int]:
+    """Units that can be trusted: a commit line and chunks of the exact size."""
+    return {unit for unit in read_commits(files, layout) if has_exact_sizes(files, layout, unit)}
+
+
+def commits_digest(commits: Mapping[int, Commit]) -> str:
+    """One hash over every chunk's hash, in unit and name order: what the manifest seals."""
+    digest = hashlib.sha256()
+    for unit in sorted(commits):
+        for array in sorted(commits[unit].chunks):
+            digest.update(f"{unit} {array} {commits[unit].chunks[array]}\n".encode())
+    return digest.hexdigest()

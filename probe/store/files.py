@@ -1,0 +1,168 @@
+"""The one place where the store touches paths and fsync.
+
+Everything else in the room goes through this interface, so that a store on object storage needs one more
+class here and nothing elsewhere. Names are relative POSIX paths inside the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from probe.errors import StoreError
+
+SMALL_FILE = 1 << 20
+"""Cap in bytes for metadata that is read whole: what is larger is not ours."""
+
+
+class LocalFiles:
+    """A store's files in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """The local path of `name`; refuses names that would leave the store."""
+        parts = name.split("/")
+        if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+            raise StoreError(f"{name!r} is not a name inside a store", hint="the store's record is damaged")
+        return self.root.joinpath(*parts)
+
+    def exists(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def size(self, name: str) -> int | None:
+        """Size in bytes, None when there is no such file."""
+        try:
+            return self.path(name).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, name: str, cap: int | None = SMALL_FILE) -> bytes:
+        """A whole file; StoreError when it is larger than `cap` bytes (None: any size)."""
+        size = self.size(name)
+        if size is None:
+            raise StoreError(f"{self.path(name)} is missing")
+        if cap is not None and size > cap:
+            raise StoreError(
+                f"{self.path(name)} is too large to be a store's own", expected=f"≤ {cap}", found=f"{size}"
+            )
+        return self.path(name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file atomically and durably: readers see the old content or the new, never a part."""
+        target = self.path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+        with disk_errors(self.root):
+            try:
+                with temporary.open("wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
+    def sync(self, names: list[str]) -> None:
+        """Make files that someone else wrote (zarr) durable, and the folders that name them."""
+        for name in names:
+            with self.path(name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        for folder in {self.path(name).parent for name in names}:
+            _sync_folder(folder)
+
+    def append_log(self, name: str) -> AppendLog:
+        """An append-only file that this process alone may write for as long as it is open."""
+        return AppendLog(self.path(name))
+
+    def remove(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
+
+    def list(self, folder: str) -> Iterator[str]:
+        """Names of all files below `folder`, sorted."""
+        base = self.path(folder)
+        for path in sorted(base.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written where the store lies (its folder need not exist yet)."""
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+
+class AppendLog:
+    """Lines that are durable once `append` returns; a torn last line of an earlier process is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._stream: BinaryIO = path.open("a+b")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._stream.close()
+            raise StoreError(
+                f"another process is writing {path.parent.parent}",
+                hint="wait for it, or give each process its own --shard i/n",
+            ) from error
+        self._cut_torn_line()
+
+    def _cut_torn_line(self) -> None:
+        self._stream.seek(0)
+        data = self._stream.read()
+        if data and not data.endswith(b"\n"):
+            self._stream.truncate(data.rfind(b"\n") + 1)
+
+    def append(self, line: bytes) -> None:
+        with disk_errors(self.path.parent):
+            self._stream.write(line + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        _sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class disk_errors:
+    """Turn a full or read-only disk into the error a user can act on."""
+
+    _REASONS = {  # noqa: RUF012 - a constant table
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "permission denied",
+        errno.EFBIG: "the file would be larger than the system allows",
+    }
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in self._REASONS:
+            raise StoreError(
+                f"cannot write {self.root}: {self._REASONS[error.errno]}",
+                hint="make room and run the same command again: finished units are kept",
+            ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""Who the rows are: id, content hash, label and split.
+
+Kept apart from the features, so that relabelling never runs a network again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import StoreError
+from probe.store.files import LocalFiles
+
+INDEX_CAP = 1 << 30
+CURRENT = "index/CURRENT.json"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The rows of a store as one labelling sees them.
+
+    Attributes
+    ----------
+    ids, hashes, splits : (N,) strings; see `probe.datasets.dataset.Dataset`.
+    labels : (N,) int32 into `classes`, -1 unlabelled.
+    classes : (C,) strings.
+    """
+
+    ids: NDArray[np.str_]
+    hashes: NDArray[np.str_]
+    labels: NDArray[np.int32]
+    splits: NDArray[np.str_]
+    classes: NDArray[np.str_]
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the content (not the file), 64 hex digits; what a run records."""
+        digest = hashlib.sha256()
+        for part in (self.ids, self.hashes, self.splits, self.classes):
+            digest.update(json.dumps(part.tolist()).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i4").tobytes())
+        return digest.hexdigest()
+
+
+def write_index(files: LocalFiles, index: Index) -> str:
+    """Add the index unless the store has it, and return its hash."""
+    name = f"index/{index.hash}.npz"
+    if not files.exists(name):
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream,
+            ids=index.ids,
+            hashes=index.hashes,
+            labels=index.labels,
+            splits=index.splits,
+            classes=index.classes,
+        )
+        files.write(name, stream.getvalue())
+    return index.hash
+
+
+def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
+    """Read one index and check it against its own hash and the number of rows."""
+    name = f"index/{digest}.npz"
+    try:
+        with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
+            index = Index(*(arrays[field] for field in ("ids", "hashes", "labels", "splits", "classes")))
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise StoreError(f"{files.path(name)} is not an index", found=str(error)) from error
+    columns = (index.ids, index.hashes, index.labels, index.splits)
+    if any(column.shape != (rows,) for column in columns):
+        raise StoreError(
+            f"{files.path(name)} does not fit its store", expected=f"{rows} rows", found=f"{len(index.ids)}"
+        )
+    if index.hash != digest:
+        raise StoreError(f"{files.path(name)} was changed", expected=digest, found=index.hash)
+    return index
+
+
+def set_current(files: LocalFiles, digest: str, used: str) -> None:
+    """Make an index the one that readers take; `used` is the ISO time that decides which store is newest."""
+    files.write(CURRENT, json.dumps({"index": digest, "used": used}).encode())
+
+
+def read_current(files: LocalFiles) -> tuple[str, str]:
+    """(index hash, ISO time of last use)."""
+    try:
+        value = json.loads(files.read(CURRENT))
+        digest, used = str(value["index"]), str(value["used"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again") from error
+    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+        raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again")
+    return digest, used

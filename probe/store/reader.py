@@ -1,0 +1,168 @@
+"""Reading a finished store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from probe.errors import StoreError, UnknownNameError
+from probe.registry import unknown_name
+from probe.store.files import LocalFiles
+from probe.store.index import Index, read_current, read_index
+from probe.store.manifest import Manifest, read_manifest
+
+READ = 0
+"""Status of a row whose image was read; every other value says why not."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store: features by output, and who the rows are.
+
+    Attributes
+    ----------
+    path : its folder.
+    manifest : what it says about itself.
+    index_hash : the index in force, see `probe.store.index`.
+    used : ISO time of the last extract that made or reused it.
+    """
+
+    path: Path
+    manifest: Manifest
+    index_hash: str
+    used: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def key(self) -> str:
+        return self.manifest.layout.key
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the plain outputs; the first is the default one."""
+        return [name for name in self.manifest.layout.shapes if "@" not in name]
+
+    @cached_property
+    def index(self) -> Index:
+        return read_index(LocalFiles(self.path), self.index_hash, self.manifest.layout.rows)
+
+    @cached_property
+    def status(self) -> NDArray[np.uint8]:
+        """(N,) 0 where the image was read."""
+        return np.asarray(self._array("status")[:])
+
+    def features(self, output: str | None = None, view: int = 0) -> FeatureArray:
+        """One output of all N rows, unread; `view` 0 is the plain image, 1 … K the augmented ones."""
+        name = self._output_name(output, view)
+        return FeatureArray(self, name, self._array(f"features/{name}"))
+
+    def _output_name(self, output: str | None, view: int) -> str:
+        name = self.outputs[0] if output is None else output
+        if name not in self.outputs:
+            raise unknown_name(f"output of {self.name}", name, self.outputs)
+        full = f"{name}@{view}" if view else name
+        if full not in self.manifest.layout.shapes:
+            raise UnknownNameError(
+                f"{self.name} has no view {view}",
+                expected=f"a view from 0 to {self.view_count}",
+                hint="extract with --views",
+            )
+        return full
+
+    @property
+    def view_count(self) -> int:
+        """K, the number of augmented views of each row that has them."""
+        first = self.outputs[0]
+        return sum(name.startswith(f"{first}@") for name in self.manifest.layout.shapes)
+
+    @cached_property
+    def viewed(self) -> NDArray[np.bool_]:
+        """(N,) True where a row has augmented views."""
+        if not self.view_count:
+            return np.zeros(self.manifest.layout.rows, dtype=bool)
+        return np.asarray(self._array("viewed")[:]) == 1
+
+    def rows(self, split: str | None = None) -> NDArray[np.intp]:
+        """Rows whose image was read, of one split or of all, in store order."""
+        keep = self.status == READ
+        if split is not None:
+            keep &= self.index.splits == split
+        return np.flatnonzero(keep)
+
+    def _array(self, name: str) -> Any:
+        """Open an array after checking that every chunk is there: zarr reads a missing one as fill."""
+        layout, files = self.manifest.layout, LocalFiles(self.path)
+        for unit in range(layout.units):
+            chunk = layout.chunk_name(name, unit)
+            if files.size(chunk) != layout.chunk_bytes(name):
+                raise StoreError(
+                    f"{self.name} is damaged: {chunk} is missing or has the wrong size",
+                    expected=f"{layout.chunk_bytes(name)} bytes",
+                    found=f"{files.size(chunk)} bytes",
+                    hint="run the same extract command again: it redoes what is damaged",
+                )
+        return zarr.open_array(str(self.path / "data.zarr" / name), mode="r", zarr_format=3)
+
+
+@dataclass(frozen=True)
+class FeatureArray:
+    """One output on disk, read a range or a selection of rows at a time."""
+
+    store: Store
+    name: str
+    array: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D) or (N, H, W, C)."""
+        return tuple(self.array.shape)
+
+    def read(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+        """(n, …) float32 of `rows` in ascending order, or of all.
+
+        Rows close together are read as one range: consecutive chunks in one request are what makes zarr fast.
+        """
+        if rows is None:
+            return self._range(0, self.shape[0])
+        if not len(rows):
+            return np.empty((0, *self.shape[1:]), np.float32)
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        if last - first <= 2 * len(rows):
+            block = self._range(first, last)
+            return block if len(block) == len(rows) else block[rows - first]
+        out = np.empty((len(rows), *self.shape[1:]), np.float32)
+        unit = self.store.manifest.layout.unit_rows
+        for number in np.unique(rows // unit):
+            mine = rows // unit == number
+            start = int(number) * unit
+            out[mine] = self._range(start, min(start + unit, self.shape[0]))[rows[mine] - start]
+        return out
+
+    def _range(self, start: int, stop: int) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self.array[start:stop], dtype=np.float32)
+        except ValueError as error:  # what zarr raises when a crc32c does not match
+            raise StoreError(
+                f"{self.store.name} is damaged in features/{self.name}",
+                found=str(error),
+                hint=f"probe stores verify --full {self.store.name}",
+            ) from error
+
+
+def open_store(path: Path) -> Store:
+    """Open a finished store; StoreError when it is missing, unfinished, damaged or of another version."""
+    files = LocalFiles(path)
+    if not path.is_dir():
+        raise StoreError(f"there is no store at {path}", hint="probe stores ls")
+    manifest = read_manifest(files)
+    digest, used = read_current(files)
+    return Store(path, manifest, digest, used)

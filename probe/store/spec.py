@@ -1,0 +1,159 @@
+"""The identity of a store, and the record of how it is laid out on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import canonical_json
+from probe.errors import StoreError
+
+SCHEMA = 1
+UNIT_BYTES = 16 << 20
+"""No array's unit is larger than this, bytes."""
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Everything that changes the features. Labels, splits, batch size and device are not here.
+
+    Attributes
+    ----------
+    backbone : `BackboneSpec.key_part()`: name, weights hash, size, preprocessing, outputs, precision.
+    pixels : decode and resize policy, EXIF handling.
+    views : count, augmentation, seed and the digest of the rows that have views; None without views.
+    dtype : of the stored features.
+    images : `images_digest` of the ids and content hashes, in row order.
+    """
+
+    backbone: Mapping[str, Any]
+    pixels: Mapping[str, Any]
+    views: Mapping[str, Any] | None
+    dtype: str
+    images: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """sha256 over the canonical JSON of all fields and the schema version, 64 hex digits."""
+        return hashlib.sha256(canonical_json({"schema": SCHEMA, **self.as_json()}).encode()).hexdigest()
+
+
+def images_digest(ids: NDArray[np.str_], hashes: NDArray[np.str_]) -> str:
+    """One hash over all ids and content hashes in order; lengths are framed, so no two lists collide."""
+    digest = hashlib.sha256()
+    for row_id, content in zip(ids.tolist(), hashes.tolist(), strict=True):
+        name = row_id.encode()
+        digest.update(b"%d:%s%d:%s" % (len(name), name, len(content), content.encode()))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows lie in arrays; fixed when the store is made and kept by every later writer.
+
+    Attributes
+    ----------
+    key : of the `StoreSpec`.
+    rows : N.
+    unit_rows : R, rows written and committed together; the chunk length of every array.
+    batch_size : rows the network computes at once; divides R, so a resumed unit sees the same batches.
+    shapes : array name under ``features/`` -> shape of one row, ``(D,)`` or ``(H, W, C)``.
+    dtype : of the features.
+    internal : prefix caches are stores, but never the newest one.
+    """
+
+    key: str
+    rows: int
+    unit_rows: int
+    batch_size: int
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: str
+    internal: bool = False
+
+    @property
+    def units(self) -> int:
+        return -(-self.rows // self.unit_rows)
+
+    @property
+    def has_views(self) -> bool:
+        return any("@" in name for name in self.shapes)
+
+    def unit_range(self, unit: int) -> tuple[int, int]:
+        """First row and row after the last of a unit."""
+        start = unit * self.unit_rows
+        return start, min(start + self.unit_rows, self.rows)
+
+    def array_names(self) -> list[str]:
+        """Every array of the group, the bookkeeping ones last."""
+        names = [f"features/{name}" for name in self.shapes]
+        return [*names, "status", *(["viewed"] if self.has_views else [])]
+
+    def row_shape(self, array: str) -> tuple[int, ...]:
+        return self.shapes[array.removeprefix("features/")] if array.startswith("features/") else ()
+
+    def array_dtype(self, array: str) -> str:
+        return self.dtype if array.startswith("features/") else "uint8"
+
+    def chunk_name(self, array: str, unit: int) -> str:
+        """File of a unit's chunk: rows are chunked by R, every other axis is whole."""
+        return "/".join(["data.zarr", array, "c", str(unit), *("0" for _ in self.row_shape(array))])
+
+    def chunk_bytes(self, array: str) -> int:
+        """Exact size of a chunk file: zarr pads the last unit, and crc32c adds four bytes."""
+        values = self.unit_rows * int(np.prod(self.row_shape(array), dtype=np.int64))
+        return values * np.dtype(self.array_dtype(array)).itemsize + 4
+
+    def total_bytes(self) -> int:
+        return self.units * sum(self.chunk_bytes(name) for name in self.array_names())
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"shapes": {name: list(shape) for name, shape in self.shapes.items()}}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Layout:
+        """Check and read a layout record; StoreError names what is off."""
+        try:
+            layout = cls(
+                key=str(value["key"]),
+                rows=int(value["rows"]),
+                unit_rows=int(value["unit_rows"]),
+                batch_size=int(value["batch_size"]),
+                shapes={str(name): tuple(map(int, shape)) for name, shape in value["shapes"].items()},
+                dtype=str(value["dtype"]),
+                internal=bool(value["internal"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"{where} does not hold a store's record", found=repr(error)) from error
+        plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes)
+        sane = layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
+        if not sane or layout.dtype not in ("float32", "float16"):
+            raise StoreError(f"{where} holds a store's record with impossible values")
+        return layout
+
+
+OUTPUT_NAME = re.compile(r"[A-Za-z0-9_.:-]+(@[1-9][0-9]*)?")
+"""What an array may be called: one path component, since names become folders."""
+
+
+def unit_rows(rows: int, batch_size: int, widest_row: int) -> int:
+    """R for a new store: a multiple of the batch, 256 by default.
+
+    Parameters
+    ----------
+    rows : N; above a million, units grow so that a store has some thousands of files and not millions.
+    widest_row : bytes of one row of the widest output; a unit of it stays under 16 MB where the batch allows.
+    """
+    target = 256
+    while rows > target * 4096:
+        target *= 2
+    target = min(target, max(UNIT_BYTES // widest_row, 1))
+    return max(target // batch_size, 1) * batch_size

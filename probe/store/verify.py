@@ -1,0 +1,100 @@
+"""Checking a store against its own record."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from probe.config import canonical_json
+from probe.errors import StoreError
+from probe.store.commits import commits_digest, has_exact_sizes, read_commits
+from probe.store.files import LocalFiles
+from probe.store.reader import READ, Store, open_store
+from probe.store.spec import SCHEMA
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`checked` counts what was looked at; `problems` is empty when the store is what it says it is."""
+
+    checked: dict[str, int]
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_store(path: Path, *, full: bool = False) -> Verification:
+    """Check a store.
+
+    Quick: every unit committed, every chunk of the exact size, manifest digest and key, the current index.
+    Full: also every chunk's sha256, NaN exactly where the status says so, labels in range.
+    """
+    store = open_store(path)
+    files, layout = LocalFiles(path), store.manifest.layout
+    problems: list[str] = []
+    spec_key = hashlib.sha256(canonical_json({"schema": SCHEMA, **store.manifest.spec}).encode()).hexdigest()
+    if spec_key != layout.key:
+        problems.append(f"MANIFEST.json: the key is {layout.key[:12]}, its parts hash to {spec_key[:12]}")
+    commits = read_commits(files, layout)
+    for unit in range(layout.units):
+        if unit not in commits:
+            problems.append(f"unit {unit}: no commit line")
+        elif not has_exact_sizes(files, layout, unit):
+            problems.append(f"unit {unit}: a chunk is missing or has the wrong size")
+    if commits_digest(commits) != store.manifest.digest:
+        problems.append("MANIFEST.json: the digest does not match the commit lines")
+    problems += _index_problems(store)
+    checked = {"units": layout.units, "rows": layout.rows, "chunks": 0}
+    if full and not problems:
+        for unit, commit in sorted(commits.items()):
+            for array, digest in commit.chunks.items():
+                checked["chunks"] += 1
+                data = files.read(layout.chunk_name(array, unit), None)
+                if hashlib.sha256(data).hexdigest() != digest:
+                    problems.append(
+                        f"{layout.chunk_name(array, unit)}: content changed since it was committed"
+                    )
+        if not problems:
+            problems += _value_problems(store)
+    return Verification(checked, problems)
+
+
+def _index_problems(store: Store) -> list[str]:
+    try:
+        index = store.index
+    except StoreError as error:
+        return [f"index: {error.problem}"]
+    problems = []
+    if len(index.labels) and not (
+        index.labels.min() >= -1 and index.labels.max() < max(len(index.classes), 1)
+    ):
+        problems.append(f"index: labels outside -1 … {len(index.classes) - 1}")
+    if not np.isin(index.splits, ("train", "val", "test", "")).all():
+        problems.append("index: a split that is none of train, val, test or empty")
+    return problems
+
+
+def _value_problems(store: Store) -> list[str]:
+    problems = []
+    unread = store.status != READ
+    for name in store.manifest.layout.shapes:
+        output, _, view = name.partition("@")
+        features = store.features(output, int(view or 0))
+        absent = unread | ~store.viewed if view else unread
+        for unit in range(store.manifest.layout.units):
+            rows = np.arange(*store.manifest.layout.unit_range(unit))
+            block = features.read(rows).reshape(len(rows), -1)
+            wrong = np.where(absent[rows], ~np.isnan(block).all(1), ~np.isfinite(block).all(1))
+            if wrong.any():
+                problems.append(
+                    f"features/{name}: {int(wrong.sum())} rows of unit {unit} disagree with their status"
+                )
+    listed = {str(store.index.ids[row]) for row in np.flatnonzero(unread)}
+    if listed != set(store.manifest.unreadable):
+        problems.append("MANIFEST.json: the list of unreadable images does not match the status array")
+    return problems

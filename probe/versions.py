@@ -1,0 +1,21 @@
+"""What numbers were computed with: recorded in every store and run, never part of a key."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from probe import __version__
+
+PACKAGES = ("tensorflow", "keras", "numpy", "zarr", "Pillow", "scikit-learn", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of probe, Python, the system and the packages that compute numbers; imports none of them."""
+    found = {"probe": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
