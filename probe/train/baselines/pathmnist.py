@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
 
-_TUNE = "probe finetune --unfreeze last:50 --optimiser adam --lr 8e-5 --epochs 20 --patience 5 --augment pathmnist"
+_TUNE = (
+    "probe finetune --unfreeze last:50 --optimiser adam --lr 8e-5 --epochs 20 --stop val_loss:5 "
+    "--augment pathmnist"
+)
 
 FROZEN = Recipe(
     name="pathmnist/frozen",
