@@ -129,11 +129,9 @@ def fit_loop(
     Raises UsageError when a figure is watched that these inputs do not give, or the state found belongs to
     another training.
     """
-    import keras
-
     _check_monitors(settings, has_validation=inputs.validation() is not None)
-    optimiser = _keras_optimiser(settings)
     with model.distribute_strategy.scope():
+        optimiser = _keras_optimiser(settings)
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
     run = _Run(model, optimiser, settings, folder, _identity(settings, identity))
@@ -152,7 +150,7 @@ def fit_loop(
             verbose=0,
         ).history
         figures = {name: float(values[-1]) for name, values in logs.items()}
-        figures["lr"] = float(keras.ops.convert_to_numpy(optimiser.learning_rate))
+        figures["lr"] = _learning_rate(optimiser)
         run.finish_epoch(figures, time.perf_counter() - start)
         if on_epoch is not None:
             on_epoch(run.state.epochs_done, figures)
@@ -220,7 +218,7 @@ class _Run:
         if keep == "last" or not self.state.kept.saw(keep, figures[keep]):
             return
         self.state.kept_epoch = self.state.epochs_done
-        self.kept = [np.array(variable) for variable in self.network]
+        self.kept = _values(self.network)
         if self.folder is not None:
             _write(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
 
@@ -246,7 +244,7 @@ class _Run:
     def _write(self) -> None:
         variables = [*self.network, *self.optimiser.variables]
         assert self.folder is not None
-        _write(self.folder / STATE_FILE, asdict(self.state), [np.array(variable) for variable in variables])
+        _write(self.folder / STATE_FILE, asdict(self.state), _values(variables))
 
 
 def _keras_optimiser(settings: LoopSettings) -> Any:
@@ -273,6 +271,12 @@ def _keras_optimiser(settings: LoopSettings) -> Any:
         }
     )
     return keras.optimizers.LossScaleOptimizer(made) if settings.scale_loss else made
+
+
+def _learning_rate(optimiser: Any) -> float:
+    # A Keras variable, or the tensor that a schedule computes.
+    rate = optimiser.learning_rate
+    return float(getattr(rate, "value", rate).numpy())
 
 
 def _check_monitors(settings: LoopSettings, *, has_validation: bool) -> None:
@@ -304,6 +308,11 @@ def _state_from_json(found: Mapping[str, Any]) -> _State:
     plain["stops"] = [_Patience(**patience) for patience in plain["stops"]]
     plain["reduce_lr"], plain["kept"] = _Patience(**plain["reduce_lr"]), _Patience(**plain["kept"])
     return _State(**plain)
+
+
+def _values(variables: list[Any]) -> list[NDArray[Any]]:
+    # A copy: on a CPU the array would be the variable's own memory, and change with the next step.
+    return [np.array(variable.value.numpy()) for variable in variables]
 
 
 def _assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
