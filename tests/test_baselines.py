@@ -1,5 +1,8 @@
 """The experiments by name: every row against its own facts."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -137,3 +140,11 @@ def test_a_change_that_cannot_be_is_said(field, value):
 def test_an_unknown_baseline_names_the_nearest():
     with pytest.raises(UnknownNameError, match="exp11"):
         BASELINES["cifar10/exp13"]
+
+
+def test_listing_the_baselines_imports_no_tensorflow():
+    code = (
+        "import sys, probe.train.baselines, probe.train.trainer, probe.train.sweep;"
+        "sys.exit(any(m in sys.modules for m in ('keras', 'tensorflow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
