@@ -1,0 +1,1 @@
+"""Stores and runs as tables, plots and pages."""

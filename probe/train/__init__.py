@@ -1,0 +1,1 @@
+"""Training from scratch and fine-tuning: recipes, the trainer that runs them, and sweeps over them."""

@@ -1,0 +1,20 @@
+"""The experiments of the studies by name, one file a study."""
+
+from probe.registry import Registry
+from probe.train.baselines import cifar10, cifar100_a, cifar100_b, cub200, dogs_vs_cats, pathmnist, scenes15
+from probe.train.recipe import Recipe
+
+BASELINES: Registry[Recipe] = Registry(
+    "baseline",
+    [
+        *cifar10.ROWS,
+        *cifar100_a.ROWS,
+        *cifar100_b.ROWS,
+        *cub200.ROWS,
+        *pathmnist.ROWS,
+        *dogs_vs_cats.ROWS,
+        *scenes15.ROWS,
+    ],
+)
+
+STUDIES: tuple[str, ...] = tuple(dict.fromkeys(row.study for row in BASELINES.values()))

@@ -1,0 +1,175 @@
+"""Arrays to batches: what the training loop reads, shuffled, augmented and normalised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+from probe.images.augment import Augment, draw, row_seeds, transform_pixels
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the data.
+
+    Attributes
+    ----------
+    inputs : (N, …) array, or a tuple of them for a network with several inputs; anything that gives
+        rows for an integer array, ``inputs[rows]``, will do (a memory map, for instance).
+    labels : (N,) int32.
+    """
+
+    inputs: Any
+    labels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Decoded images: ``inputs`` of every part is (N, H, W, channels) uint8. `classes` is their number C."""
+
+    train: Part
+    val: Part | None
+    test: Part | None
+    classes: int
+
+    def digest(self) -> str:
+        """sha256 over every part; what a run or a cell of a sweep was computed on."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.val, self.test):
+            for array in (*part.arrays, part.labels) if part else ():
+                digest.update(f"{array.shape} {array.dtype}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Pixels 0 … 255 to network inputs: (pixel − mean) / scale, one number per channel."""
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __call__(self, pixels: Any) -> Any:
+        """(B, H, W, channels) tensor of any type -> float32."""
+        import tensorflow as tf
+
+        return (tf.cast(pixels, tf.float32) - tf.constant(self.mean)) / tf.constant(self.scale)
+
+
+def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
+    """The normaliser `kind` (``unit``, ``norm``, ``raw``) for training images (N, H, W, channels)."""
+    channels = images.shape[-1]
+    if kind != "norm":
+        return Normaliser((0.0,) * channels, (255.0 if kind == "unit" else 1.0,) * channels)
+    # uint8 has 256 values: their histogram gives exact moments without a floating-point copy of the images.
+    values = np.arange(256.0)
+    counts = [np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]
+    mean = [float(np.average(values, weights=count)) for count in counts]
+    spread = [
+        float(np.sqrt(np.average((values - centre) ** 2, weights=count)))
+        for centre, count in zip(mean, counts, strict=True)
+    ]
+    return Normaliser(tuple(mean), tuple(deviation or 1.0 for deviation in spread))
+
+
+class Inputs(Protocol):
+    """What `probe.train.loop.fit_loop` reads: ``tf.data.Dataset`` objects of ``(inputs, labels)`` batches."""
+
+    def training(self, epoch: int) -> Any:
+        """The batches of an epoch, which may depend on its number and on nothing that happened before."""
+        ...
+
+    def validation(self) -> Any | None:
+        """The batches of the validation part, None without one."""
+        ...
+
+
+class ArrayInputs:
+    """`Inputs` over arrays in memory: shuffled by seed and epoch, augmented in the training part only.
+
+    `prepare` is applied to every batch of inputs after augmentation; by default they become float32.
+    """
+
+    def __init__(
+        self,
+        train: Part,
+        val: Part | None,
+        *,
+        batch_size: int,
+        seed: int,
+        prepare: Callable[[Any], Any] | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        if not len(train):
+            raise DataError("there is nothing to train on", expected="at least one training image")
+        self.train, self.val = train, val
+        self.batch_size, self.seed = batch_size, seed
+        self.prepare = prepare or _as_float
+        self.augment = augment or Augment()
+
+    def training(self, epoch: int) -> Any:
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
+        if not self.augment.changes_pixels:
+            return batches(self.train, self.batch_size, self.prepare, order)
+        views = draw(self.augment, row_seeds(self.seed, epoch, order))
+        return batches(self.train, self.batch_size, self.prepare, order, views, self.augment.fill)
+
+    def validation(self) -> Any | None:
+        return batches(self.val, self.batch_size, self.prepare) if self.val is not None else None
+
+
+def batches(
+    part: Part,
+    batch_size: int,
+    prepare: Callable[[Any], Any] | None = None,
+    order: NDArray[np.intp] | None = None,
+    views: NDArray[np.float32] | None = None,
+    fill: str = "nearest",
+) -> Any:
+    """A ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, read ahead of the network.
+
+    `order` (N,) are the rows in the order wanted; `views` (N, 7) are their parameters for `transform_pixels`.
+    """
+    import tensorflow as tf
+
+    prepare = prepare or _as_float
+    order = np.arange(len(part)) if order is None else order
+    arrays = part.arrays
+    kinds = [tf.as_dtype(array.dtype) for array in arrays]
+
+    def gather(rows: NDArray[np.int64]) -> list[Any]:
+        return [np.ascontiguousarray(array[rows]) for array in arrays]
+
+    def load(rows: Any, labels: Any, *view: Any) -> Any:
+        # Not a tensor of all images: that would copy the arrays, and could not read a memory map.
+        inputs = tf.numpy_function(gather, [rows], kinds, stateful=False)
+        for tensor, array in zip(inputs, arrays, strict=True):
+            tensor.set_shape((None, *array.shape[1:]))
+        if view:
+            inputs = [transform_pixels(tensor, view[0], fill) for tensor in inputs]
+        prepared = tuple(prepare(tensor) for tensor in inputs)
+        return (prepared if isinstance(part.inputs, tuple) else prepared[0]), labels
+
+    columns = (order, part.labels[order]) if views is None else (order, part.labels[order], views)
+    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
+    return dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _as_float(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tensor, tf.float32)

@@ -1,0 +1,338 @@
+"""The training loop: any Keras model, any inputs, and a state that survives a kill.
+
+Everything the next epoch depends on is written after each one: weights, optimiser, dropout's random state,
+the counters of early stopping and of the learning rate. Batches depend on seed and epoch alone. A run that
+was killed and resumed therefore ends, on a CPU, with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import canonical_json
+from probe.errors import UsageError
+from probe.registry import unknown_name
+from probe.train.data import Inputs
+from probe.train.recipe import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr
+
+STATE_FILE = "state.npz"
+BEST_FILE = "best.npz"
+MIN_DELTA = 1e-4
+"""How much better counts as better for `ReduceLr`; Keras's own value."""
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    loss : Keras name, ``sparse_categorical_crossentropy`` or ``binary_crossentropy``.
+    stops, reduce_lr, keep : as in `Recipe`.
+    class_weights : class -> weight of its images in the loss.
+    clip_norm : largest norm of the whole gradient, None for no limit.
+    scale_loss : scale the loss against underflow; needed with float16 compute, not with bfloat16.
+    """
+
+    optimiser: Optimiser
+    epochs: int
+    loss: str = "sparse_categorical_crossentropy"
+    stops: tuple[EarlyStop, ...] = ()
+    reduce_lr: ReduceLr | None = None
+    keep: str = "val_accuracy"
+    class_weights: Mapping[int, float] | None = None
+    clip_norm: float | None = None
+    scale_loss: bool = False
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """What happened.
+
+    Attributes
+    ----------
+    history : figure -> value of every epoch: loss, accuracy, val_loss, val_accuracy, lr.
+    kept_epoch : the epoch, counted from 1, whose weights the model holds now.
+    stopped : why training ended before the last epoch, None when it did not.
+    seconds : wall time of all epochs, those before a resume included.
+    """
+
+    history: Mapping[str, list[float]]
+    kept_epoch: int
+    stopped: str | None
+    seconds: float
+
+
+@dataclass
+class _Patience:
+    """The best value of a figure so far, and for how many epochs it has not been beaten."""
+
+    best: float | None = None
+    wait: int = 0
+
+    def saw(self, monitor: str, value: float, min_delta: float = 0.0) -> bool:
+        """Note this epoch's value; True when it is a new best."""
+        sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        improved = not math.isnan(value) and (
+            self.best is None or sign * value < sign * self.best - min_delta
+        )
+        self.best, self.wait = (value, 0) if improved else (self.best, self.wait + 1)
+        return improved
+
+
+@dataclass
+class _State:
+    """Everything about the course of a training that is not a tensor; plain JSON values."""
+
+    identity: str
+    epochs_done: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+    stops: list[_Patience] = field(default_factory=list)
+    reduce_lr: _Patience = field(default_factory=_Patience)
+    kept: _Patience = field(default_factory=_Patience)
+    kept_epoch: int = 0
+    stopped: str | None = None
+    seconds: float = 0.0
+
+
+def fit_loop(
+    model: Any,
+    inputs: Inputs,
+    settings: LoopSettings,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    identity: str = "",
+    on_epoch: OnEpoch | None = None,
+) -> LoopResult:
+    """Compile and train `model`, and leave it with the weights of the epoch that `settings.keep` asks for.
+
+    Parameters
+    ----------
+    folder : where the state is written after every epoch; nothing is written without one.
+    resume : continue from the state in `folder`, if there is one; otherwise it is overwritten.
+    identity : what else must be the same for a state to be continued (data, seed, network).
+    on_epoch : called with the epoch, counted from 1, and its figures, after its state is safe.
+
+    Raises UsageError when a figure is watched that these inputs do not give, or the state found belongs to
+    another training.
+    """
+    _check_monitors(settings, has_validation=inputs.validation() is not None)
+    with model.distribute_strategy.scope():
+        optimiser = _keras_optimiser(settings)
+        model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
+        optimiser.build(model.trainable_variables)
+    run = _Run(model, optimiser, settings, folder, _identity(settings, identity))
+    if resume:
+        run.restore()
+    while run.state.epochs_done < settings.epochs and run.state.stopped is None:
+        start = time.perf_counter()
+        epoch = run.state.epochs_done
+        logs = model.fit(
+            inputs.training(epoch),
+            validation_data=inputs.validation(),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            class_weight=dict(settings.class_weights) if settings.class_weights else None,
+            shuffle=False,
+            verbose=0,
+        ).history
+        figures = {name: float(values[-1]) for name, values in logs.items()}
+        figures["lr"] = _learning_rate(optimiser)
+        run.finish_epoch(figures, time.perf_counter() - start)
+        if on_epoch is not None:
+            on_epoch(run.state.epochs_done, figures)
+    run.load_kept()
+    return LoopResult(run.state.history, run.state.kept_epoch, run.state.stopped, run.state.seconds)
+
+
+def probabilities(model: Any, dataset: Any) -> NDArray[np.float32]:
+    """(N, C) probabilities for a dataset of ``(inputs, labels)``; a sigmoid unit becomes two columns."""
+    found = np.asarray(model.predict(dataset, verbose=0), dtype=np.float32)
+    return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+
+
+class _Run:
+    """A training in progress: the model, its optimiser, and the state that goes to disk."""
+
+    def __init__(
+        self, model: Any, optimiser: Any, settings: LoopSettings, folder: Path | None, identity: str
+    ) -> None:
+        self.settings, self.folder, self.optimiser = settings, folder, optimiser
+        metrics = {id(variable) for variable in model.metrics_variables}
+        # `variables`, not `weights`: the random state of dropout is needed to continue as if undisturbed.
+        self.network = [variable for variable in model.variables if id(variable) not in metrics]
+        self.state = _State(identity, stops=[_Patience() for _ in settings.stops])
+        self.kept: list[NDArray[Any]] | None = None
+
+    def finish_epoch(self, figures: Mapping[str, float], seconds: float) -> None:
+        """Take an epoch's figures into account and write the state."""
+        state = self.state
+        state.epochs_done += 1
+        state.seconds += seconds
+        for name, value in figures.items():
+            state.history.setdefault(name, []).append(value)
+        self._keep_best(figures)
+        self._reduce_lr(figures)
+        self._stop(figures)
+        if self.folder is not None:
+            self._write()
+
+    def load_kept(self) -> None:
+        """Give the model the weights of the kept epoch."""
+        if self.settings.keep == "last" or self.kept is None:
+            self.state.kept_epoch = self.state.epochs_done
+        else:
+            _assign(self.network, self.kept)
+
+    def restore(self) -> None:
+        """Continue from the folder's state; without one, start at the beginning."""
+        if self.folder is None or not (self.folder / STATE_FILE).exists():
+            return
+        found, values = _read(self.folder / STATE_FILE)
+        if found["identity"] != self.state.identity:
+            raise UsageError(
+                f"the training in {self.folder} is not the one to be resumed",
+                expected="the same recipe, data, seed and precision",
+                hint="repeat the command as it was given, or start anew without resuming",
+            )
+        self.state = _state_from_json(found)
+        _assign([*self.network, *self.optimiser.variables], values)
+        if self.state.kept_epoch and self.settings.keep != "last":
+            _, self.kept = _read(self.folder / BEST_FILE)
+
+    def _keep_best(self, figures: Mapping[str, float]) -> None:
+        keep = self.settings.keep
+        if keep == "last" or not self.state.kept.saw(keep, figures[keep]):
+            return
+        self.state.kept_epoch = self.state.epochs_done
+        self.kept = _values(self.network)
+        if self.folder is not None:
+            _write(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
+
+    def _reduce_lr(self, figures: Mapping[str, float]) -> None:
+        rule = self.settings.reduce_lr
+        if rule is None:
+            return
+        patience = self.state.reduce_lr
+        if (
+            not patience.saw(rule.monitor, figures[rule.monitor], MIN_DELTA)
+            and patience.wait >= rule.patience
+        ):
+            patience.wait = 0
+            self.optimiser.learning_rate = max(figures["lr"] * rule.factor, min(rule.min_lr, figures["lr"]))
+
+    def _stop(self, figures: Mapping[str, float]) -> None:
+        for rule, patience in zip(self.settings.stops, self.state.stops, strict=True):
+            if not patience.saw(rule.monitor, figures[rule.monitor]) and patience.wait >= rule.patience:
+                self.state.stopped = f"{rule.monitor} has not improved for {rule.patience} epochs"
+        if not math.isfinite(figures["loss"]):
+            self.state.stopped = "the loss is no longer a number"
+
+    def _write(self) -> None:
+        variables = [*self.network, *self.optimiser.variables]
+        assert self.folder is not None
+        _write(self.folder / STATE_FILE, asdict(self.state), _values(variables))
+
+
+def _keras_optimiser(settings: LoopSettings) -> Any:
+    import keras
+
+    asked = settings.optimiser
+    if asked.name not in DEFAULT_RATES:
+        raise unknown_name("optimiser", asked.name, DEFAULT_RATES)
+    if asked.decay and settings.reduce_lr:
+        raise UsageError("a learning rate cannot both decay by step and fall on a plateau", hint="drop one")
+    # Keras 3 dropped the `decay` argument of its optimisers; this is what it meant.
+    rate = keras.optimizers.schedules.InverseTimeDecay(asked.lr, 1, asked.decay) if asked.decay else asked.lr
+    extra: dict[str, Any] = {}
+    if asked.momentum:
+        if asked.name not in ("sgd", "rmsprop"):
+            raise UsageError(f"{asked.name} has no momentum to set", hint="use sgd or rmsprop")
+        extra["momentum"] = asked.momentum
+    if asked.nesterov and asked.name == "sgd":
+        extra["nesterov"] = True
+    made = keras.optimizers.get(
+        {
+            "class_name": asked.name,
+            "config": {"learning_rate": rate, "global_clipnorm": settings.clip_norm, **extra},
+        }
+    )
+    return keras.optimizers.LossScaleOptimizer(made) if settings.scale_loss else made
+
+
+def _learning_rate(optimiser: Any) -> float:
+    # A Keras variable, or the tensor that a schedule computes.
+    rate = optimiser.learning_rate
+    return float(getattr(rate, "value", rate).numpy())
+
+
+def _check_monitors(settings: LoopSettings, *, has_validation: bool) -> None:
+    if settings.keep not in KEEP:
+        raise unknown_name("epoch to keep", settings.keep, KEEP)
+    watched = [settings.keep, *(rule.monitor for rule in settings.stops)]
+    if settings.reduce_lr:
+        watched.append(settings.reduce_lr.monitor)
+    missing = [monitor for monitor in watched if monitor.startswith("val_")]
+    if missing and not has_validation:
+        raise UsageError(
+            f"{missing[0]} is watched, but there is no validation part",
+            hint="carve one from the training part, or keep the last epoch",
+        )
+
+
+def _identity(settings: LoopSettings, identity: str) -> str:
+    """What a state must agree on; not the number of epochs, so that a training can be prolonged."""
+    return canonical_json([identity, {k: v for k, v in _plain(settings).items() if k != "epochs"}])
+
+
+def _plain(settings: LoopSettings) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return plain
+
+
+def _state_from_json(found: Mapping[str, Any]) -> _State:
+    plain = dict(found)
+    plain["stops"] = [_Patience(**patience) for patience in plain["stops"]]
+    plain["reduce_lr"], plain["kept"] = _Patience(**plain["reduce_lr"]), _Patience(**plain["kept"])
+    return _State(**plain)
+
+
+def _values(variables: list[Any]) -> list[NDArray[Any]]:
+    # A copy: on a CPU the array would be the variable's own memory, and change with the next step.
+    return [np.array(variable.value.numpy()) for variable in variables]
+
+
+def _assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _write(path: Path, facts: Mapping[str, Any], values: list[NDArray[Any]]) -> None:
+    """Write facts and arrays as one ``.npz``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    named = {f"v{position:05d}": value for position, value in enumerate(values)}
+    with partial.open("wb") as file:
+        np.savez(file, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    with np.load(path, allow_pickle=False) as archive:
+        facts = json.loads(archive["facts"].tobytes())
+        return facts, [archive[name] for name in sorted(archive.files) if name != "facts"]

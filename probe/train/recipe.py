@@ -1,0 +1,231 @@
+"""A recipe is an experiment as data: everything `probe.train.trainer` needs, and what was published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from probe.errors import UsageError
+from probe.images.augment import parse_augment
+from probe.networks import format_network, parse, replace_activation
+from probe.networks.notation import ACTIVATIONS
+from probe.registry import unknown_name
+
+DEFAULT_RATES: Mapping[str, float] = {
+    "sgd": 1e-2,
+    "rmsprop": 1e-3,
+    "adam": 1e-3,
+    "adamax": 1e-3,
+    "nadam": 1e-3,
+    "adagrad": 1e-3,
+    "adadelta": 1e-3,
+}
+"""The optimisers there are, with Keras's own default learning rates."""
+
+NORMALISATIONS = ("unit", "norm", "raw")
+"""Pixels to [0, 1]; mean 0 and deviation 1 per channel over the training part; 0 … 255 as they are."""
+
+KEEP = ("val_accuracy", "val_loss", "last")
+"""Which epoch's weights are kept: the best by a validation figure, or the last."""
+
+MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """`lr` falls as lr / (1 + decay · step), the `decay` of Keras before version 3."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.0
+    nesterov: bool = False
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop once `monitor` has not improved for `patience` epochs."""
+
+    monitor: str
+    patience: int
+
+
+@dataclass(frozen=True)
+class ReduceLr:
+    """Multiply the rate by `factor` after `patience` epochs without improvement, down to `min_lr`."""
+
+    monitor: str = "val_loss"
+    factor: float = 0.1
+    patience: int = 5
+    min_lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of a study: `accuracy` as a fraction, the `part` it was measured on, a `label` among several.
+
+    `seconds` is the study's own training time, on its own machine; `high` the upper end of a published range.
+    """
+
+    accuracy: float
+    label: str = ""
+    part: str = "test"
+    seconds: int | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment.
+
+    Attributes
+    ----------
+    name : ``<study>/<experiment>``.
+    summary : one line for ``probe baseline list``.
+    data : name of the data set it is defined on.
+    network : network string, without the output layer; ``""`` for rows that are run by `commands`.
+    size, channels, classes : of the input and the output; adapted when it runs on other data.
+    normalise : one of `NORMALISATIONS`, fitted on the training part.
+    augment : augmentation of the training part, as `parse_augment` reads it.
+    stops : early stopping; the first that is due ends the training.
+    keep : which epoch is scored, one of `KEEP`.
+    kernel_l2 : L2 penalty on every kernel but the last.
+    validation : share of the published training part that becomes validation where the data set has none.
+    binary : one sigmoid unit instead of a softmax.
+    params, trainable : golden counts of the whole network, output layer included.
+    published : what the study reports.
+    source : where it reports it.
+    sweep : (field, values) pairs for the rows that are a grid, values as `override` reads them.
+    folds : cross-validation folds over training and validation part; 0 for none.
+    commands : the command lines of a transfer experiment, in order; such a row is not run by the trainer.
+    ours : what the study leaves open and had to be chosen here.
+    differs : where the study did something that this recipe does not do.
+    """
+
+    name: str
+    summary: str
+    data: str
+    network: str = ""
+    size: int = 32
+    channels: int = 3
+    classes: int = 10
+    normalise: str = "unit"
+    augment: str = "none"
+    optimiser: Optimiser = Optimiser()
+    stops: tuple[EarlyStop, ...] = ()
+    reduce_lr: ReduceLr | None = None
+    keep: str = "val_accuracy"
+    epochs: int = 100
+    batch_size: int = 32
+    kernel_l2: float = 0.0
+    validation: float = 0.1
+    binary: bool = False
+    params: int | None = None
+    trainable: int | None = None
+    published: tuple[Published, ...] = ()
+    source: str = ""
+    sweep: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    folds: int = 0
+    commands: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
+
+    @property
+    def study(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def kind(self) -> str:
+        """``transfer`` (run by `commands`), ``sweep`` (a grid or folds) or ``train``."""
+        if self.commands:
+            return "transfer"
+        return "sweep" if self.sweep or self.folds else "train"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the trained network, as plain JSON values; part of the identity of a run."""
+        described = ("summary", "data", "params", "trainable", "published", "source")
+        planned = ("sweep", "folds", "commands", "ours", "differs", "validation")
+        return {k: v for k, v in asdict(self).items() if k not in (*described, *planned, "name")}
+
+
+def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
+    """The recipe with fields replaced, values as text: what ``--set`` and sweeps do.
+
+    `changes` maps a name in `FIELDS` to its value; the order does not matter, a learning rate is set after
+    the optimiser that would reset it. Golden counts and published figures no longer hold and are dropped.
+    Raises UsageError for an unknown field or a value that cannot be read.
+    """
+    for field in changes:
+        if field not in FIELDS:
+            raise unknown_name("recipe field", field, FIELDS)
+    for field, change in FIELDS.items():
+        if field in changes:
+            recipe = change(recipe, changes[field].strip())
+    return replace(recipe, params=None, trainable=None, published=()) if changes else recipe
+
+
+def _network(recipe: Recipe, text: str) -> Recipe:
+    return replace(recipe, network=format_network(parse(text)))
+
+
+def _activation(recipe: Recipe, text: str) -> Recipe:
+    names = tuple(ACTIVATIONS.values())
+    if text not in names:
+        raise unknown_name("activation", text, names)
+    return replace(recipe, network=format_network(replace_activation(parse(recipe.network), text)))
+
+
+def _optimiser(recipe: Recipe, text: str) -> Recipe:
+    if text not in DEFAULT_RATES:
+        raise unknown_name("optimiser", text, DEFAULT_RATES)
+    return replace(recipe, optimiser=Optimiser(text, DEFAULT_RATES[text]))
+
+
+def _augment(recipe: Recipe, text: str) -> Recipe:
+    parse_augment(text)
+    return replace(recipe, augment=text)
+
+
+def _normalise(recipe: Recipe, text: str) -> Recipe:
+    if text not in NORMALISATIONS:
+        raise unknown_name("normalisation", text, NORMALISATIONS)
+    return replace(recipe, normalise=text)
+
+
+def _whole(field: str) -> Callable[[Recipe, str], Recipe]:
+    def change(recipe: Recipe, text: str) -> Recipe:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"{field} cannot be {text!r}", expected="a whole number of 1 or more")
+        return replace(recipe, **{field: int(text)})  # type: ignore[arg-type]
+
+    return change
+
+
+def _fraction(recipe_field: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise UsageError(f"{recipe_field} cannot be {text!r}", expected="a number of 0 or more")
+    return number
+
+
+FIELDS: Mapping[str, Callable[[Recipe, str], Recipe]] = {
+    "network": _network,
+    "activation": _activation,
+    "size": _whole("size"),
+    "augment": _augment,
+    "normalise": _normalise,
+    "optimiser": _optimiser,
+    "lr": lambda r, text: replace(r, optimiser=replace(r.optimiser, lr=_fraction("lr", text))),
+    "momentum": lambda r, text: replace(
+        r, optimiser=replace(r.optimiser, momentum=_fraction("momentum", text))
+    ),
+    "kernel_l2": lambda r, text: replace(r, kernel_l2=_fraction("kernel_l2", text)),
+    "batch_size": _whole("batch_size"),
+    "epochs": _whole("epochs"),
+}
+"""What can be set on a recipe, in the order in which it is applied."""

@@ -1,0 +1,327 @@
+"""A grid over the fields of a recipe, with seeds and folds, cell by cell.
+
+Every finished cell is a small JSON file of its own, so that a sweep which was interrupted goes on with the
+cells that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import canonical_json
+from probe.errors import DataError, UsageError
+from probe.train.data import Part, TrainingData
+from probe.train.recipe import Recipe, override
+
+CELL_VERSION = 1
+
+Figures = Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a sweep: a setting, a seed, and a fold where the sweep cross-validates.
+
+    `setting` is the text of what was changed, ``batch_size=8 lr=0.01``; `fold` counts from 0, None without
+    folds.
+    """
+
+    setting: str
+    recipe: Recipe
+    seed: int = 0
+    fold: int | None = None
+    folds: int = 0
+
+    def key(self, data_identity: str, precision: str) -> str:
+        """What names the cell's file: the sha256 of all that decides its result."""
+        identity = [self.recipe.settings(), self.seed, self.fold, self.folds, data_identity, precision]
+        return hashlib.sha256(canonical_json([CELL_VERSION, *identity]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell gave. Accuracies are fractions at the kept epoch; `test_accuracy` is None in a fold."""
+
+    setting: str
+    seed: int
+    fold: int | None
+    val_accuracy: float | None
+    test_accuracy: float | None
+    kept_epoch: int
+    epochs: int
+    stopped: str | None
+    params: int
+    seconds: float
+    history: Figures
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One line of the table: mean and sample standard deviation over the cells of a setting.
+
+    A spread is None with fewer than two cells, a mean is None where no cell has the figure.
+    """
+
+    setting: str
+    cells: int
+    val_accuracy: float | None
+    val_spread: float | None
+    test_accuracy: float | None
+    test_spread: float | None
+    epochs: float
+    seconds: float
+    params: int
+
+
+def parse_grid(assignments: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read ``["batch_size=8,16", "augment=flip,flip+zoom=0.2"]``; values are separated by commas.
+
+    Raises UsageError for an assignment without a value and for a field said twice. What the fields and values
+    mean is checked by `plan`.
+    """
+    grid: dict[str, tuple[str, ...]] = {}
+    for assignment in assignments:
+        name, _, values = assignment.partition("=")
+        found = tuple(value.strip() for value in values.split(",") if value.strip())
+        if not found or name in grid:
+            raise UsageError(
+                f"cannot read --set {assignment!r}", expected="FIELD=VALUE,VALUE,… once for each field"
+            )
+        grid[name] = found
+    return grid
+
+
+def plan(
+    recipe: Recipe,
+    grid: Mapping[str, Sequence[str]],
+    *,
+    seeds: Sequence[int] = (0,),
+    folds: int = 0,
+    epochs: int | None = None,
+) -> list[Cell]:
+    """Every combination of the grid's values, for every seed and fold.
+
+    Raises UsageError for a field or a value that `override` does not take, before anything is trained.
+    """
+    if folds == 1 or folds < 0:
+        raise UsageError(f"there is no cross-validation with {folds} folds", expected="2 folds or more")
+    cells = []
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        changed = override(recipe, changes)
+        changed = replace(changed, epochs=epochs or changed.epochs)
+        setting = " ".join(f"{name}={value}" for name, value in changes.items()) or recipe.name
+        for seed, fold in itertools.product(seeds, range(folds) if folds else (None,)):
+            cells.append(Cell(setting, changed, seed, fold, folds))
+    return cells
+
+
+def run_sweep(
+    cells: Sequence[Cell],
+    load: Callable[[int], TrainingData],
+    folder: Path,
+    *,
+    data_identity: str,
+    jobs: int = 1,
+    precision: str = "fp32",
+    on_cell: Callable[[CellResult, bool], None] | None = None,
+) -> list[CellResult]:
+    """Train the cells that have no result in `folder` yet, and return the results of all, in order.
+
+    Parameters
+    ----------
+    load : gives the images at a side in pixels; called where the cell runs, so it must be picklable when
+        `jobs` is above 1.
+    data_identity : what tells this data from other data, so that a finished cell is known without loading it.
+    jobs : processes. A joblib backend chosen around this call (Dask, for instance) is honoured.
+    on_cell : called with every result and whether it had been computed before.
+    """
+    from joblib import Parallel, delayed
+
+    paths = [folder / "cells" / f"{cell.key(data_identity, precision)[:32]}.json" for cell in cells]
+    results = {path: _read(path) for path in paths}
+    for found in results.values():
+        if found is not None and on_cell is not None:
+            on_cell(found, True)
+    todo = {path: cell for path, cell in zip(paths, cells, strict=True) if results[path] is None}
+    loader = _Loader(load)
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    tasks = (delayed(_run_cell)(cell, path, loader, precision, threads) for path, cell in todo.items())
+    for path, result in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+        results[path] = result
+        if on_cell is not None:
+            on_cell(result, False)
+    return [result for path in paths if (result := results[path]) is not None]
+
+
+def summarise(results: Sequence[CellResult]) -> list[SweepRow]:
+    """The table of a sweep, a row a setting, in the order of the results."""
+    rows = []
+    for setting, group in _by_setting(results).items():
+        val, val_spread = _mean_spread([result.val_accuracy for result in group])
+        test, test_spread = _mean_spread([result.test_accuracy for result in group])
+        rows.append(
+            SweepRow(
+                setting=setting,
+                cells=len(group),
+                val_accuracy=val,
+                val_spread=val_spread,
+                test_accuracy=test,
+                test_spread=test_spread,
+                epochs=float(np.mean([result.epochs for result in group])),
+                seconds=float(np.mean([result.seconds for result in group])),
+                params=group[0].params,
+            )
+        )
+    return rows
+
+
+def mean_histories(results: Sequence[CellResult]) -> dict[str, dict[str, list[float]]]:
+    """Setting -> figure -> mean over its cells, epoch by epoch over those that got so far; for the curves."""
+    return {
+        setting: {name: _mean_curve([result.history[name] for result in group]) for name in group[0].history}
+        for setting, group in _by_setting(results).items()
+    }
+
+
+def fold_data(data: TrainingData, fold: int, folds: int) -> TrainingData:
+    """Fold `fold` of `folds`, stratified, over training and validation part together; no test part.
+
+    The folds are the same for every setting and seed, so that settings are compared on the same images.
+    """
+    parts = [data.train] + ([data.val] if data.val is not None else [])
+    images = np.concatenate([part.inputs for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    smallest = int(np.bincount(labels, minlength=data.classes).min())
+    if smallest < folds:
+        raise DataError(
+            f"{folds} folds need {folds} images of every class", found=f"a class with {smallest} images"
+        )
+    held_out = _fold_numbers(labels, folds) == fold
+    return TrainingData(
+        train=Part(images[~held_out], labels[~held_out]),
+        val=Part(images[held_out], labels[held_out]),
+        test=None,
+        classes=data.classes,
+    )
+
+
+def _fold_numbers(labels: NDArray[np.int32], folds: int) -> NDArray[np.intp]:
+    """(N,) fold of every row: each class is shuffled and dealt out in turn."""
+    numbers = np.empty(len(labels), dtype=np.intp)
+    rng = np.random.default_rng(0)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        # Starting each class at another fold keeps the folds equally large.
+        numbers[rows] = (np.arange(len(rows)) + label) % folds
+    return numbers
+
+
+class _Loader:
+    """Keeps the data of the last size: neighbouring cells of a grid mostly differ in something else."""
+
+    def __init__(self, load: Callable[[int], TrainingData]) -> None:
+        self.load = load
+        self.last: tuple[int, TrainingData] | None = None
+
+    def __call__(self, size: int) -> TrainingData:
+        if self.last is None or self.last[0] != size:
+            self.last = None
+            self.last = (size, self.load(size))
+        return self.last[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The images stay where they are: a worker loads its own.
+        return {"load": self.load, "last": None}
+
+
+def _run_cell(
+    cell: Cell, path: Path, loader: _Loader, precision: str, threads: int | None
+) -> tuple[Path, CellResult]:
+    if threads is not None:
+        # Read when TensorFlow starts, which in a worker has not happened yet.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
+    from probe.train.trainer import train
+
+    data = loader(cell.recipe.size)
+    if cell.fold is not None:
+        data = fold_data(data, cell.fold, cell.folds)
+    outcome = train(cell.recipe, data, seed=cell.seed, precision=precision)
+    result = CellResult(
+        setting=cell.setting,
+        seed=cell.seed,
+        fold=cell.fold,
+        val_accuracy=_accuracy(outcome.probabilities.get("val"), data.val),
+        test_accuracy=_accuracy(outcome.probabilities.get("test"), data.test),
+        kept_epoch=outcome.kept_epoch,
+        epochs=len(outcome.history["loss"]),
+        stopped=outcome.stopped,
+        params=outcome.params,
+        seconds=outcome.seconds,
+        history={name: [_finite(v) for v in values] for name, values in outcome.history.items()},
+    )
+    _write(path, result)
+    return path, result
+
+
+def _accuracy(found: NDArray[np.float32] | None, part: Part | None) -> float | None:
+    if found is None or part is None:
+        return None
+    return float(np.mean(found.argmax(axis=1) == part.labels))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _write(path: Path, result: CellResult) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump({"version": CELL_VERSION, **asdict(result)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(path: Path) -> CellResult | None:
+    """The result in a cell's file; None where there is none, or nothing that can be used."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return CellResult(**{name: found[name] for name in CellResult.__dataclass_fields__})
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        # A cell that cannot be read is trained again: that costs time, believing it would cost trust.
+        return None
+
+
+def _by_setting(results: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    groups: dict[str, list[CellResult]] = {}
+    for result in results:
+        groups.setdefault(result.setting, []).append(result)
+    return groups
+
+
+def _mean_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    known = [value for value in values if value is not None]
+    mean = float(np.mean(known)) if known else None
+    return mean, float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def _mean_curve(curves: Sequence[Sequence[float | None]]) -> list[float]:
+    longest = max(len(curve) for curve in curves)
+    columns = [[c[e] for c in curves if e < len(c) and c[e] is not None] for e in range(longest)]
+    return [
+        float(np.mean([v for v in column if v is not None])) if column else math.nan for column in columns
+    ]

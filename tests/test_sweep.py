@@ -1,0 +1,185 @@
+"""Sweeps: the grid, the folds, the table, and that a finished cell is never repeated."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from probe.errors import DataError, UsageError
+from probe.train.baselines import BASELINES
+from probe.train.data import Part, TrainingData
+from probe.train.recipe import Recipe
+from probe.train.sweep import (
+    CellResult,
+    fold_data,
+    mean_histories,
+    parse_grid,
+    plan,
+    run_sweep,
+    summarise,
+)
+
+RECIPE = Recipe(
+    name="test/tiny", summary="", data="none", network="F D4 R", size=4, epochs=1, batch_size=8, classes=2
+)
+
+
+class Killed(Exception):
+    pass
+
+
+def load(size):
+    rng = np.random.default_rng(0)
+
+    def part(count):
+        images = rng.integers(0, 256, (count, size, size, 1), dtype=np.uint8)
+        return Part(images, np.arange(count, dtype=np.int32) % 2)
+
+    return TrainingData(part(16), part(8), part(8), 2)
+
+
+def test_the_grid_is_every_combination_for_every_seed_and_fold():
+    grid = parse_grid(["batch_size=8,16", "activation=relu,tanh,linear"])
+    cells = plan(RECIPE, grid, seeds=(0, 1), folds=2, epochs=7)
+    assert len(cells) == 2 * 3 * 2 * 2
+    assert cells[0].setting == "batch_size=8 activation=relu"
+    assert {cell.recipe.epochs for cell in cells} == {7}
+    assert len({cell.key("data", "fp32") for cell in cells}) == len(cells)
+
+
+def test_augmentations_of_several_parts_are_joined_by_plus():
+    grid = parse_grid(["augment=flip,flip+zoom=0.2"])
+    assert grid == {"augment": ("flip", "flip+zoom=0.2")}
+    assert len(plan(RECIPE, grid)) == 2
+
+
+@pytest.mark.parametrize("assignments", [["lr"], ["lr="], ["lr=,"], ["lr=1", "lr=2"]])
+def test_an_assignment_that_cannot_be_read(assignments):
+    with pytest.raises(UsageError, match="cannot read --set"):
+        parse_grid(assignments)
+
+
+def test_a_wrong_value_is_said_before_anything_is_trained():
+    with pytest.raises(UsageError, match="batch_size cannot be 'x'"):
+        plan(RECIPE, {"batch_size": ("8", "x")})
+    with pytest.raises(UsageError, match="folds"):
+        plan(RECIPE, {}, folds=1)
+
+
+def test_the_published_optimiser_choice_is_one_plan():
+    row = BASELINES["cifar100-b/optimiser"]
+    cells = plan(row, dict(row.sweep), folds=row.folds)
+    assert len(cells) == 30
+    assert {cell.setting for cell in cells} == {published.label for published in row.published}
+
+
+def test_an_interrupted_sweep_does_not_repeat_a_finished_cell(tmp_path):
+    cells = plan(RECIPE, {"lr": ("0.1", "0.01", "0.001")})
+
+    def kill(result, reused):
+        if result.setting == "lr=0.01":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_sweep(cells, load, tmp_path, data_identity="d", on_cell=kill)
+    seen = []
+    results = run_sweep(
+        cells,
+        load,
+        tmp_path,
+        data_identity="d",
+        on_cell=lambda result, reused: seen.append((result.setting, reused)),
+    )
+    assert sorted(seen) == [("lr=0.001", False), ("lr=0.01", True), ("lr=0.1", True)]
+    assert [result.setting for result in results] == ["lr=0.1", "lr=0.01", "lr=0.001"]
+
+
+def test_a_cell_is_repeated_when_anything_that_decides_it_changes(tmp_path):
+    reused = []
+
+    def run(recipe, identity="d", precision="fp32"):
+        reused.clear()
+        run_sweep(
+            plan(recipe, {}),
+            load,
+            tmp_path,
+            data_identity=identity,
+            precision=precision,
+            on_cell=lambda _, was_there: reused.append(was_there),
+        )
+        return reused[0]
+
+    assert not run(RECIPE)
+    assert run(RECIPE)
+    assert run(replace(RECIPE, summary="said differently"))
+    assert not run(replace(RECIPE, kernel_l2=0.1))
+    assert not run(RECIPE, identity="other")
+    assert not run(RECIPE, precision="bf16")
+
+
+def test_a_torn_cell_file_is_trained_again(tmp_path):
+    cells = plan(RECIPE, {})
+    first = run_sweep(cells, load, tmp_path, data_identity="d")
+    (path,) = (tmp_path / "cells").glob("*.json")
+    path.write_text(path.read_text()[:50])
+    again = run_sweep(cells, load, tmp_path, data_identity="d")
+    assert again[0].test_accuracy == first[0].test_accuracy
+    assert path.read_text().endswith("}")
+
+
+def test_data_is_loaded_once_for_cells_of_one_size(tmp_path):
+    sizes = []
+
+    def counting(size):
+        sizes.append(size)
+        return load(size)
+
+    run_sweep(plan(RECIPE, {"size": ("4", "6"), "lr": ("0.1", "0.2")}), counting, tmp_path, data_identity="d")
+    assert sizes == [4, 6]
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    cells = plan(RECIPE, {"lr": ("0.1", "0.01")})
+    alone = run_sweep(cells, load, tmp_path / "one", data_identity="d")
+    together = run_sweep(cells, load, tmp_path / "two", data_identity="d", jobs=2)
+    assert [result.history for result in alone] == [result.history for result in together]
+
+
+def test_folds_are_stratified_and_cover_every_image_once():
+    data = load(4)
+    held_out = [fold_data(data, fold, 3) for fold in range(3)]
+    assert all(len(fold.train) + len(fold.val) == 24 and fold.test is None for fold in held_out)
+    assert all(np.bincount(fold.val.labels).tolist() == [4, 4] for fold in held_out)
+    images = np.concatenate([fold.val.inputs for fold in held_out]).reshape(24, -1)
+    everything = np.concatenate([data.train.inputs, data.val.inputs]).reshape(24, -1)
+    np.testing.assert_array_equal(np.unique(images, axis=0), np.unique(everything, axis=0))
+
+
+def test_more_folds_than_images_of_a_class_is_said():
+    with pytest.raises(DataError, match="13 folds"):
+        fold_data(load(4), 0, 13)
+
+
+def test_folds_have_validation_figures_only(tmp_path):
+    results = run_sweep(plan(RECIPE, {}, folds=2), load, tmp_path, data_identity="d")
+    assert [result.fold for result in results] == [0, 1]
+    assert all(result.test_accuracy is None and result.val_accuracy is not None for result in results)
+
+
+def result(setting, accuracy, history, seed=0):
+    return CellResult(setting, seed, None, accuracy, None, 1, len(history), None, 10, 2.0, {"loss": history})
+
+
+def test_the_table_has_mean_and_spread():
+    rows = summarise([result("a", 0.5, [1.0]), result("b", 0.9, [1.0]), result("a", 0.7, [1.0, 0.5], seed=1)])
+    assert [row.setting for row in rows] == ["a", "b"]
+    assert rows[0].val_accuracy == pytest.approx(0.6)
+    assert rows[0].val_spread == pytest.approx(math.sqrt(0.02))
+    assert (rows[0].cells, rows[0].epochs, rows[0].test_accuracy) == (2, 1.5, None)
+    assert (rows[1].val_spread, rows[1].test_spread) == (None, None)
+
+
+def test_mean_curves_run_as_far_as_the_longest_cell():
+    curves = mean_histories([result("a", 0.5, [1.0, None]), result("a", 0.7, [3.0, None, 5.0], seed=1)])
+    np.testing.assert_array_equal(curves["a"]["loss"], [2.0, np.nan, 5.0])

@@ -1,0 +1,289 @@
+"""The trainer: what it reads, what it keeps, when it stops, and that a kill changes nothing."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from probe.errors import UsageError
+from probe.images.augment import parse_augment
+from probe.networks import parse
+from probe.networks.builder import build
+from probe.train.data import ArrayInputs, Part, TrainingData, batches, fit_normaliser
+from probe.train.loop import LoopSettings, fit_loop
+from probe.train.recipe import EarlyStop, Optimiser, Recipe, ReduceLr
+from probe.train.trainer import train
+
+
+class Killed(Exception):
+    pass
+
+
+def make_part(count, classes=3, seed=0):
+    """Images whose brightest channel is their label."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int32) % classes
+    images = rng.integers(0, 100, (count, 8, 8, 3), dtype=np.uint8)
+    images[np.arange(count), :, :, labels] += 60
+    return Part(images, labels)
+
+
+@pytest.fixture
+def data():
+    return TrainingData(make_part(48), make_part(24, seed=1), make_part(24, seed=2), 3)
+
+
+RECIPE = Recipe(
+    name="test/tiny",
+    summary="every kind of state a training has",
+    data="none",
+    network="C4k3s R B P2 DO.3 F D8 R",
+    augment="flip,zoom=0.1",
+    normalise="norm",
+    optimiser=Optimiser("adam", 1e-2),
+    stops=(EarlyStop("val_loss", 50),),
+    reduce_lr=ReduceLr("val_loss", 0.5, 1, 1e-4),
+    epochs=4,
+    batch_size=16,
+    kernel_l2=1e-3,
+)
+
+
+def assert_same_weights(first, second):
+    for left, right in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_killed_and_resumed_is_as_if_undisturbed(data, tmp_path):
+    undisturbed = train(RECIPE, data, seed=3)
+
+    def kill(epoch, figures):
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RECIPE, data, seed=3, folder=tmp_path, on_epoch=kill)
+    epochs_run = []
+    resumed = train(
+        RECIPE, data, seed=3, folder=tmp_path, resume=True, on_epoch=lambda epoch, _: epochs_run.append(epoch)
+    )
+    assert epochs_run == [3, 4]
+    assert resumed.history == undisturbed.history
+    assert resumed.kept_epoch == undisturbed.kept_epoch
+    assert_same_weights(resumed.model, undisturbed.model)
+    np.testing.assert_array_equal(resumed.probabilities["test"], undisturbed.probabilities["test"])
+
+
+def test_a_finished_training_is_not_repeated_and_can_be_prolonged(tmp_path):
+    inputs = ArrayInputs(vectors(), None, batch_size=4, seed=0)
+    epochs_run = []
+
+    def run(epochs, folder=tmp_path):
+        model = build((), (2,), 2)
+        return model, fit_loop(
+            model,
+            inputs,
+            settings(epochs=epochs),
+            folder=folder,
+            resume=True,
+            on_epoch=lambda epoch, _: epochs_run.append(epoch),
+        )
+
+    first, _ = run(2)
+    again, _ = run(2)
+    assert epochs_run == [1, 2]
+    assert_same_weights(first, again)
+    longer, result = run(3)
+    assert epochs_run == [1, 2, 3]
+    at_once, undisturbed = run(3, tmp_path / "other")
+    assert_same_weights(longer, at_once)
+    assert result.history == undisturbed.history
+
+
+def test_another_training_is_not_resumed(data, tmp_path):
+    simple = replace(RECIPE, network="F", augment="none")
+    train(simple, data, epochs=1, folder=tmp_path)
+    for other, seed in [(replace(simple, kernel_l2=0.0), 0), (simple, 1)]:
+        with pytest.raises(UsageError, match="is not the one to be resumed"):
+            train(other, data, seed=seed, epochs=2, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "network",
+    ["C4k3v R P2 F D4 T", "RES4/2 GAP", "U2 C4k3s/2 R GAP", "[C4 R B DO.5]x2 P2 F D4 S"],
+)
+def test_each_kind_of_block_trains_two_steps(data, network):
+    recipe = replace(
+        RECIPE,
+        network=network,
+        epochs=1,
+        batch_size=24,
+        keep="last",
+        stops=(),
+        reduce_lr=None,
+        augment="none",
+    )
+    before = build(parse(network), (8, 8, 3), 3, seed=0).get_weights()
+    outcome = train(recipe, data)
+    after = outcome.model.get_weights()
+    assert np.isfinite(outcome.history["loss"][0])
+    # A convolution's bias before B has no gradient but rounding; kernels always move.
+    assert all((old != new).any() for old, new in zip(before, after, strict=True) if old.ndim > 1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns_and_scores_every_part(data, precision):
+    recipe = replace(RECIPE, network="C8k3s R GAP", reduce_lr=None, augment="none", epochs=15)
+    outcome = train(recipe, data, precision=precision)
+    assert outcome.probabilities["test"].shape == (24, 3)
+    np.testing.assert_allclose(outcome.probabilities["test"].sum(axis=1), 1, atol=1e-5)
+    assert (outcome.probabilities["test"].argmax(axis=1) == data.test.labels).mean() > 0.9
+    accuracy = (outcome.probabilities["val"].argmax(axis=1) == data.val.labels).mean()
+    assert accuracy == pytest.approx(max(outcome.history["val_accuracy"]))
+
+
+def test_a_binary_recipe_has_one_unit_and_two_columns():
+    data = TrainingData(make_part(32, 2), make_part(16, 2, seed=1), None, 2)
+    recipe = replace(RECIPE, network="C8k3s R GAP", binary=True, augment="none", reduce_lr=None, epochs=15)
+    outcome = train(recipe, data)
+    assert outcome.model.output_shape == (None, 1)
+    assert outcome.probabilities.keys() == {"val"}
+    assert (outcome.probabilities["val"].argmax(axis=1) == data.val.labels).mean() > 0.9
+
+
+def settings(**changes):
+    return LoopSettings(**{"optimiser": Optimiser("sgd", 0.1), "epochs": 6, "keep": "last", **changes})
+
+
+def vectors(count=8):
+    rng = np.random.default_rng(0)
+    return Part(rng.normal(size=(count, 2)).astype(np.float32), np.arange(count, dtype=np.int32) % 2)
+
+
+class RisingLoss:
+    """Training drives the model one way, validation is labelled the other way: val_loss only rises."""
+
+    def training(self, epoch):
+        return batches(Part(vectors().inputs, np.zeros(8, np.int32)), 8)
+
+    def validation(self):
+        return batches(Part(vectors().inputs, np.ones(8, np.int32)), 8)
+
+
+def test_the_first_early_stop_that_is_due_ends_the_training():
+    result = fit_loop(
+        build((), (2,), 2),
+        RisingLoss(),
+        settings(stops=(EarlyStop("loss", 2), EarlyStop("val_loss", 3), EarlyStop("val_loss", 5))),
+    )
+    assert len(result.history["loss"]) == 4
+    assert result.stopped == "val_loss has not improved for 3 epochs"
+
+
+def test_the_best_epoch_is_kept_or_the_last():
+    kept = {}
+    for keep in ("val_loss", "last"):
+        model = build((), (2,), 2)
+        result = fit_loop(model, RisingLoss(), settings(keep=keep, epochs=3))
+        kept[keep] = (result.kept_epoch, model.evaluate(RisingLoss().validation(), verbose=0)[0])
+        assert kept[keep][1] == pytest.approx(result.history["val_loss"][result.kept_epoch - 1], rel=1e-5)
+    assert kept["val_loss"][0] == 1
+    assert kept["last"][0] == 3
+
+
+def test_the_learning_rate_falls_on_a_plateau_down_to_its_floor():
+    result = fit_loop(
+        build((), (2,), 2), RisingLoss(), settings(reduce_lr=ReduceLr("val_loss", 0.1, 1, 5e-3), epochs=5)
+    )
+    np.testing.assert_allclose(result.history["lr"], [0.1, 0.1, 0.01, 0.005, 0.005], rtol=1e-5)
+
+
+def test_decay_is_that_of_keras_before_version_3():
+    decaying = settings(optimiser=Optimiser("sgd", 0.1, decay=0.5), epochs=3)
+    result = fit_loop(build((), (2,), 2), RisingLoss(), decaying)
+    np.testing.assert_allclose(result.history["lr"], [0.1 / 1.5, 0.1 / 2, 0.1 / 2.5], rtol=1e-5)
+
+
+def test_a_diverged_training_stops_and_says_so():
+    result = fit_loop(
+        build(parse("D4"), (2,), 2), RisingLoss(), settings(optimiser=Optimiser("sgd", 1e38), epochs=50)
+    )
+    assert result.stopped == "the loss is no longer a number"
+    assert len(result.history["loss"]) < 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"keep": "val_loss"}, "val_loss is watched"),
+        ({"stops": (EarlyStop("val_accuracy", 1),)}, "val_accuracy is watched"),
+        ({"reduce_lr": ReduceLr()}, "val_loss is watched"),
+        ({"keep": "best"}, "no epoch to keep"),
+        ({"optimiser": Optimiser("adam", momentum=0.9)}, "adam has no momentum"),
+        ({"optimiser": Optimiser("adamz")}, "no optimiser called 'adamz'"),
+        ({"optimiser": Optimiser(decay=1e-6), "reduce_lr": ReduceLr("loss")}, "cannot both decay"),
+    ],
+)
+def test_settings_that_cannot_be_are_said(changes, says):
+    inputs = ArrayInputs(vectors(), None, batch_size=4, seed=0)
+    with pytest.raises(UsageError, match=says):
+        fit_loop(build((), (2,), 2), inputs, settings(**changes))
+
+
+def test_several_inputs_of_half_precision_train_without_validation():
+    left, right = keras.Input((2,)), keras.Input((2,))
+    top = keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([left, right]))
+    half = vectors().inputs.astype(np.float16)
+    inputs = ArrayInputs(Part((half, half), vectors().labels), None, batch_size=3, seed=0)
+    result = fit_loop(
+        keras.Model([left, right], top), inputs, settings(class_weights={0: 1.0, 1: 2.0}, clip_norm=1.0)
+    )
+    assert result.history.keys() == {"loss", "accuracy", "lr"}
+    assert result.history["loss"][-1] < result.history["loss"][0]
+
+
+def test_class_weights_weigh_the_loss():
+    part = Part(np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1], np.int32))
+    inputs = ArrayInputs(part, None, batch_size=4, seed=0)
+    still = settings(optimiser=Optimiser("sgd", 0.0), epochs=1)
+    plain = fit_loop(build((), (2,), 2), inputs, still).history["loss"][0]
+    weighted = fit_loop(build((), (2,), 2), inputs, replace(still, class_weights={0: 1.0, 1: 5.0}))
+    assert plain == pytest.approx(np.log(2), rel=1e-5)
+    assert weighted.history["loss"][0] == pytest.approx(2 * np.log(2), rel=1e-5)
+
+
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
+    part = Part(np.arange(10, dtype=np.float32)[:, None], np.arange(10, dtype=np.int32))
+    inputs = ArrayInputs(part, None, batch_size=4, seed=0)
+    orders = [np.concatenate([y for _, y in inputs.training(e).as_numpy_iterator()]) for e in (0, 1, 0)]
+    assert [sorted(order) for order in orders] == [list(range(10))] * 3
+    assert (orders[0] != orders[1]).any()
+    np.testing.assert_array_equal(orders[0], orders[2])
+    for images, labels in inputs.training(5).as_numpy_iterator():
+        np.testing.assert_array_equal(images[:, 0], labels)
+
+
+def test_only_the_training_part_is_augmented(data):
+    inputs = ArrayInputs(data.train, data.val, batch_size=24, seed=0, augment=parse_augment("brightness=0:0"))
+    assert not any(images.any() for images, _ in inputs.training(0).as_numpy_iterator())
+    shown = np.concatenate([images for images, _ in inputs.validation().as_numpy_iterator()])
+    np.testing.assert_array_equal(shown, data.val.inputs)
+
+
+def test_normalisers(data):
+    images = data.train.inputs
+    standardised = fit_normaliser("norm", images)(tf.constant(images)).numpy()
+    np.testing.assert_allclose(standardised.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=(0, 1, 2)), 1, atol=1e-5)
+    np.testing.assert_allclose(fit_normaliser("unit", images)(tf.constant(images)), images / 255, rtol=1e-6)
+    np.testing.assert_array_equal(fit_normaliser("raw", images)(tf.constant(images)), images)
+    flat = np.full((2, 4, 4, 1), 7, np.uint8)
+    assert not fit_normaliser("norm", flat)(tf.constant(flat)).numpy().any()
+
+
+def test_the_normaliser_sees_the_training_part_only(data):
+    bright = replace(data, val=Part(data.val.inputs + 90, data.val.labels))
+    recipe = replace(RECIPE, network="F", augment="none", epochs=1)
+    assert train(recipe, bright).normaliser == train(recipe, data).normaliser
