@@ -1,0 +1,97 @@
+"""What an extraction is asked to do, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.backbone import BackboneSpec
+from probe.datasets.dataset import TRAIN, Dataset
+from probe.errors import DataError
+from probe.images.augment import Augment
+from probe.store import Index, StoreSpec, images_digest
+
+PIXEL_POLICY = "pillow-1"
+"""Version of the pixel path in `probe.images`; raise it when the same file would give other pixels."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Augmented views stored beside the plain one.
+
+    Attributes
+    ----------
+    count : K views of each image that has views.
+    augment : what they are drawn from; a view depends on seed, image content and its number alone.
+    everywhere : views of every image instead of the training part only.
+    """
+
+    count: int
+    augment: Augment
+    seed: int = 0
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """One backbone over one data set.
+
+    Attributes
+    ----------
+    batch_size : images the network computes at once; None takes the store's own, or a trial's choice.
+    exif : apply the EXIF orientation (changes the pixels, so it is part of the key).
+    dtype : of the stored features, ``float32`` or ``float16``.
+    internal : a prefix cache, never "the newest store".
+    """
+
+    dataset: Dataset
+    backbone: BackboneSpec
+    batch_size: int | None = None
+    exif: bool = False
+    dtype: str = "float32"
+    views: Views | None = None
+    internal: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.dataset):
+            raise DataError(f"{self.dataset.name} has no images")
+        if self.views is not None and not self.viewed_rows().any():
+            raise DataError(
+                f"{self.dataset.name} has no training part to take views of",
+                hint="--views-of all, or labels and a split",
+            )
+
+    def viewed_rows(self) -> NDArray[np.bool_]:
+        """(N,) which rows have augmented views."""
+        if self.views is None:
+            return np.zeros(len(self.dataset), dtype=bool)
+        return np.asarray((self.dataset.splits == TRAIN) | self.views.everywhere)
+
+    def spec(self) -> StoreSpec:
+        """The identity of the store this job fills; needs no network."""
+        return StoreSpec(
+            backbone=self.backbone.key_part(),
+            pixels={"policy": PIXEL_POLICY, "resize": "stretch", "exif": self.exif},
+            views=self._views_key(),
+            dtype=self.dtype,
+            images=images_digest(self.dataset.ids, self.dataset.hashes),
+        )
+
+    def _views_key(self) -> dict[str, Any] | None:
+        if self.views is None:
+            return None
+        return {
+            "count": self.views.count,
+            "augment": self.views.augment.key_part(),
+            "seed": self.views.seed,
+            "rows": hashlib.sha256(np.packbits(self.viewed_rows()).tobytes()).hexdigest(),
+        }
+
+    def index(self) -> Index:
+        """The data set's rows as a store keeps them."""
+        data = self.dataset
+        return Index(data.ids, data.hashes, data.labels, data.splits, np.array(data.classes, dtype=np.str_))

@@ -1,0 +1,210 @@
+"""Images through a backbone into a store: once, resumable, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from probe import backbones
+from probe.backbones.backbone import Extractor
+from probe.config import Home
+from probe.extract.background import BackgroundWriter
+from probe.extract.batch import load_for_new_store
+from probe.extract.compute import compute_units
+from probe.extract.job import ExtractJob
+from probe.images.reader import read_batches
+from probe.store import (
+    Layout,
+    LocalFiles,
+    StoreWriter,
+    create,
+    is_finished,
+    is_whole,
+    put_index,
+    read_layout,
+    read_manifest,
+    store_path,
+    unit_rows,
+)
+from probe.versions import versions
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `count`: the units whose index is `number` modulo `count`."""
+
+    number: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What an extraction did; ``to_json`` is what ``probe extract --json`` prints.
+
+    Attributes
+    ----------
+    rows_computed, rows_resumed : rows this call computed, and rows it found finished.
+    unreadable : rows of the whole store whose image could not be read.
+    reused : the finished store was there already.
+    seconds : wall time of the call; `images_per_s` is over the time from the first batch to the last commit.
+    finished : False when other shards still have to run.
+    """
+
+    store: str
+    path: str
+    key: str
+    rows: int
+    rows_computed: int
+    rows_resumed: int
+    unreadable: int
+    reused: bool
+    seconds: float
+    images_per_s: float
+    finished: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The result for people."""
+        if self.reused:
+            done = "reused, nothing computed"
+        else:
+            done = f"{self.rows_computed:,} computed at {self.images_per_s:,.0f} images/s"
+            done += f", {self.rows_resumed:,} resumed" if self.rows_resumed else ""
+        lines = [f"store   {self.path}", f"rows    {self.rows:,}: {done}", f"time    {self.seconds:.1f} s"]
+        if self.unreadable:
+            lines.append(
+                f"unread  {self.unreadable:,} images could not be read: probe stores show {self.store}"
+            )
+        if not self.finished:
+            lines.append("state   unfinished: other shards still have to run")
+        return lines
+
+
+def extract(
+    job: ExtractJob, home: Home, *, shard: Shard | None = None, progress: bool = False
+) -> ExtractResult:
+    """Fill the job's store, or reuse it; rows already committed are not computed again.
+
+    With a `shard`, only its units; whoever commits the last unit seals the store.
+    Raises StoreError when the store cannot be written, WeightsError when the network cannot be loaded.
+    """
+    started = time.perf_counter()
+    shard = shard or Shard()
+    path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
+    if reuse(path, job):
+        return summarise(path, job, 0, len(job.dataset), started, 0.0)
+    extractor = None if path.exists() else create_store(path, job)
+    with StoreWriter(path, shard.number, shard.count) as writer:
+        pending = writer.pending_units()
+        rows = np.array([row for unit in pending for row in range(*writer.layout.unit_range(unit))], np.intp)
+        if pending and (extractor is None or extractor.batch_size != writer.layout.batch_size):
+            extractor = backbones.load(job.backbone, batch_size=writer.layout.batch_size)
+        began = time.perf_counter()
+        if pending and extractor is not None:
+            _compute(job, extractor, writer, rows, progress)
+        computing = time.perf_counter() - began
+        put_index(path, job.index())
+        writer.seal(job.spec(), job.dataset.ids, _facts(job, computing))
+    owned = sum(np.diff(writer.layout.unit_range(unit))[0] for unit in writer.owned_units())
+    return summarise(path, job, len(rows), int(owned) - len(rows), started, computing)
+
+
+def reuse(path: Path, job: ExtractJob) -> bool:
+    """Whether the finished store can serve as it is; it then takes the job's labels and is the newest.
+
+    A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
+    """
+    if not is_finished(path):
+        return False
+    if not is_whole(path):
+        LocalFiles(path).remove("MANIFEST.json")
+        return False
+    put_index(path, job.index())
+    return True
+
+
+def create_store(path: Path, job: ExtractJob) -> Extractor:
+    """Make the job's empty store and return the backbone loaded for it.
+
+    Another shard may have made it meanwhile, with a batch size of its own: that one counts.
+    """
+    extractor = load_for_new_store(job)
+    create(path, job.spec(), new_layout(job, extractor))
+    return extractor
+
+
+def new_layout(job: ExtractJob, extractor: Extractor) -> Layout:
+    """How a new store of this job is laid out."""
+    item = np.dtype(job.dtype).itemsize
+    widest = max(int(np.prod(shape)) * item for shape in extractor.shapes.values())
+    rows, views = len(job.dataset), range(1, job.views.count + 1 if job.views else 1)
+    shapes = dict(extractor.shapes)
+    shapes |= {f"{output}@{view}": shape for view in views for output, shape in extractor.shapes.items()}
+    return Layout(
+        key=job.spec().key,
+        rows=rows,
+        unit_rows=unit_rows(rows, extractor.batch_size, widest),
+        batch_size=extractor.batch_size,
+        shapes=shapes,
+        dtype=job.dtype,
+        internal=job.internal,
+    )
+
+
+def _compute(
+    job: ExtractJob, extractor: Extractor, writer: StoreWriter, rows: NDArray[np.intp], progress: bool
+) -> None:
+    batches = read_batches(
+        job.dataset.source.read,
+        rows,
+        job.backbone.size,
+        extractor.batch_size,
+        hashes=job.dataset.hashes,
+        exif=job.exif,
+    )
+    total = len(job.dataset)
+    bar = tqdm(total=total, initial=total - len(rows), unit="img", desc="extract", disable=not progress)
+    with bar, BackgroundWriter(writer) as background:
+        for content in compute_units(batches, job, extractor, writer.layout):
+            background.put(content)
+            bar.update(len(content))
+
+
+def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
+    return {
+        "dataset": job.dataset.name,
+        "dataset_facts": dict(job.dataset.facts),
+        "notes": list(job.dataset.notes),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "versions": versions(),
+    }
+
+
+def summarise(
+    path: Path, job: ExtractJob, computed: int, resumed: int, started: float, computing: float
+) -> ExtractResult:
+    """The result of a call that began at `started` (``time.perf_counter``) and computed for `computing` s."""
+    finished = is_finished(path)
+    return ExtractResult(
+        store=path.name,
+        path=str(path),
+        key=read_layout(path).key,
+        rows=len(job.dataset),
+        rows_computed=computed,
+        rows_resumed=resumed,
+        unreadable=len(read_manifest(LocalFiles(path)).unreadable) if finished else 0,
+        reused=finished and not computed,
+        seconds=round(time.perf_counter() - started, 3),
+        images_per_s=round(computed / computing, 2) if computed else 0.0,
+        finished=finished,
+    )
