@@ -1,0 +1,47 @@
+# Each target does its own set-up: a bare clone, Python >= 3.11, make and a package index are enough.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench faults samples clean
+
+help:  ## What can be made
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+demo: $(STAMP)  ## Extract the bundled sample, fit, compare: the main job in three minutes
+	$(BIN)/python -m probe extract --backbone pixels fashion-sample
+	$(BIN)/python -m probe fit logreg
+	$(BIN)/python -m probe extract --backbone efficientnet-lite0 fashion-sample
+	$(BIN)/python -m probe fit logreg
+	$(BIN)/python -m probe compare latest:1 latest:2
+	$(BIN)/python -m probe stores ls
+	$(BIN)/python -m probe runs ls
+
+check: $(STAMP)  ## Lint, format and types, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check  ## Lint, types and the whole test suite
+	$(BIN)/python -m pytest
+
+format: $(STAMP)  ## Rewrite the code as ruff wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Measure: interleaved pairs, medians, ratios, written to bench/results/
+	$(BIN)/python -m bench
+
+samples: $(STAMP)  ## Rebuild data/samples from the Debian package dataset-fashion-mnist
+	$(BIN)/python data/samples/make_fashion_sample.py
+
+clean:  ## Remove the environment and caches; data/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

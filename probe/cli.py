@@ -1,0 +1,116 @@
+"""The ``probe`` program: finds the command, and turns errors into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe import __version__
+from probe.config import CONFIG_FILE, read_config
+from probe.errors import EXIT_FAILED, EXIT_INTERRUPTED, ProbeError
+from probe.registry import load_object, unknown_name
+
+COMMANDS = {
+    "extract": "Run a backbone over a data set once and store its embeddings.",
+    "fit": "Fit a head on a store: logreg and others; the test split is scored once.",
+    "stores": "List, show, verify and remove stores of embeddings.",
+    "compare": "Say whether the difference between two runs is real.",
+    "runs": "List, show and remove results.",
+    "data": "Name the data sets and check them.",
+    "backbones": "Name the backbones and their stages.",
+    "heads": "Name the heads.",
+    "doctor": "Say what this machine has and what probe would use.",
+}
+"""Name -> one line of help. The code is ``probe.commands.NAME:command``, imported only when it is called."""
+
+
+class LazyGroup(click.Group):
+    """Commands are imported when they are called, so that ``--help`` costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        command: click.Command = load_object(f"probe.commands.{name}:command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "auto_envvar_prefix": "PROBE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+)
+@click.version_option(__version__, prog_name="probe")
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder for data sets, weights, stores and runs (PROBE_HOME).",
+)
+@click.pass_context
+def cli(ctx: click.Context, home: Path) -> None:
+    """Extract image embeddings once, then fit, compare and fine-tune in seconds.
+
+    \b
+    probe extract --backbone efficientnet-lite0 photos/    images -> embeddings
+    probe fit logreg                                       embeddings -> an honest number
+
+    Options may also be set as PROBE_<COMMAND>_<OPTION> in the environment or in probe.toml.
+    """
+    from probe.config import Home
+
+    ctx.obj = Home(home)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: the one place where an error becomes a message and an exit code."""
+    try:
+        code = run(arguments)
+    except ProbeError as error:
+        _say(error)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted: what was finished is kept, the same command goes on from there")
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (``| head``); Python would complain again at shutdown.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
+    except OSError as error:
+        _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        code = EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - a traceback is not for users
+        if os.environ.get("PROBE_DEBUG"):
+            traceback.print_exc()
+        _say(f"internal error, a bug in probe: {type(error).__name__}: {error}\n  try:      PROBE_DEBUG=1")
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command in this process; errors pass. Returns the exit code of one that finished."""
+    defaults: dict[str, Any] = read_config(Path(CONFIG_FILE))
+    result = cli.main(arguments, prog_name="probe", standalone_mode=False, default_map=defaults)
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: object) -> None:
+    click.echo(f"probe: {message}", err=True)

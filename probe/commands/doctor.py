@@ -1,0 +1,50 @@
+"""``probe doctor``: what this machine has and what probe would use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.commands.options import emit, json_option
+from probe.config import Home
+from probe.machine import count_gpus, usable_cpus
+from probe.versions import versions
+
+
+@click.command(name="doctor")
+@json_option
+@click.pass_obj
+def command(home: Home, as_json: bool) -> None:
+    """Say what this machine has and what probe would use on it."""
+    from probe.backbones import choose_precision
+    from probe.backbones.weights import available_weights
+    from probe.store import LocalFiles, list_stores
+
+    precision, reason = choose_precision("auto")
+    stores, damaged = list_stores(home)
+    facts: dict[str, Any] = {
+        "versions": versions(),
+        "cores": usable_cpus(),
+        "gpus": count_gpus(),
+        "precision": precision,
+        "precision_reason": reason,
+        "home": str(home.root.resolve()),
+        "free_gigabytes": round(LocalFiles(home.root).free_bytes() / 1e9, 1),
+        "stores": len(stores),
+        "unfinished_stores": len(damaged),
+        "weights": available_weights(home),
+    }
+    emit(facts, as_json, lambda: _lines(facts))
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    versions_text = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return [
+        f"versions   {versions_text}",
+        f"compute    {facts['cores']} cores, {facts['gpus'] or 'no'} GPUs",
+        f"precision  {facts['precision']}: {facts['precision_reason']}",
+        f"home       {facts['home']}, {facts['free_gigabytes']:,} GB free",
+        f"stores     {facts['stores']} finished, {facts['unfinished_stores']} unfinished or damaged",
+        *(f"weights    {name}: {where}" for name, where in facts["weights"].items()),
+    ]

@@ -1,0 +1,189 @@
+"""``probe extract``: images -> embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from probe.commands.options import (
+    dataset_options,
+    emit,
+    json_option,
+    note,
+    quiet_option,
+    table,
+    wants_progress,
+)
+from probe.config import Home
+from probe.datasets import DatasetOptions, open_dataset
+from probe.datasets.dataset import Dataset
+from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
+from probe.machine import count_gpus
+
+if TYPE_CHECKING:
+    from probe.extract import ExtractJob, Shard
+
+
+@click.command(name="extract")
+@click.argument("dataset")
+@click.option("--backbone", required=True, help="A name from `probe backbones`, or a .keras file.")
+@click.option("--size", type=click.IntRange(min=1), help="Side of the network's input, pixels.")
+@click.option("--preprocess", help="Value convention in place of the backbone's own: unit, caffe, tf, …")
+@click.option(
+    "--weights", default="imagenet", show_default=True, help="imagenet, random, random:SEED or a file."
+)
+@click.option("--outputs", help="Comma-separated layers or stages; NAME:map keeps the feature map.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the CPU has it, fp16 on a GPU, else fp32.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images at once; fixed for the store.")
+@click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
+@click.option(
+    "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
+)
+@click.option("--views", type=click.IntRange(min=0), default=0, help="Augmented views stored per image.")
+@click.option(
+    "--augment", default="flip,zoom=0.2,rotate=15", show_default=True, help="What views are drawn from."
+)
+@click.option("--view-seed", default=0, show_default=True, help="Seed of the views.")
+@click.option(
+    "--views-of",
+    type=click.Choice(["train", "all"]),
+    default="train",
+    show_default=True,
+    help="Which images have views.",
+)
+@click.option("--shard", help="i/n: only part i (from 0) of n; the last part to finish seals the store.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Local processes, one per GPU when there are several."
+)
+@click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N images, evenly spread over the data set.")
+@click.option("--dry-run", is_flag=True, help="Say what would be computed, stored and how long it takes.")
+@dataset_options
+@json_option
+@quiet_option
+@click.pass_obj
+def command(
+    home: Home,
+    dataset: str,
+    options: DatasetOptions,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    shard: str | None,
+    jobs: int | None,
+    dask: str | None,
+    **choices: Any,
+) -> int:
+    """Run a backbone over DATASET once and store its embeddings.
+
+    DATASET is a name from `probe data ls`, a folder with a folder per class (also with train/val/test
+    inside), a folder or list of files with --labels, or an .npz with {train,val,test}_{images,labels}.
+    A finished store of the same images and settings is reused; an interrupted one is resumed.
+    """
+    from probe.extract import estimate, extract, extract_in_processes, extract_on_cluster
+
+    if choices["outputs"] == "list":
+        return list_outputs(home, choices["backbone"], choices["size"], as_json)
+    if sum(option is not None for option in (shard, jobs, dask)) > 1:
+        raise UsageError("--shard, --jobs and --dask exclude each other")
+    job = make_job(home, limited(open_dataset(dataset, home, options), limit), **choices)
+    for line in job.dataset.notes:
+        note(line, quiet)
+    note(f"{len(job.dataset):,} images, {_precision_text(choices['precision'], job)}", quiet)
+    if dry_run:
+        plan = estimate(job, home)
+        emit(plan.to_json(), as_json, plan.lines)
+        return EXIT_DONE
+    progress = wants_progress(quiet)
+    if dask is not None:
+        result = extract_on_cluster(job, home, dask)
+    elif jobs is not None and jobs > 1:
+        result = extract_in_processes(job, home, jobs, gpus=count_gpus(), progress=progress)
+    else:
+        result = extract(job, home, shard=parse_shard(shard), progress=progress)
+    emit(result.to_json(), as_json, result.lines)
+    return EXIT_UNREADABLE if result.unreadable else EXIT_DONE
+
+
+def _precision_text(asked: str, job: ExtractJob) -> str:
+    from probe.backbones import choose_precision
+
+    chosen = job.backbone.precision
+    if asked != "auto" or job.backbone.weights == "none":
+        return f"precision {chosen}"
+    return f"precision {chosen}: {choose_precision(asked)[1]}"
+
+
+def list_outputs(home: Home, backbone: str, size: int | None, as_json: bool) -> int:
+    """Print every output that the backbone can give."""
+    from probe import backbones
+
+    found = backbones.list_outputs(backbone, size=size, home=home)
+    rows = [{"output": o.name, "layer": o.layer, "shape": list(o.shape)} for o in found]
+    cells = [(o.name, o.layer, "×".join(map(str, o.shape))) for o in found]
+    emit(rows, as_json, lambda: table(("output", "layer", "shape"), cells))
+    return EXIT_DONE
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """``0/4`` -> the first of four parts."""
+    from probe.extract import Shard
+
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if slash and number.isdigit() and count.isdigit() and int(number) < int(count):
+        return Shard(int(number), int(count))
+    raise UsageError("--shard is not a part", expected="i/n with 0 ≤ i < n, such as 0/4", found=text)
+
+
+def limited(dataset: Dataset, limit: int | None) -> Dataset:
+    """At most `limit` rows, evenly spread over the order of the rows."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    return dataset.take(np.linspace(0, len(dataset) - 1, limit).astype(np.intp))
+
+
+def make_job(
+    home: Home,
+    dataset: Dataset,
+    *,
+    backbone: str,
+    size: int | None,
+    preprocess: str | None,
+    weights: str,
+    outputs: str | None,
+    precision: str,
+    batch_size: int | None,
+    exif: bool,
+    store_dtype: str,
+    views: int,
+    augment: str,
+    view_seed: int,
+    views_of: str,
+) -> ExtractJob:
+    """Resolve the backbone and put the job together."""
+    from probe.backbones import resolve
+    from probe.extract import ExtractJob, Views
+    from probe.images.augment import parse_augment
+
+    spec = resolve(
+        backbone,
+        size=size,
+        preprocess=preprocess,
+        weights=weights,
+        outputs=outputs.split(",") if outputs else None,
+        precision=precision,
+        home=home,
+    )
+    drawn = Views(views, parse_augment(augment), view_seed, views_of == "all") if views else None
+    return ExtractJob(dataset, spec, batch_size, exif, store_dtype, drawn)

@@ -1,0 +1,138 @@
+"""``probe fit HEAD [STORE]``: one subcommand per row of the table of heads.
+
+Options are made from the head's options dataclass: its fields give names, types and defaults, its docstring
+the help, so that a new head needs nothing here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from typing import Any
+
+import click
+
+from probe.commands.options import emit, json_option, note, quiet_option
+from probe.commands.results import result_lines
+from probe.config import Home
+from probe.errors import UsageError
+from probe.heads import HEADS
+from probe.heads.head import HeadRow
+from probe.registry import load_object
+
+
+class HeadGroup(click.Group):
+    """A subcommand per head, made when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(HEADS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        return _head_command(HEADS[name])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Heads"):
+            formatter.write_dl([(row.name, row.note) for row in HEADS.values()])
+
+
+@click.group(name="fit", cls=HeadGroup)
+def command() -> None:
+    """Fit a head on a store. Choices are made on validation; the test split is scored once."""
+
+
+def _head_command(row: HeadRow) -> click.Command:
+    options_class = load_object(row.options)
+    fields = {field.name: field for field in dataclasses.fields(options_class)}
+    refit_option = click.Option(
+        ["--refit/--no-refit"], default=True, show_default=True, help="Fit the choice on train + validation."
+    )
+
+    def callback(
+        store: str | None, output: str | None, as_json: bool, quiet: bool, refit: bool = False, **values: Any
+    ) -> None:
+        options = options_class(**{name: values[name] for name in fields})
+        _fit(row, store, output, options, refit, as_json, quiet)
+
+    params: list[click.Parameter] = [
+        click.Argument(["store"], required=False),
+        click.Option(["--output"], help="Stored output to fit on; by default the store's first."),
+        *(_option(options_class, field) for field in fields.values()),
+        *([refit_option] if row.refits else []),
+    ]
+    made = click.Command(row.name, callback=callback, params=params, help=f"{row.note}.", short_help=row.note)
+    return quiet_option(json_option(made))
+
+
+def _fit(
+    row: HeadRow, store: str | None, output: str | None, options: Any, refit: bool, as_json: bool, quiet: bool
+) -> None:
+    from probe.fit import FitJob, fit
+    from probe.store import find_store
+
+    home = click.get_current_context().find_object(Home)
+    assert home is not None  # the group made it
+    found = find_store(home, store)
+    if store is None:
+        note(f"store {found.name} (the newest)", quiet)
+    run = fit(FitJob(found, row.name, output, options, refit), home)
+    emit(dict(run.result), as_json, lambda: result_lines(run))
+
+
+def _option(options_class: type, field: dataclasses.Field[Any]) -> click.Option:
+    """A click option for one field: flags for bool, comma lists for tuples, plain values otherwise."""
+    kind = _plain_type(typing.get_type_hints(options_class)[field.name])
+    flag = "--" + field.name.replace("_", "-")
+    text = _documented(options_class).get(field.name, "")
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", field.name], default=field.default, help=text)
+    if typing.get_origin(kind) is tuple:
+        return click.Option(
+            [flag, field.name], type=CommaList(typing.get_args(kind)[0]), default=field.default, help=text
+        )
+    if typing.get_origin(kind) is typing.Literal:
+        choices = click.Choice([str(value) for value in typing.get_args(kind)])
+        return click.Option([flag, field.name], type=choices, default=field.default, help=text)
+    shown = field.default is not None
+    return click.Option([flag, field.name], type=kind, default=field.default, show_default=shown, help=text)
+
+
+def _documented(options_class: type) -> dict[str, str]:
+    """Field -> its sentence in the ``Attributes`` section of the docstring."""
+    section = inspect.cleandoc(options_class.__doc__ or "").partition("Attributes\n----------\n")[2]
+    texts: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if line.startswith(" ") and name:
+            texts[name] += " " + line.strip()
+        elif " : " in line:
+            name, _, text = line.partition(" : ")
+            texts[name] = text
+    return {name: text.replace("``", "") for name, text in texts.items()}
+
+
+def _plain_type(kind: Any) -> Any:
+    """``X`` of ``X | None``."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next(part for part in typing.get_args(kind) if part is not type(None))
+    return kind
+
+
+class CommaList(click.ParamType):
+    """``1024,512`` -> (1024, 512)."""
+
+    name = "list"
+
+    def __init__(self, item: type) -> None:
+        self.item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(self.item(part) for part in value.split(",") if part)
+        except ValueError:
+            raise UsageError(
+                f"{param.opts[0] if param else 'option'} takes a comma-separated list", found=value
+            ) from None

@@ -1,0 +1,96 @@
+"""Options that several commands share, each defined once; and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from probe.datasets import DatasetOptions
+from probe.errors import UsageError
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+
+
+def split_option(value: str | None) -> tuple[float, float, float] | None:
+    """``0.6,0.2,0.2`` -> fractions of train, val and test."""
+    if value is None:
+        return None
+    try:
+        train, val, test = (float(part) for part in value.split(","))
+    except ValueError:
+        raise UsageError(
+            "--split is not three fractions", expected="train,val,test such as 0.6,0.2,0.2", found=value
+        ) from None
+    return train, val, test
+
+
+def dataset_options(command: CommandT) -> CommandT:
+    """The options that say how a data set is read; the command receives `options: DatasetOptions`."""
+
+    def wrapped(
+        labels: Path | None, split: str | None, split_seed: int, source: Path | None, **rest: Any
+    ) -> Any:
+        options = DatasetOptions(labels=labels, split=split_option(split), seed=split_seed, source=source)
+        return command(options=options, **rest)
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in (
+        click.option(
+            "--from",
+            "source",
+            type=click.Path(path_type=Path),
+            help="Archive or unpacked folder of a named data set that is already on disk.",
+        ),
+        click.option("--split-seed", default=0, show_default=True, help="Seed of a split that probe makes."),
+        click.option("--split", help="Fractions of train, val and test, when the data set has no split."),
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            help="CSV with the columns path, label and optionally split and group.",
+        ),
+    ):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
+    """Print a result on stdout: JSON for machines, `lines()` for people."""
+    if as_json:
+        click.echo(json.dumps(value))
+    else:
+        for line in lines():
+            click.echo(line)
+
+
+def note(message: str, quiet: bool = False) -> None:
+    """Something the user should see that is not the result: on stderr."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def wants_progress(quiet: bool) -> bool:
+    """Bars are for people at a terminal."""
+    return not quiet and sys.stderr.isatty()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Left-aligned columns, numbers right-aligned."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    numeric = [
+        all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))
+    ]
+    out = []
+    for line in [list(header), *cells]:
+        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
+        out.append("  ".join(parts).rstrip())
+    return out

@@ -1,0 +1,46 @@
+"""How a run is told to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from probe.runs import Run
+
+
+def result_lines(run: Run) -> list[str]:
+    """The result of a run, a fact a line."""
+    result = run.result
+    chosen = ", ".join(f"{name} {_short(value)}" for name, value in (result.get("chosen") or {}).items())
+    parts = result.get("parts") or {}
+    lines = [
+        f"run       {run.path}",
+        f"store     {result.get('store')}",
+        f"head      {result.get('head')}" + (f" ({chosen})" if chosen else ""),
+        "images    " + ", ".join(f"{name} {count:,}" for name, count in parts.items()),
+    ]
+    lines += _score_lines("test", result.get("test")) + _score_lines("val", result.get("val"))[:1]
+    lines += [f"note      {line}" for line in result.get("notes", [])]
+    lines.append(f"time      {result.get('seconds')} s")
+    return lines
+
+
+def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
+    if scores is None:
+        return [f"{part:<9} no labelled images in this part"]
+    auc = "" if scores["auc"] is None else f", AUC {scores['auc']:.4f}"
+    return [
+        (
+            f"{part:<9} accuracy {scores['accuracy']:.4f}  95 % interval"
+            f" {scores['accuracy_low']:.4f} – {scores['accuracy_high']:.4f}  ({scores['n']:,} images)"
+        ),
+        (
+            f"          top-5 {scores['top5']:.4f}, mean per class {scores['balanced_accuracy']:.4f},"
+            f" macro-F1 {scores['macro_f1']:.4f}"
+        ),
+        f"          log-loss {scores['log_loss']:.4f}, calibration error {scores['ece']:.4f}{auc}",
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

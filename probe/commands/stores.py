@@ -1,0 +1,149 @@
+"""``probe stores``: what has been extracted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe.commands.options import emit, json_option, note, table
+from probe.config import Home
+from probe.errors import EXIT_DONE, EXIT_VERIFY
+from probe.store import Store, find_store, list_stores, remove_store, verify_store
+
+UNREADABLE_SHOWN = 20
+
+
+@click.group(name="stores")
+def command() -> None:
+    """List, show, verify and remove stores of embeddings."""
+
+
+@command.command()
+@json_option
+@click.pass_obj
+def ls(home: Home, as_json: bool) -> None:
+    """List the stores, newest first."""
+    stores, problems = list_stores(home)
+    rows = [_row(store) for store in stores]
+    emit(rows, as_json, lambda: _table(rows) if rows else [f"no store in {home.stores}"])
+    for path, error in problems:
+        note(f"{path.name}: {error.problem}")
+
+
+def _row(store: Store) -> dict[str, Any]:
+    layout = store.manifest.layout
+    return {
+        "store": store.name,
+        "rows": layout.rows,
+        "unreadable": len(store.manifest.unreadable),
+        "outputs": {name: list(layout.shapes[name]) for name in store.outputs},
+        "views": store.view_count,
+        "megabytes": round(layout.total_bytes() / 1e6, 1),
+        "used": store.used,
+        "internal": layout.internal,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    cells = [
+        (
+            row["store"] + (" (internal)" if row["internal"] else ""),
+            row["rows"],
+            row["unreadable"],
+            ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in row["outputs"].items()),
+            row["views"],
+            row["megabytes"],
+            row["used"][:16].replace("T", " "),
+        )
+        for row in rows
+    ]
+    return table(("store", "rows", "unread", "outputs", "views", "MB", "used (UTC)"), cells)
+
+
+@command.command()
+@click.argument("store", required=False)
+@json_option
+@click.pass_obj
+def show(home: Home, store: str | None, as_json: bool) -> None:
+    """Show everything a STORE records (by default the newest)."""
+    found = find_store(home, store)
+    manifest = found.manifest
+    record = {
+        "store": found.name,
+        "path": str(found.path),
+        "key": found.key,
+        "index": found.index_hash,
+        "layout": manifest.layout.as_json(),
+        "spec": dict(manifest.spec),
+        "facts": dict(manifest.facts),
+        "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
+        "parts": {name or "none": int((found.index.splits == name).sum()) for name in _splits(found)},
+        "classes": found.index.classes.tolist(),
+    }
+    emit(record, as_json, lambda: _show_lines(record))
+
+
+def _splits(store: Store) -> list[str]:
+    present = set(store.index.splits.tolist())
+    return [name for name in ("train", "val", "test", "") if name in present]
+
+
+def _show_lines(record: dict[str, Any]) -> list[str]:
+    layout, backbone, facts = record["layout"], record["spec"]["backbone"], record["facts"]
+    lines = [
+        f"store      {record['path']}",
+        f"key        {record['key']}",
+        f"data set   {facts.get('dataset')}, {layout['rows']:,} rows, {len(record['classes'])} classes",
+        f"parts      {', '.join(f'{name} {count:,}' for name, count in record['parts'].items())}",
+        (
+            f"backbone   {backbone['name']} at {backbone['size']} px, {backbone['precision']},"
+            f" preprocess {backbone['preprocess']}"
+        ),
+        f"weights    {backbone['weights']}",
+        "outputs    " + ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in layout["shapes"].items()),
+        f"created    {facts.get('created')} in {facts.get('seconds')} s",
+        *(f"note       {line}" for line in facts.get("notes", [])),
+    ]
+    unreadable = record["unreadable"]
+    if unreadable:
+        lines.append(f"unread     {len(unreadable):,}")
+        shown = list(unreadable.items())[:UNREADABLE_SHOWN]
+        lines += [f"           {name}: {reason}" for name, (_, reason) in shown]
+        if len(unreadable) > len(shown):
+            lines.append(f"           … and {len(unreadable) - len(shown):,} more (--json lists all)")
+    return lines
+
+
+@command.command()
+@click.argument("store", required=False)
+@click.option("--full", is_flag=True, help="Read every chunk: hashes, NaN where the status says, labels.")
+@json_option
+@click.pass_obj
+def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
+    """Check a STORE against its own record; exit code 3 when it is not what it says it is."""
+    found = find_store(home, store)
+    report = verify_store(found.path, full=full)
+    emit(
+        {"ok": report.ok, **asdict(report)},
+        as_json,
+        lambda: [
+            f"{'ok' if report.ok else 'DAMAGED'}  {found.name}  "
+            + ", ".join(f"{count:,} {what}" for what, count in report.checked.items() if count),
+            *(f"  {problem}" for problem in report.problems),
+        ],
+    )
+    return EXIT_DONE if report.ok else EXIT_VERIFY
+
+
+@command.command()
+@click.argument("store")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rm(home: Home, store: str, yes: bool) -> None:
+    """Delete a STORE, finished or not; its full folder name is required."""
+    if not yes:
+        click.confirm(f"delete {home.stores / Path(store).name}?", abort=True, err=True)
+    note(f"removed {remove_store(home, store)}")
