@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "Fit a head on a store: logreg and others; the test split is scored once.",
     "stores": "List, show, verify and remove stores of embeddings.",
     "compare": "Say whether the difference between two runs is real.",
+    "predict": "Predict new images with a run.",
     "runs": "List, show and remove results.",
     "data": "Name the data sets and check them.",
     "backbones": "Name the backbones and their stages.",

@@ -187,7 +187,12 @@ def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "versions": versions(),
+        "weights_path": _absolute(job.backbone.weights_path),
     }
+
+
+def _absolute(path: str | None) -> str | None:
+    return str(Path(path).resolve()) if path else None
 
 
 def summarise(

@@ -2,5 +2,6 @@
 
 from probe.fit.compare import compare
 from probe.fit.fit import FitJob, fit
+from probe.fit.predict import Prediction, predict
 
-__all__ = ["FitJob", "compare", "fit"]
+__all__ = ["FitJob", "Prediction", "compare", "fit", "predict"]

@@ -106,6 +106,8 @@ def provenance(store: Store) -> dict[str, Any]:
         "dataset": facts.get("dataset"),
         "dataset_facts": facts.get("dataset_facts", {}),
         "backbone": store.manifest.spec["backbone"],
+        "pixels": store.manifest.spec["pixels"],
+        "weights_path": facts.get("weights_path"),
         "classes": store.index.classes.tolist(),
         "unreadable": len(store.manifest.unreadable),
         "versions": versions(),

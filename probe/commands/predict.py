@@ -1,0 +1,47 @@
+"""``probe predict``: a run on new images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from probe.commands.options import note, quiet_option
+from probe.config import Home
+from probe.errors import EXIT_DONE, EXIT_UNREADABLE
+from probe.runs import find_run
+
+
+@click.command(name="predict")
+@click.argument("run")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line in place of CSV.")
+@quiet_option
+@click.pass_obj
+def command(home: Home, run: str, paths: tuple[Path, ...], as_json: bool, quiet: bool) -> int:
+    """Predict image files or folders with a RUN of `probe fit` (``latest`` for the newest).
+
+    Prints id, class, probability and the five most probable classes. Images that cannot be read are named on
+    stderr and end the command with exit code 4.
+    """
+    from probe.fit import predict
+
+    found = find_run(home, run)
+    note(f"run {found.name}", quiet)
+    unreadable = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for number, prediction in enumerate(predict(found, home, paths)):
+        if prediction.problem is not None:
+            unreadable += 1
+            note(f"{prediction.id}: {prediction.problem}")
+        if as_json:
+            click.echo(json.dumps(prediction.to_json()))
+            continue
+        if number == 0:
+            writer.writerow(("id", "class", "probability", "top5"))
+        top5 = ";".join(f"{name}={value:.4f}" for name, value in prediction.top5)
+        writer.writerow((prediction.id, prediction.label, prediction.probability, top5))
+    return EXIT_UNREADABLE if unreadable else EXIT_DONE
