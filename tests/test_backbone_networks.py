@@ -1,0 +1,272 @@
+"""Networks built and run: features against Keras's own, real weights, outputs, precision, .keras files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from probe.backbones import (
+    BACKBONES,
+    build_network,
+    choose_precision,
+    find_row,
+    list_outputs,
+    load,
+    preprocess,
+    resolve,
+    torch_legacy,
+)
+from probe.backbones.precision import Machine, read_machine
+from probe.backbones.tensorflow_setup import keras
+from probe.config import Home
+from probe.errors import UnknownNameError, UsageError, WeightsError
+
+NETWORKS = [name for name in BACKBONES if BACKBONES[name].network]
+CAT, COFFEE = 285, 967
+HOME = Home(Path("no-such-home"))
+
+
+def noise(size: int, batch: int = 4) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> NDArray[np.uint8]:
+    """(4, 224, 224, 3): two with a known ImageNet class first."""
+    from skimage import data, transform
+
+    pictures = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
+    resized = [transform.resize(picture, (224, 224), anti_aliasing=True) for picture in pictures]
+    return np.stack([np.round(255 * picture).astype(np.uint8) for picture in resized])
+
+
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "constructor", "module"),
+    [
+        ("resnet50", "ResNet50", "resnet50"),
+        ("vgg16", "VGG16", "vgg16"),
+        ("nasnetmobile", "NASNetMobile", "nasnet"),
+        ("mobilenetv2", "MobileNetV2", "mobilenet_v2"),
+    ],
+)
+def test_features_equal_those_of_keras(name: str, constructor: str, module: str) -> None:
+    pixels = noise(64)
+    spec = resolve(name, size=64, weights="random:3", precision="fp32", home=HOME)
+    ours = load(spec, batch_size=4)(pixels)["avg_pool"]
+
+    keras.utils.set_random_seed(3)
+    model = getattr(keras.applications, constructor)(
+        include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg"
+    )
+    preprocess_input = getattr(keras.applications, module).preprocess_input
+    theirs = model.predict(preprocess_input(pixels.astype(np.float32)), verbose=0)
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stages_are_layers_in_order_at_falling_resolution(name: str) -> None:
+    outputs = list_outputs(name, size=64, home=HOME)
+    default, *stages = outputs[:6]
+    layers = [output.name for output in outputs[6:]]
+    positions = [layers.index(stage.layer) for stage in stages]
+    sides = [stage.shape[0] for stage in stages]
+    assert [stage.name for stage in stages] == list(BACKBONES[name].stages)
+    assert positions == sorted(positions)
+    assert sides == sorted(set(sides), reverse=True)
+    assert stages[-1].layer == layers[-1] == default.layer
+    assert default.shape[-1] == BACKBONES[name].width
+
+
+def test_lite0_has_the_published_number_of_parameters_and_accepts_small_pictures() -> None:
+    model = build_network(resolve("efficientnet-lite0", size=32, weights="random", home=HOME))
+    assert model.count_params() == 3_413_024
+    assert model.output_shape == (None, 1, 1, 1280)
+
+
+def test_lite0_knows_a_cat_and_a_cup_of_coffee(photographs: NDArray[np.uint8]) -> None:
+    from probe.backbones import lite0, network
+
+    spec = resolve("efficientnet-lite0", home=HOME)
+    assert spec.weights_path is not None
+    model = lite0.EfficientNetLite0()
+    network.load_weights(model, Path(spec.weights_path))
+    values = preprocess.convention(spec.preprocess).apply(photographs[:2].astype(np.float32))
+    assert model.predict(values, verbose=0).argmax(1).tolist() == [CAT, COFFEE]
+
+
+def test_outputs_of_one_pass_agree_with_each_other_and_with_the_network() -> None:
+    """Of the convolution asked for, the raw values: its batch norm must not have been folded into it."""
+    outputs = ["avg_pool", "block5:map", "head_relu", "block2b_project_conv", "block3:map"]
+    spec = resolve("efficientnet-lite0", size=64, outputs=outputs, precision="fp32", home=HOME)
+    pixels = noise(64)
+    extractor = load(spec, batch_size=4)
+    features = extractor(pixels)
+    assert {output: value.shape[1:] for output, value in features.items()} == extractor.shapes
+    assert list(features) == outputs
+    np.testing.assert_allclose(features["block5:map"].mean((1, 2)), features["avg_pool"], atol=1e-5)
+    np.testing.assert_array_equal(features["head_relu"], features["avg_pool"])
+
+    model = build_network(spec)
+    names = ("block2b_project_conv", "head_relu")
+    submodel = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    values = preprocess.convention(spec.preprocess).apply(pixels.astype(np.float32))
+    for name, expected in zip(names, submodel.predict(values, verbose=0), strict=True):
+        pooled = expected.mean((1, 2))
+        assert np.abs(features[name] - pooled).max() < 1e-4 * np.abs(pooled).max()
+
+
+def test_an_unknown_output_lists_the_known() -> None:
+    spec = resolve("efficientnet-lite0", size=32, weights="random", outputs=["blokc5"], home=HOME)
+    with pytest.raises(UnknownNameError) as raised:
+        load(spec, batch_size=1)
+    assert "did you mean 'block5'" in str(raised.value)
+    assert "block4f_add" in str(raised.value)
+
+
+def test_bfloat16_is_close_and_does_not_leak(photographs: NDArray[np.uint8]) -> None:
+    """On a CPU with bfloat16 the features keep their direction; on any other the request is refused."""
+    outputs = ["avg_pool", "block5:map"]
+    spec = resolve("efficientnet-lite0", precision="fp32", outputs=outputs, home=HOME)
+    single = load(spec, batch_size=4)
+    before = single(photographs)["avg_pool"]
+    if choose_precision("auto", machine=Machine(read_machine().cpu_flags))[0] != "bf16":
+        with pytest.raises(UsageError, match="cannot compute in bfloat16"):
+            resolve("efficientnet-lite0", precision="bf16", home=HOME)
+        return
+    low = load(resolve("efficientnet-lite0", precision="bf16", outputs=outputs, home=HOME), batch_size=4)
+    features = low(photographs)
+    assert cosines(features["avg_pool"], before).min() >= 0.9995
+    assert np.abs(features["avg_pool"] - before).max() > 1e-4, "nothing was computed in bfloat16"
+    assert all(value.dtype == np.float32 for value in features.values())
+    np.testing.assert_array_equal(single(photographs)["avg_pool"], before)
+    np.testing.assert_array_equal(low(photographs)["avg_pool"], features["avg_pool"])
+
+
+def test_random_weights_depend_on_the_seed_alone() -> None:
+    spec = resolve("efficientnet-lite0", size=32, weights="random", precision="fp32", home=HOME)
+    code = f"""
+import hashlib, random
+from probe.backbones import build_network
+from probe.backbones.backbone import BackboneSpec
+random.seed(99)
+model = build_network({spec!r})
+print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
+"""
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    random.seed(5)
+    state = random.getstate()
+    ours = build_network(spec).get_weights()
+    assert random.getstate() == state
+    assert hashlib.sha256(b"".join(w.tobytes() for w in ours)).hexdigest() == other.stdout.strip()
+    seven = build_network(
+        resolve("efficientnet-lite0", size=32, weights="random:7", precision="fp32", home=HOME)
+    )
+    assert not np.array_equal(seven.get_weights()[0], ours[0])
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    donor = resolve("efficientnet-lite0", size=32, weights="random:7", home=HOME)
+    path = tmp_path / "mine.weights.h5"
+    build_network(donor).save_weights(path)
+    spec = resolve("efficientnet-lite0", size=32, weights=str(path), home=HOME)
+    np.testing.assert_array_equal(build_network(spec).get_weights()[0], build_network(donor).get_weights()[0])
+
+    misfit = resolve("mobilenetv2", size=32, weights=str(path), home=HOME)
+    with pytest.raises(WeightsError, match="does not fit"):
+        build_network(misfit)
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(WeightsError, match="not the weights"):
+        load(spec, batch_size=1)
+
+
+def test_only_the_pinned_torch_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    path.write_bytes(b"\x80\x02cos\nsystem\n.")
+    spec = resolve("efficientnet-lite0", size=32, weights=str(path), home=HOME)
+    with pytest.raises(WeightsError, match="not a PyTorch file this program trusts"):
+        load(spec, batch_size=1)
+    with pytest.raises(WeightsError, match="wants to run code") as raised:
+        torch_legacy.read(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert "os.system" in str(raised.value)
+
+
+def small_model(side: int | None) -> keras.Model:
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((side, side, 3)),
+            layers.Conv2D(4, 3, activation="relu", name="first"),
+            layers.Conv2D(5, 3, name="second"),
+        ]
+    )
+
+
+def test_a_keras_file_is_a_backbone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.keras"
+    model = small_model(16)
+    model.save(path)
+    outputs = ["avg_pool", "first:map"]
+    spec = resolve(str(path), preprocess="unit", outputs=outputs, precision="fp32", home=HOME)
+    assert (spec.name, spec.size) == ("file:mine", 16)
+    assert spec.weights == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    pixels = noise(16)
+    features = load(spec, batch_size=4)(pixels)
+    expected = model.predict(pixels / np.float32(255), verbose=0).mean((1, 2))
+    np.testing.assert_allclose(features["avg_pool"], expected, atol=1e-5)
+    assert features["first:map"].shape == (4, 14, 14, 4)
+    assert [output.name for output in list_outputs(str(path), home=HOME)] == ["avg_pool", "first", "second"]
+    with pytest.raises(UsageError, match="--preprocess"):
+        resolve(str(path), home=HOME)
+    with pytest.raises(UsageError, match="exactly 16"):
+        resolve(str(path), preprocess="unit", size=32, home=HOME)
+
+
+def test_a_keras_file_of_open_size_or_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "open.keras"
+    small_model(None).save(path)
+    with pytest.raises(UsageError, match="--size"):
+        resolve(str(path), preprocess="unit", home=HOME)
+    assert resolve(str(path), preprocess="unit", size=20, home=HOME).size == 20
+    path.write_text("no zip")
+    with pytest.raises(UsageError, match="cannot be read as a backbone"):
+        find_row(str(path))
+
+
+def test_a_size_keras_refuses_is_a_usage_error() -> None:
+    spec = dataclasses.replace(
+        resolve("mobilenetv2", size=32, weights="random", precision="fp32", home=HOME), size=16
+    )
+    with pytest.raises(UsageError, match="16 pixels"):
+        load(spec, batch_size=1)
+
+
+@pytest.mark.parametrize("module", preprocess.keras_modules())
+def test_keras_preprocessing_as_a_convention(module: str) -> None:
+    pixels = noise(8).astype(np.float32)
+    theirs = np.asarray(getattr(keras.applications, module).preprocess_input(pixels.copy()))
+    ours = preprocess.convention(f"keras:{module}").apply(pixels)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("caffe", "vgg16"), ("tf", "nasnet"), ("torch", "densenet"), ("none", "efficientnet")],
+)
+def test_named_conventions_are_those_of_keras(name: str, module: str) -> None:
+    pixels = noise(8).astype(np.float32)
+    theirs = np.asarray(getattr(keras.applications, module).preprocess_input(pixels.copy()))
+    ours = preprocess.convention(name).apply(pixels)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())

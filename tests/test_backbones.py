@@ -1,0 +1,181 @@
+"""The table of backbones, and what `resolve` makes of a user's choices; no network is built here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
+from probe.backbones.precision import Machine
+from probe.config import Home
+from probe.errors import UnknownNameError, UsageError, WeightsError
+
+PLAIN = Machine(frozenset({"avx2"}))
+BF16 = Machine(frozenset({"avx512_bf16"}))
+TENSOR_CORES = Machine(frozenset({"avx512_bf16"}), gpu_capability=8.0)
+OLD_GPU = Machine(frozenset({"avx512_bf16"}), gpu_capability=6.1)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An empty home on a machine with an empty Keras cache and no way out to the network."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return Home(tmp_path / "home")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_row_keeps_the_contract(name: str, home: Home) -> None:
+    row = BACKBONES[name]
+    weights = "random" if row.network else "imagenet"
+    spec = resolve(name, weights=weights, home=home)
+    assert (spec.name, spec.size, spec.preprocess) == (row.name, row.size, row.preprocess)
+    assert spec.outputs == (row.default_output,)
+    assert row.width is not None
+    assert row.min_size <= 32 <= row.size
+    assert json.loads(json.dumps(spec.key_part())) == spec.key_part()
+    if row.network:
+        assert list(row.stages) == [f"block{i}" for i in range(1, 6)]
+        assert row.weights is not None
+        assert len(row.weights.md5) == 32
+        assert row.licence
+    with pytest.raises(UsageError, match="does not take pictures of"):
+        resolve(name, size=row.min_size - 1, weights=weights, home=home)
+
+
+def test_resolving_rows_imports_no_tensorflow(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from probe.backbones import resolve
+from probe.config import Home
+home = Home(Path(sys.argv[1]))
+for name in ("resnet50", "vgg16", "nasnetmobile", "mobilenetv2"):
+    resolve(name, weights="random", home=home)
+print(resolve("efficientnet-lite0", home=home).weights, resolve("pixels", home=home).weights)
+print([name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras", "sklearn", "scipy")])
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    weights, modules = answer.stdout.splitlines()
+    assert weights == "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db none"
+    assert modules == "[]"
+
+
+def test_any_network_of_keras_is_a_backbone(home: Home) -> None:
+    spec = resolve("mobilenetv2", weights="random:7", size=64, home=home)
+    assert spec.name == "keras:MobileNetV2"
+    assert spec.preprocess == "keras:mobilenet_v2"
+    assert spec.weights.startswith("random:7:keras-")
+    assert resolve("keras:MobileNetV2", weights="random:7", size=64, home=home) == spec
+    assert resolve("InceptionV3", weights="random", home=home).size == 299
+
+
+def test_key_ignores_where_the_weights_lie(home: Home) -> None:
+    spec = resolve("efficientnet-lite0", home=home)
+    assert spec.weights_path is not None
+    assert dataclasses.replace(spec, weights_path="/elsewhere").key_part() == spec.key_part()
+
+
+@pytest.mark.parametrize(
+    ("choices", "error", "says"),
+    [
+        ({"name": "resnet5"}, UnknownNameError, "did you mean 'resnet50'"),
+        ({"name": "missing.keras"}, UsageError, "there is no file missing.keras"),
+        ({"name": "resnet50", "preprocess": "cafe"}, UnknownNameError, "did you mean 'caffe'"),
+        ({"name": "resnet50", "preprocess": "keras:vgg"}, UnknownNameError, "did you mean 'keras:vgg1"),
+        ({"name": "resnet50", "preprocess": "standardise:1,2:3,4"}, UsageError, "standardise:m,m,m:s,s,s"),
+        ({"name": "resnet50", "outputs": ["block5:pool"]}, UsageError, "NAME or NAME:map"),
+        ({"name": "resnet50", "outputs": ["block5", "block5"]}, UsageError, "asked for twice"),
+        ({"name": "resnet50", "precision": "fp8"}, UnknownNameError, "one of auto, fp32, bf16, fp16"),
+        ({"name": "resnet50", "weights": "imagnet"}, UsageError, "imagenet, random, random:SEED or a file"),
+        ({"name": "resnet50", "weights": "random:x"}, UsageError, "not a number"),
+        ({"name": "pixels", "outputs": ["avg_pool"], "weights": "imagenet"}, UnknownNameError, "pixels:map"),
+        ({"name": "pixels", "weights": "random"}, UsageError, "does not take other weights"),
+        ({"name": "pixels", "weights": "imagenet", "precision": "bf16"}, UsageError, "--precision fp32"),
+    ],
+)
+def test_a_wrong_choice_is_explained(choices: dict, error: type[Exception], says: str, home: Home) -> None:
+    with pytest.raises(error) as raised:
+        resolve(**{"weights": "random", **choices}, home=home)
+    assert says in str(raised.value)
+
+
+def test_missing_weights_say_what_to_do(home: Home) -> None:
+    with pytest.raises(WeightsError) as raised:
+        resolve("resnet50", home=home)
+    message = str(raised.value)
+    for part in (
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "https://storage.googleapis.com/tensorflow/keras-applications/resnet/",
+        "4d473c1dd8becc155b73f8504c6f6626",
+        str(home.weights),
+        "efficientnet-lite0",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("place", ["home", "keras"])
+def test_weights_that_hash_to_something_else_are_refused(place: str, home: Home, tmp_path: Path) -> None:
+    name, folder = {
+        "home": ("NASNet-mobile-no-top.h5", home.weights),
+        "keras": ("nasnet_mobile_no_top.h5", tmp_path / "keras" / "models"),
+    }[place]
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"not these")
+    with pytest.raises(WeightsError) as raised:
+        resolve("nasnetmobile", home=home)
+    assert "1ed92395b5b598bdda52abe5c0dbfd63" in str(raised.value)
+    assert "9 bytes, md5 c9d6e3c295742a79c73aa6c1761c5dcc" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("machine", "precision"), [(PLAIN, "fp32"), (BF16, "bf16"), (TENSOR_CORES, "fp16"), (OLD_GPU, "fp32")]
+)
+def test_automatic_precision(machine: Machine, precision: str) -> None:
+    assert choose_precision("auto", machine=machine)[0] == precision
+
+
+def test_automatic_precision_spares_a_network_that_gains_nothing() -> None:
+    chosen, reason = choose_precision("auto", BACKBONES["efficientnet-lite0"], BF16)
+    assert chosen == "fp32"
+    assert "efficientnet-lite0" in reason
+
+
+@pytest.mark.parametrize(("requested", "machine"), [("bf16", PLAIN), ("fp16", BF16)])
+def test_a_precision_the_machine_lacks_is_refused(requested: str, machine: Machine) -> None:
+    with pytest.raises(UsageError, match="auto"):
+        choose_precision(requested, machine=machine)
+
+
+def test_pixels_are_the_picture(home: Home) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    spec = resolve("pixels", size=8, outputs=["pixels", "pixels:map"], home=home)
+    extractor = load(spec, batch_size=2)
+    features = extractor(pixels)
+    assert extractor.shapes == {"pixels": (192,), "pixels:map": (8, 8, 3)}
+    assert features["pixels"].dtype == np.float32
+    np.testing.assert_array_equal(features["pixels"], pixels.reshape(2, -1) / np.float32(255))
+    with pytest.raises(ValueError, match="expected uint8"):
+        extractor(pixels[:1])
+
+
+def test_standardise_is_applied_as_spelled() -> None:
+    name = preprocess.standardise([120.123456789, 110, 100], [60, 50, 40.5])
+    assert name == "standardise:120.123,110,100:60,50,40.5"
+    seen = preprocess.convention(name).apply(np.float32([[120.123, 160, 19]]))
+    np.testing.assert_allclose(seen, [[0, 1, -2]], atol=1e-5)
+
+
+def test_a_spec_of_other_random_weights_is_refused() -> None:
+    spec = BackboneSpec("resnet50", "random:0:keras-0.1", 32, "caffe", ("avg_pool",), "fp32")
+    with pytest.raises(WeightsError, match="not the weights"):
+        load(spec, batch_size=1)
