@@ -150,8 +150,13 @@ def test_exact_copies_across_splits_are_counted(tmp_path, home):
     write_image(root / "train/a/9.png", 0)
     write_image(root / "test/a/9.png", 0)
     dataset = open_dataset(str(root), home)
-    assert said(dataset, "1 picture")
-    assert said(dataset, "train and test")
+    assert said(dataset, "1 picture in both train and test")
+    assert dataset.facts["copies_train_test"] == "1"
+    dropped = open_dataset(str(root), home, DatasetOptions(drop_duplicates=True))
+    assert len(dropped) == len(dataset)
+    assert split_counts(dropped) == {"train": 2, "": 2, "val": 3, "test": 4}
+    assert "copies_train_val" not in dropped.facts
+    assert dropped.facts["dropped_from_train"] == "2"
 
 
 def test_unreadable_files_keep_their_row(tmp_path, home):
