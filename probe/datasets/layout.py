@@ -20,13 +20,17 @@ def find_base(root: Path, markers: Iterable[str]) -> Path | None:
         for folder in level:
             if any((folder / marker).exists() for marker in markers):
                 return folder
-        level = sorted(
-            child
-            for folder in level
-            for child in folder.iterdir()
-            if child.is_dir() and not child.name.startswith(".")
-        )
+        level = sorted(child for folder in level for child in _folders_in(folder))
     return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be listed", found=error.strerror or str(error)
+        ) from error
 
 
 def layout_error(row: DatasetRow, root: Path, problem: str, expected: str) -> DataError:

@@ -97,9 +97,12 @@ class _Unit:
         labels: NDArray[np.int32],
         seed: int,
     ) -> _Unit:
-        counts = Counter(int(labels[row]) for row in rows)
-        label = min(counts, key=lambda label: (-counts[label], label))
-        lowest = min(str(hashes[row]) for row in rows)
+        if len(rows) == 1:
+            label, lowest = int(labels[rows[0]]), str(hashes[rows[0]])
+        else:
+            counts = Counter(int(labels[row]) for row in rows)
+            label = min(counts, key=lambda label: (-counts[label], label))
+            lowest = min(str(hashes[row]) for row in rows)
         return cls(rows, label, hashlib.sha256(f"{seed}:{lowest}".encode()).hexdigest())
 
 
