@@ -125,6 +125,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path, home):
     (root / "empty").mkdir()
     (root / "a" / "out.png").symlink_to(tmp_path / "elsewhere" / "7.png")
     (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "a" / "self.png").symlink_to(root / "a" / "self.png")
     (root / "a" / "in.png").symlink_to(root / "b" / "2.png")
     (root / "c").symlink_to(root / "a", target_is_directory=True)
     (root / "loop").symlink_to(root, target_is_directory=True)
@@ -133,7 +134,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path, home):
     assert dataset.classes == ("a", "b")
     assert said(dataset, "3 hidden files or folders")
     assert said(dataset, "1 file without an image suffix")
-    assert said(dataset, "2 links leading out of the folder or nowhere")
+    assert said(dataset, "3 links leading out of the folder or nowhere")
     assert said(dataset, "2 links to folders")
     assert said(dataset, "1 image lying beside the class folders")
     assert said(dataset, "not counted as classes: empty")
@@ -150,8 +151,13 @@ def test_exact_copies_across_splits_are_counted(tmp_path, home):
     write_image(root / "train/a/9.png", 0)
     write_image(root / "test/a/9.png", 0)
     dataset = open_dataset(str(root), home)
-    assert said(dataset, "1 picture")
-    assert said(dataset, "train and test")
+    assert said(dataset, "1 picture in both train and test")
+    assert dataset.facts["copies_train_test"] == "1"
+    dropped = open_dataset(str(root), home, DatasetOptions(drop_duplicates=True))
+    assert len(dropped) == len(dataset)
+    assert split_counts(dropped) == {"train": 2, "": 2, "val": 3, "test": 4}
+    assert "copies_train_val" not in dropped.facts
+    assert dropped.facts["dropped_from_train"] == "2"
 
 
 def test_unreadable_files_keep_their_row(tmp_path, home):

@@ -93,11 +93,15 @@ def _skip(entry: os.DirEntry[str], root: str) -> tuple[str, str] | None:
     if not _is_utf8(name):
         return ENCODING
     if entry.is_symlink():
-        if entry.is_dir():
+        # A link to itself makes DirEntry raise; os.path takes it for nothing.
+        target = os.path.realpath(entry.path)
+        if os.path.isdir(target):  # noqa: PTH112
             return LINK_FOLDER
-        if not os.path.realpath(entry.path).startswith(root + os.sep) or not entry.is_file():
+        inside = target.startswith(root + os.sep) and os.path.isfile(target)  # noqa: PTH113
+        if not inside:
             return LINK_OUT
-    elif entry.is_dir():
+        return None if has_image_suffix(name) else NOT_IMAGE
+    if entry.is_dir():
         return None
     return None if entry.is_file() and has_image_suffix(name) else NOT_IMAGE
 

@@ -1,18 +1,43 @@
-"""The content hash of every row, in one parallel pass."""
+"""The content hash of every row, in one parallel pass, remembered by path, size and time of the files."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
+import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
+from probe.datasets.sources import ArraySource, FileSource, RowSource
 from probe.hashing import content_hash
 from probe.machine import usable_cpus
 
 UNREADABLE = ""
 _ROWS_PER_TASK = 64
+_SETTLED_NS = 50_000_000
+_GONE = -1
+
+
+def index_rows(source: ImageSource, count: int, cache: Path) -> NDArray[np.str_]:
+    """(count,) sha256 of every row's content, ``""`` for one that cannot be read.
+
+    What was hashed before is taken from the folder `cache` when its files have kept size and time. A stale
+    entry does no harm to results: reading compares the content with this index once more.
+    """
+    if isinstance(source, RowSource):
+        return index_rows(source.source, source.total, cache)[source.rows]
+    if isinstance(source, FileSource):
+        return _index_files(source, cache)
+    if isinstance(source, ArraySource) and source.origin:
+        return _index_arrays(source, count, cache)
+    return hash_rows(source, np.arange(count))
 
 
 def hash_rows(source: ImageSource, rows: NDArray[np.intp], *, threads: int | None = None) -> NDArray[np.str_]:
@@ -34,3 +59,98 @@ def _hash(source: ImageSource, row: int) -> str:
         return content_hash(source.read(row))
     except OSError:
         return UNREADABLE
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """names (N,) sorted, stamps (N, 2) size and time in ns, hashes (N,): what is known of some files."""
+
+    names: NDArray[np.str_]
+    stamps: NDArray[np.int64]
+    hashes: NDArray[np.str_]
+
+
+def _index_files(source: FileSource, cache: Path) -> NDArray[np.str_]:
+    names = np.array(source.files, dtype=np.str_)
+    stamps = _stamps([os.path.join(source.root, name) for name in source.files])  # noqa: PTH118 - by the thousand
+    file = _cache_file(cache, [source.root])
+    memory = _load(file)
+    hashes = _recall(memory, names, stamps)
+    unknown = np.flatnonzero((hashes == UNREADABLE) & (stamps[:, 0] != _GONE))
+    if len(unknown):
+        started = time.time_ns()
+        hashes[unknown] = hash_rows(source, unknown)
+        # A file touched a moment ago may change again within the same tick of its clock.
+        settled = (hashes != UNREADABLE) & (stamps[:, 1] < started - _SETTLED_NS)
+        _save(file, _merged(memory, _Memory(names[settled], stamps[settled], hashes[settled])))
+    return hashes
+
+
+def _index_arrays(source: ArraySource, count: int, cache: Path) -> NDArray[np.str_]:
+    """All rows or none: the stamps are those of the files the arrays come from."""
+    stamps = _stamps([str(path) for path in source.origin])
+    file = _cache_file(cache, source.origin)
+    memory = _load(file)
+    if len(memory.hashes) == count and np.array_equal(memory.stamps, stamps):
+        return memory.hashes
+    hashes = hash_rows(source, np.arange(count))
+    _save(file, _Memory(np.empty(0, "<U1"), stamps, hashes))
+    return hashes
+
+
+def _stamps(paths: list[str]) -> NDArray[np.int64]:
+    return np.array([_stamp(path) for path in paths], dtype=np.int64).reshape(-1, 2)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - a Path for each of 25,000 files takes longer than this
+    except OSError:
+        return _GONE, _GONE
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _recall(memory: _Memory, names: NDArray[np.str_], stamps: NDArray[np.int64]) -> NDArray[np.str_]:
+    hashes = np.full(len(names), UNREADABLE, dtype="<U64")
+    if np.array_equal(memory.names, names):
+        place, same = np.arange(len(names)), np.ones(len(names), bool)
+    else:
+        place = np.minimum(np.searchsorted(memory.names, names), max(0, len(memory.names) - 1))
+        same = memory.names[place] == names if len(memory.names) else np.zeros(len(names), bool)
+    rows = np.flatnonzero(same)
+    rows = rows[(memory.stamps[place[rows]] == stamps[rows]).all(axis=1)]
+    hashes[rows] = memory.hashes[place[rows]]
+    return hashes
+
+
+def _merged(old: _Memory, new: _Memory) -> _Memory:
+    others = ~np.isin(old.names, new.names)
+    names = np.concatenate([old.names[others], new.names])
+    order = np.argsort(names)
+    return _Memory(
+        names[order],
+        np.concatenate([old.stamps[others], new.stamps])[order],
+        np.concatenate([old.hashes[others], new.hashes])[order],
+    )
+
+
+def _cache_file(cache: Path, paths: list[Path] | tuple[Path, ...]) -> Path:
+    text = "\0".join(str(path.resolve()) for path in paths)
+    return cache / "index" / f"{hashlib.sha256(os.fsencode(text)).hexdigest()[:24]}.npz"
+
+
+def _load(file: Path) -> _Memory:
+    """A cache that cannot be read is an empty one."""
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            memory = _Memory(stored["names"], stored["stamps"], stored["hashes"].astype("<U64"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return _Memory(np.empty(0, "<U1"), np.empty((0, 2), np.int64), np.empty(0, "<U64"))
+    return memory
+
+
+def _save(file: Path, memory: _Memory) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as scratch:
+        np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=memory.hashes.astype("S64"))
+    Path(scratch.name).replace(file)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
+from probe.datasets.sources import FileSource, RowSource
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,22 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> Listing:
+        """Only `rows`, in the order given."""
+        source: ImageSource
+        if isinstance(self.source, FileSource):
+            source = FileSource(self.source.root, [self.source.files[row] for row in rows.tolist()])
+        else:
+            source = RowSource(self.source, len(self), rows)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            source=source,
+        )
 
     def noting(self, *notes: str) -> Listing:
         return replace(self, notes=self.notes + tuple(note for note in notes if note))

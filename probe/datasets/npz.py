@@ -43,39 +43,42 @@ def read_npz(
         for split, part in zip(present, images, strict=True)
     ]
     return array_listing(
-        name or short_name(path.stem), present, images, labels, class_names=class_names, origin=str(path)
+        name or short_name(path.stem),
+        present,
+        [[part] for part in images],
+        labels,
+        class_names=class_names,
+        origin=(path,),
     )
 
 
 def array_listing(
     name: str,
     splits: list[str],
-    images: list[NDArray[np.uint8]],
+    images: list[list[NDArray[np.uint8]]],
     labels: list[NDArray[np.int32]],
     *,
     class_names: tuple[str, ...],
-    origin: str,
+    origin: tuple[Path, ...],
 ) -> Listing:
-    """A listing over one array of images and one of labels for each of `splits`, which are sorted."""
-    everything = np.concatenate(labels) if labels else np.empty(0, np.int32)
+    """A listing over arrays of images, one or several a split, and of labels, one a split."""
+    everything = np.concatenate(labels)
     highest = int(everything.max(initial=-1))
     if class_names and highest >= len(class_names):
         raise DataError(
-            f"{origin} has a label that is no class",
+            f"{origin[0]} has a label that is no class",
             expected=f"labels below {len(class_names)}",
             found=str(highest),
         )
-    classes = class_names or tuple(str(label) for label in range(highest + 1))
-    ids = [
-        f"{split}/{row:06d}" for split, part in zip(splits, images, strict=True) for row in range(len(part))
-    ]
+    counts = [len(part) for part in labels]
+    ids = [f"{split}/{row:06d}" for split, count in zip(splits, counts, strict=True) for row in range(count)]
     return Listing(
         name=name,
         ids=string_array(ids),
         labels=everything,
-        splits=np.repeat(np.array(splits, dtype="<U5"), [len(part) for part in images]),
-        classes=classes,
-        source=ArraySource(images),
+        splits=np.repeat(np.array(splits, dtype="<U5"), counts),
+        classes=class_names or tuple(str(label) for label in range(highest + 1)),
+        source=ArraySource([array for part in images for array in part], origin),
     )
 
 

@@ -11,14 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Home
-from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
+from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL, Dataset
+from probe.datasets.duplicates import drop_from_train, shared_pictures
 from probe.datasets.folder import read_folder
-from probe.datasets.indexing import UNREADABLE, hash_rows
+from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
 from probe.datasets.listing import Listing, count_of
 from probe.datasets.npz import read_npz
 from probe.datasets.row import DatasetRow
-from probe.datasets.splits import DEFAULT_FRACTIONS, Fractions, carve_validation, check_fractions, split_rows
+from probe.datasets.splits import (
+    CARVED_SHARE,
+    DEFAULT_FRACTIONS,
+    Fractions,
+    carve_validation,
+    check_fractions,
+    split_rows,
+)
+from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
+from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import Registry, load_object, unknown_name
 
@@ -33,12 +43,16 @@ class DatasetOptions:
     split : shares of train, validation and test in place of the set's own split.
     seed : of every split that is made here.
     source : an archive or an unpacked folder of a registered set that is already on disk.
+    validation : share of train that becomes validation where a set has none.
+    drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
     """
 
     labels: Path | None = None
     split: Fractions | None = None
     seed: int = 0
     source: Path | None = None
+    validation: float = CARVED_SHARE
+    drop_duplicates: bool = False
 
 
 Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
@@ -48,20 +62,22 @@ def open_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Datas
     """See `probe.datasets.open_dataset`."""
     if options.split is not None:
         check_fractions(options.split)
-    return finish(_list_spec(table, spec, home, options), options)
+    check_fractions((1 - options.validation, options.validation, 0.0))
+    return finish(_list_spec(table, spec, home, options), home, options)
 
 
-def finish(listing: Listing, options: DatasetOptions) -> Dataset:
+def finish(listing: Listing, home: Home, options: DatasetOptions) -> Dataset:
     """Hash every row, divide the rows, count the duplicates."""
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
-    hashes = hash_rows(listing.source, np.arange(len(listing)))
+    hashes = index_rows(listing.source, len(listing), home.cache)
     splits, made = _splits(listing, hashes, options)
+    splits, copies, copy_facts = _copies(hashes, splits, options)
     unreadable = int((hashes == UNREADABLE).sum())
     notes = (
         *listing.notes,
         *made,
-        *_duplicate_notes(hashes, splits),
+        *copies,
         *((f"{count_of(unreadable, 'file')} cannot be read",) if unreadable else ()),
     )
     return Dataset(
@@ -72,7 +88,7 @@ def finish(listing: Listing, options: DatasetOptions) -> Dataset:
         splits=splits,
         classes=listing.classes,
         source=listing.source,
-        facts=listing.facts,
+        facts={**listing.facts, **copy_facts},
         notes=notes,
     )
 
@@ -85,6 +101,8 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         loader: Loader = load_object(row.loader)
         listing = loader(row, home, options)
         return replace(listing, name=row.name, facts={**row.facts, **listing.facts})
+    if spec.startswith(TFDS_PREFIX):
+        return read_tfds(spec, home)
     if options.source is not None:
         raise UsageError(
             f"--from belongs to a registered name, and {spec} is none",
@@ -130,22 +148,31 @@ def _splits(
         instead = "in place of the set's own split " if own else ""
         return splits, (f"split {instead}{shares} % by content, stratified, seed {seed}",)
     if own[TRAIN] and not own[VAL]:
-        splits = carve_validation(hashes, labels, listing.splits, seed=seed, groups=groups)
+        splits = carve_validation(
+            hashes, labels, listing.splits, share=options.validation, seed=seed, groups=groups
+        )
         carved = int((splits == VAL).sum())
-        made = f"validation: {count_of(carved, 'image')} (10 %) taken from train, seed {seed}"
+        share = f"{100 * options.validation:g} %"
+        made = f"validation: {count_of(carved, 'image')} ({share}) taken from train, seed {seed}"
     else:
         splits, made = listing.splits, ""
     without = "" if own[TEST] else "there is no test split: nothing can be scored on it (--split makes one)"
     return splits, tuple(note for note in (made, without) if note)
 
 
-def _duplicate_notes(hashes: NDArray[np.str_], splits: NDArray[np.str_]) -> list[str]:
-    """How many images of one split have an exact copy in another."""
-    content = {split: set(hashes[splits == split].tolist()) - {UNREADABLE} for split in SPLITS}
-    pairs = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
-    counts = {pair: len(content[pair[0]] & content[pair[1]]) for pair in pairs}
-    return [
-        f"{count_of(number, 'picture')} lie in both {first} and {second}"
-        for (first, second), number in counts.items()
-        if number
+def _copies(
+    hashes: NDArray[np.str_], splits: NDArray[np.str_], options: DatasetOptions
+) -> tuple[NDArray[np.str_], list[str], dict[str, str]]:
+    """Splits after `drop_duplicates`, and what notes and facts say of exact copies across splits."""
+    shared = shared_pictures(hashes, splits)
+    notes = [
+        f"exact copies: {count_of(number, 'picture')} in both {first} and {second}"
+        for (first, second), number in shared.items()
     ]
+    facts = {f"copies_{first}_{second}": str(number) for (first, second), number in shared.items()}
+    if not options.drop_duplicates:
+        return splits, notes, facts
+    dropped = drop_from_train(hashes, splits)
+    number = int((dropped != splits).sum())
+    facts["dropped_from_train"] = str(number)
+    return dropped, [*notes, f"dropped from train as copies: {count_of(number, 'image')}"], facts

@@ -42,6 +42,7 @@ class DatasetRow:
     facts : kept with every store of it (the year, the publisher's split, …).
     caveats : what is not certain or not as one would expect; errors about the layout quote them.
     variant : what a loader that serves several rows needs to know.
+    markers : files or folders by one of which the top of the unpacked set is found.
     """
 
     name: str
@@ -58,3 +59,4 @@ class DatasetRow:
     facts: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
     variant: str = ""
+    markers: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.dataset import ImageSource
 from probe.hashing import RawImage
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -32,17 +33,36 @@ class FileSource:
             raw = file.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+        if not raw:
+            # Empty files have one content hash: taken for pictures, they would be copies of each other.
+            raise OSError(errno.ENODATA, "the file is empty")
         return raw
 
 
 class ArraySource:
-    """Row `i` is a picture of one of several arrays (n, H, W) or (n, H, W, C) uint8, one after the other."""
+    """Row `i` is a picture of one of several arrays (n, H, W) or (n, H, W, C) uint8, one after the other.
 
-    def __init__(self, arrays: Sequence[NDArray[np.uint8]]) -> None:
+    `origin` names the files they come from, so that their hashes can be remembered.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[np.uint8]], origin: tuple[Path, ...] = ()) -> None:
         self.arrays = tuple(arrays)
+        self.origin = origin
         self._ends = np.cumsum([len(array) for array in arrays]).tolist()
 
-    def read(self, row: int) -> RawImage:
+    def read(self, row: int) -> NDArray[np.uint8]:
         part = bisect_right(self._ends, row)
         start = self._ends[part - 1] if part else 0
         return np.asarray(self.arrays[part][row - start])
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Some rows of a source of `total` rows."""
+
+    source: ImageSource
+    total: int
+    rows: NDArray[np.intp]
+
+    def read(self, row: int) -> RawImage:
+        return self.source.read(int(self.rows[row]))

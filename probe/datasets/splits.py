@@ -17,7 +17,7 @@ Fractions = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""
 
 DEFAULT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
-CARVED_FRACTIONS: Fractions = (0.9, 0.1, 0.0)
+CARVED_SHARE = 0.1
 
 
 def check_fractions(fractions: Fractions) -> None:
@@ -63,15 +63,16 @@ def carve_validation(
     labels: NDArray[np.int32],
     splits: NDArray[np.str_],
     *,
+    share: float = CARVED_SHARE,
     seed: int = 0,
     groups: NDArray[np.str_] | None = None,
 ) -> NDArray[np.str_]:
-    """`splits` with 10 % of train made validation, chosen the way `split_rows` chooses."""
+    """`splits` with `share` of train made validation, chosen the way `split_rows` chooses."""
     train = np.flatnonzero(splits == TRAIN)
     parts = split_rows(
         hashes[train],
         labels[train],
-        CARVED_FRACTIONS,
+        (1 - share, share, 0.0),
         seed=seed,
         groups=None if groups is None else groups[train],
     )
@@ -96,9 +97,12 @@ class _Unit:
         labels: NDArray[np.int32],
         seed: int,
     ) -> _Unit:
-        counts = Counter(int(labels[row]) for row in rows)
-        label = min(counts, key=lambda label: (-counts[label], label))
-        lowest = min(str(hashes[row]) for row in rows)
+        if len(rows) == 1:
+            label, lowest = int(labels[rows[0]]), str(hashes[rows[0]])
+        else:
+            counts = Counter(int(labels[row]) for row in rows)
+            label = min(counts, key=lambda label: (-counts[label], label))
+            lowest = min(str(hashes[row]) for row in rows)
         return cls(rows, label, hashlib.sha256(f"{seed}:{lowest}".encode()).hexdigest())
 
 

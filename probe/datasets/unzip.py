@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.errors import DataError
 
-IN_MEMORY = 512 * 2**20
+IN_MEMORY = 64 * 2**20
 """Bytes of arrays, all together, that are simply read."""
 
 _COPY_BYTES = 2**20

@@ -1,0 +1,88 @@
+"""``probe data fetch``: download, check, unpack, and only then let it exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from probe.config import Home
+from probe.datasets.download import Progress, ResumingDownloader
+from probe.datasets.place import data_folder
+from probe.datasets.row import DatasetRow, RemoteFile
+from probe.datasets.unpack import is_archive, unpack
+from probe.errors import DataError
+
+
+def download_bytes(row: DatasetRow) -> int:
+    """What has to be fetched for a row, as far as it is known."""
+    return sum(file.bytes for file in row.files)
+
+
+def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, pause: float = 1.0) -> Path:
+    """Bring the files of `row` to ``PROBE_HOME/datasets/<folder>`` and return that folder.
+
+    A folder that is there is complete and is returned at once. An interrupted download goes on where it
+    stopped. Raises DataError: no address, not reachable, another size or another hash than the pinned one.
+    """
+    target = data_folder(row, home)
+    if target.is_dir():
+        return target
+    if not row.files:
+        raise DataError(
+            f"{row.name} cannot be fetched by a program",
+            hint=f"get it by hand and point at it with --from PATH: {row.source or row.summary}",
+        )
+    downloads = home.datasets / f".fetching-{target.name}"
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        paths = [_fetch_file(row, file, downloads, progress, pause) for file in row.files]
+        _put(paths, target)
+    except OSError as error:
+        raise DataError(
+            f"{row.name} cannot be stored in {home.datasets}",
+            found=error.strerror or str(error),
+            hint="free some room, or set PROBE_HOME to another disk",
+        ) from error
+    shutil.rmtree(downloads)
+    return target
+
+
+def _put(paths: list[Path], target: Path) -> None:
+    """Archives are unpacked into the new folder `target`; other files are moved there as they are."""
+    archives = [path for path in paths if is_archive(path)]
+    if archives:
+        unpack(archives, target)
+        return
+    staging = target.with_name(f".unpacking-{target.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for path in paths:
+        path.rename(staging / path.name)
+    staging.rename(target)
+
+
+def _fetch_file(
+    row: DatasetRow, file: RemoteFile, folder: Path, progress: Progress | None, pause: float
+) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    known = f"sha256:{file.sha256}" if file.sha256 else f"md5:{file.md5}"
+    download = ResumingDownloader(file, folder / f"{file.name}.part", progress, pause)
+    while True:
+        resumed_before = download.resumed
+        try:
+            return Path(pooch.retrieve(file.url, known, fname=file.name, path=folder, downloader=download))
+        except ValueError as error:
+            # What was kept of an earlier attempt may belong to another version: once more, from nothing.
+            if download.resumed and not resumed_before:
+                continue
+            found = re.search(r"but got ([0-9a-f]+)", str(error))
+            doubt = "; ".join(row.caveats) or "its publisher may have changed it"
+            raise DataError(
+                f"{file.name} from {file.url} is not the file that is known",
+                expected=known,
+                found=found[1] if found else str(error),
+                hint=f"it was deleted; fetch it by hand and use --from ({doubt})",
+            ) from error

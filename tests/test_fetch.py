@@ -1,0 +1,275 @@
+"""Fetching from a server that breaks, truncates, resets and lies."""
+
+import hashlib
+import re
+import socket
+import struct
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import archives
+import numpy as np
+import pytest
+
+from probe.config import Home
+from probe.datasets import DATASETS, DatasetOptions, RemoteFile, open_dataset
+from probe.datasets.fetch import download_bytes, fetch
+from probe.datasets.place import data_folder, is_fetched
+from probe.errors import DataError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; `behave` takes one entry a request from the front, then behaves well."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.behave, self.asked = {}, [], []
+
+    def url(self, name):
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+    def handle_error(self, request, client_address):
+        """Broken connections are the point here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        """Quiet."""
+
+    def do_GET(self):
+        server = self.server
+        content = server.files.get(self.path.lstrip("/"))
+        start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
+        server.asked.append(start)
+        how = server.behave.pop(0) if server.behave else "well"
+        if content is None or how in (404, 403, 503):
+            return self.send_whole(how if content is not None else 404, b"no")
+        if how == "page":
+            return self.send_whole(200, b"<html>sign in</html>", type="text/html")
+        if how == "other":
+            return self.send_whole(200, b"x" * len(content))
+        if how == "longer":
+            return self.send_whole(200, content + b"tail")
+        if how == "no ranges" or (start == 0 and how == "well"):
+            return self.send_whole(200, content)
+        if start >= len(content):
+            return self.send_whole(416, b"")
+        if how == "wrong part":
+            return self.send_part(content, 0 if start else 5)
+        return self.send_part(content, start, how)
+
+    def send_whole(self, status, body, type="application/octet-stream"):
+        self.send_response(status)
+        self.send_header("Content-Type", type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_part(self, content, start, how="well"):
+        rest = content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if how != "unannounced":
+            self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest if how == "well" else rest[: len(rest) // 3 + 1])
+        self.wfile.flush()
+        if how == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how != "well":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR) if how != "reset" else self.connection.close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def row(server, tmp_path):
+    """CUB-200-2011 with an archive of our own behind the address."""
+    path = archives.write_tar(
+        tmp_path / "CUB_200_2011.tgz",
+        archives.cub_2011(8) | {"noise": np.random.default_rng(0).bytes(400_000)},
+    )
+    return serve(server, DATASETS["cub200-2011"], {"CUB_200_2011.tgz": path.read_bytes()})
+
+
+def serve(server, row, contents):
+    server.files |= contents
+    files = tuple(
+        RemoteFile(name, server.url(name), len(raw), sha256=hashlib.sha256(raw).hexdigest())
+        for name, raw in contents.items()
+    )
+    return replace(row, files=files)
+
+
+def leftovers(home):
+    return sorted(place.name for place in home.datasets.iterdir()) if home.datasets.exists() else []
+
+
+def test_fetched_unpacked_and_opened(server, row, home, monkeypatch):
+    seen = []
+    assert not is_fetched(row, home)
+    folder = fetch(row, home, progress=lambda name, here, total: seen.append((name, here, total)), pause=0)
+    size = download_bytes(row)
+    assert seen[-1] == ("CUB_200_2011.tgz", size, size)
+    assert folder == data_folder(row, home)
+    assert leftovers(home) == ["cub200-2011"]
+    assert len(open_dataset("cub200-2011", home)) == 24
+    fetch(row, home, pause=0)
+    assert server.asked == [0]
+
+
+@pytest.mark.parametrize("how", ["cut", "reset"])
+def test_three_broken_connections_are_resumed(server, row, home, how):
+    server.behave = [how, how, how]
+    fetch(row, home, pause=0)
+    assert server.asked[0] == 0
+    assert server.asked == sorted(set(server.asked))
+    assert len(server.asked) == 4
+    assert is_fetched(row, home)
+
+
+def test_a_server_that_is_busy_or_knows_no_ranges(server, row, home):
+    server.behave = ["cut", 503, "no ranges"]
+    fetch(row, home, pause=0)
+    assert server.asked[2] > 0
+    assert is_fetched(row, home)
+
+
+def test_a_part_that_was_not_asked_for_is_not_used(server, row, home):
+    server.behave = ["cut", "wrong part"]
+    fetch(row, home, pause=0)
+    assert is_fetched(row, home)
+
+
+def test_unannounced_length_and_early_end(server, row, home):
+    row = replace(row, files=(replace(row.files[0], bytes=0),))
+    server.behave = ["unannounced"]
+    fetch_or_error = pytest.raises(DataError, match="not the file that is known")
+    with fetch_or_error:
+        fetch(row, home, pause=0)
+    assert not is_fetched(row, home)
+    fetch(row, home, pause=0)
+    assert is_fetched(row, home)
+
+
+def test_an_interrupted_fetch_goes_on_in_the_next_run(server, row, home):
+    server.behave = ["cut"] + [503] * 20
+    with pytest.raises(DataError, match="cannot be fetched") as caught:
+        fetch(row, home, pause=0)
+    assert "503" in str(caught.value)
+    assert not is_fetched(row, home)
+    with pytest.raises(DataError, match="not on this machine"):
+        open_dataset("cub200-2011", home)
+    server.behave, server.asked = [], []
+    fetch(row, home, pause=0)
+    assert server.asked[0] > 0
+
+
+def test_a_stale_part_of_another_version_is_thrown_away(server, row, home):
+    folder = home.datasets / ".fetching-cub200-2011"
+    folder.mkdir(parents=True)
+    (folder / "CUB_200_2011.tgz.part").write_bytes(b"old" * 50)
+    fetch(row, home, pause=0)
+    assert server.asked == [150, 0]
+    assert is_fetched(row, home)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("other", "not the file that is known"),
+        ("longer", "not the file that is known"),
+        ("page", "web page"),
+        (404, "the server answered 404"),
+        (403, "the server answered 403"),
+    ],
+)
+def test_a_server_that_lies_or_refuses(server, row, home, how, words):
+    server.behave = [how] * 3
+    with pytest.raises(DataError) as caught:
+        fetch(row, home, pause=0)
+    assert words in str(caught.value)
+    assert "--from" in str(caught.value)
+    if how == "other":
+        assert row.files[0].sha256 in str(caught.value)
+        assert hashlib.sha256(b"x" * row.files[0].bytes).hexdigest() in str(caught.value)
+    assert not is_fetched(row, home)
+    server.behave = []
+    fetch(row, home, pause=0)
+    assert is_fetched(row, home)
+
+
+def test_nobody_there(row, home):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    row = replace(row, files=(replace(row.files[0], url=f"http://127.0.0.1:{port}/x.tgz"),))
+    with pytest.raises(DataError, match="cannot be fetched"):
+        fetch(row, home, pause=0)
+
+
+def test_a_hostile_archive_with_the_right_hash_leaves_nothing(server, tmp_path, home):
+    path = archives.write_zip(tmp_path / "kagglecatsanddogs_5340.zip", archives.dogs(3) | {"../evil": b"x"})
+    row = serve(server, DATASETS["dogs-vs-cats"], {path.name: path.read_bytes()})
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        fetch(row, home, pause=0)
+    assert not is_fetched(row, home)
+    assert not (home.datasets / "evil").exists()
+    assert not (home.root / "evil").exists()
+
+
+def test_two_archives_and_plain_files(server, tmp_path, home):
+    images, lists = archives.cub_2010(8)
+    contents = {
+        name: archives.write_tar(tmp_path / name, files).read_bytes()
+        for name, files in (("images.tgz", images), ("lists.tgz", lists))
+    }
+    fetch(serve(server, DATASETS["cub200"], contents), home, pause=0)
+    assert len(open_dataset("cub200", home)) == 24
+    fetch(serve(server, DATASETS["fashion-mnist"], archives.fashion()), home, pause=0)
+    assert len(open_dataset("fashion-mnist", home)) == 90
+    fetch(serve(server, DATASETS["pathmnist"], {"pathmnist.npz": archives.medmnist()}), home, pause=0)
+    assert len(open_dataset("pathmnist", home)) == 54
+    assert leftovers(home) == ["cub200", "fashion-mnist", "pathmnist"]
+
+
+def test_only_an_md5_is_known(server, home):
+    raw = archives.medmnist()
+    row = serve(server, DATASETS["pathmnist"], {"pathmnist.npz": raw})
+    file = replace(row.files[0], sha256="", md5=hashlib.md5(raw).hexdigest())
+    fetch(replace(row, files=(file,)), home, pause=0)
+    assert is_fetched(row, home)
+
+
+def test_a_set_without_an_address(home):
+    with pytest.raises(DataError, match="cannot be fetched by a program") as caught:
+        fetch(DATASETS["scenes15"], home)
+    assert "--from" in str(caught.value)
+
+
+def test_variants_share_what_was_fetched(server, tmp_path, home):
+    path = archives.write_tar(tmp_path / "cifar-100-binary.tar.gz", archives.cifar100())
+    fetch(serve(server, DATASETS["cifar100-25"], {path.name: path.read_bytes()}), home, pause=0)
+    assert len(open_dataset("cifar100", home, DatasetOptions())) == 300
+    assert len(server.asked) == 1
