@@ -22,7 +22,7 @@ COMMANDS = {
     "compare": "Say whether the difference between two runs is real.",
     "predict": "Predict new images with a run.",
     "runs": "List, show and remove results.",
-    "data": "Name the data sets and check them.",
+    "data": "List, fetch and check the data sets that have a name.",
     "backbones": "Name the backbones and their stages.",
     "heads": "Name the heads.",
     "doctor": "Say what this machine has and what probe would use.",

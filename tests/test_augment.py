@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from probe.errors import UsageError
 from probe.images.augment import (
@@ -16,6 +15,7 @@ from probe.images.augment import (
     view_parameters,
     view_seed,
 )
+from probe.tensorflow_setup import tf
 
 EVERYTHING = "flip,zoom=0.2,rotate=15,shear=0.2,shift=0.1,brightness=0.2,fill=reflect"
 

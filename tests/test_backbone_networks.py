@@ -25,9 +25,9 @@ from probe.backbones import (
     torch_legacy,
 )
 from probe.backbones.precision import Machine, read_machine
-from probe.backbones.tensorflow_setup import keras
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
+from probe.tensorflow_setup import keras
 
 NETWORKS = [name for name in BACKBONES if BACKBONES[name].network]
 CAT, COFFEE = 285, 967

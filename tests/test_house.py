@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "probe"
 
 FLOORS = [
-    ["errors", "registry", "config", "hashing", "machine", "versions", "networks"],
+    ["errors", "registry", "config", "hashing", "machine", "versions", "tensorflow_setup", "networks"],
     ["datasets", "images", "stats"],
     ["backbones", "store", "heads"],
     ["extract", "runs"],
@@ -28,8 +28,8 @@ ONLY_IN = {
     "zarr": {"store"},
     "sklearn": {"heads", "fit", "stats"},
     "scipy": {"heads", "fit", "stats"},
-    "tensorflow": {"backbones", "images", "networks", "heads", "fit", "train"},
-    "keras": {"backbones", "images", "networks", "heads", "fit", "train"},
+    "tensorflow": {"tensorflow_setup", "backbones"},
+    "keras": {"tensorflow_setup"},
     "pickle": {"backbones"},
 }
 

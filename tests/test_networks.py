@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
@@ -26,6 +25,7 @@ from probe.networks import (
     replace_activation,
 )
 from probe.networks.builder import apply, build, output_layer
+from probe.tensorflow_setup import keras
 
 CIFAR = (32, 32, 3)
 EXP1 = "[C32 R C32 R P2] [C64 R C64 R P2] [[C128 R]x3 P2] F D256 R"

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from probe.errors import UsageError
 from probe.images.augment import parse_augment
 from probe.networks import parse
 from probe.networks.builder import build
+from probe.tensorflow_setup import keras, tf
 from probe.train.data import ArrayInputs, Part, TrainingData, batches, fit_normaliser
 from probe.train.loop import LoopSettings, fit_loop
 from probe.train.recipe import EarlyStop, Optimiser, Recipe, ReduceLr

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.tensorflow_setup import keras
+from probe.tensorflow_setup import keras
 
 
 def fold_batch_norms(model: Any, keep: Collection[str] = ()) -> None:

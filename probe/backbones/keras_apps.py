@@ -103,7 +103,7 @@ def imagenet_file(row: Backbone, size: int, folder: Path) -> Path:
 
 
 def _let_keras_fetch(row: Backbone, size: int, path: Path) -> Any:
-    from probe.backbones import tensorflow_setup  # noqa: F401 - before the first import of Keras
+    from probe import tensorflow_setup  # noqa: F401 - before the first import of Keras
 
     try:
         return load_object(row.network)(include_top=False, weights="imagenet", input_shape=(size, size, 3))

@@ -60,7 +60,7 @@ def load(path: Path) -> Any:
     ------
     UsageError : Keras cannot load it.
     """
-    from probe.backbones.tensorflow_setup import keras
+    from probe.tensorflow_setup import keras
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

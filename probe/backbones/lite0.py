@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones import torch_legacy
-from probe.backbones.tensorflow_setup import keras
+from probe.tensorflow_setup import keras
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of ``efficientnet-lite0-57934424.pth``, the only PyTorch file that is read."""

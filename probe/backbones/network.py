@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from probe.backbones import keras_file, weights
 from probe.backbones.backbone import Backbone, BackboneSpec
-from probe.backbones.tensorflow_setup import keras
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
+from probe.tensorflow_setup import keras
 
 T = TypeVar("T")
 

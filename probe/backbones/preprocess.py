@@ -130,7 +130,7 @@ def _from_keras(module: str) -> Convention:
 
     Measuring rather than naming the mode keeps this right for networks that Keras adds or changes.
     """
-    from probe.backbones.tensorflow_setup import keras
+    from probe.tensorflow_setup import keras
 
     preprocess_input = getattr(keras.applications, module).preprocess_input
     # (4, 1, 1, 3): black, then red, green and blue at full value. Copied, as Keras writes into its argument.

@@ -52,6 +52,11 @@ def find(row: Backbone, wanted: str, size: int, home: Home) -> Weights:
     return Weights(SHA256 + sha256, path)
 
 
+def available_weights(row: Backbone, home: Home) -> Path | None:
+    """The published file of a row where it lies on this machine, unchecked; None when it would be fetched."""
+    return _on_this_machine(row.weights, home) if row.weights else None
+
+
 def file_identity(path: Path) -> str:
     """The identity of the weights in a file: ``sha256:<hex>``."""
     return SHA256 + _digests(path)[1]

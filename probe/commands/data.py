@@ -2,32 +2,121 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import click
 
-from probe.commands.options import emit, json_option, table
-from probe.datasets import DATASETS
+from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.config import Home
+from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
+from probe.datasets.check import check as check_row
+from probe.datasets.fetch import download_bytes
+from probe.datasets.fetch import fetch as fetch_row
+from probe.datasets.place import is_fetched
+from probe.errors import EXIT_DONE, EXIT_VERIFY
 
 
 @click.group(name="data")
 def command() -> None:
-    """Name the data sets and check them."""
+    """List, fetch and check the data sets that have a name."""
 
 
 @command.command()
 @json_option
-def ls(as_json: bool) -> None:
+@click.pass_obj
+def ls(home: Home, as_json: bool) -> None:
     """List the data sets that have a name; any folder or .npz works without one."""
     rows = [
         {
             "dataset": row.name,
             "images": row.images,
             "classes": row.classes,
-            "megabytes": round(sum(file.bytes for file in row.files) / 1e6),
+            "megabytes": round(download_bytes(row) / 1e6),
+            "here": is_fetched(row, home),
             "licence": row.licence,
             "summary": row.summary,
         }
         for row in DATASETS.values()
     ]
-    header = ("data set", "images", "classes", "MB", "what it is")
-    cells = [[row[key] for key in ("dataset", "images", "classes", "megabytes", "summary")] for row in rows]
+    header = ("data set", "images", "classes", "MB", "here", "what it is")
+    cells = [
+        (r["dataset"], r["images"], r["classes"], r["megabytes"], "yes" if r["here"] else "", r["summary"])
+        for r in rows
+    ]
     emit(rows, as_json, lambda: table(header, cells))
+
+
+@command.command()
+@click.argument("name")
+@json_option
+@quiet_option
+@click.pass_obj
+def fetch(home: Home, name: str, as_json: bool, quiet: bool) -> None:
+    """Download the data set NAME, check its hash and unpack it; an interrupted download is resumed."""
+    path = fetch_named(DATASETS[name], home, quiet)
+    emit({"dataset": name, "path": str(path)}, as_json, lambda: [f"{name}  {path}"])
+
+
+def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
+    """Fetch with a bar on stderr, after saying what and how large."""
+    from tqdm import tqdm
+
+    if not is_fetched(row, home):
+        size = download_bytes(row)
+        note(f"fetching {row.name}" + (f", {size / 1e6:,.0f} MB" if size else ""), quiet)
+    bars: dict[str, Any] = {}
+
+    def progress(file: str, here: int, total: int) -> None:
+        if file not in bars:
+            bars[file] = tqdm(total=total or None, unit="B", unit_scale=True, desc=file, disable=quiet)
+        bars[file].update(here - bars[file].n)
+
+    try:
+        return fetch_row(row, home, progress=progress)
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+@command.command()
+@click.argument("name")
+@dataset_options
+@json_option
+@click.pass_obj
+def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:
+    """Count classes, images and splits of NAME against what is declared; exit code 3 when they differ."""
+    dataset = open_dataset(name, home, options)
+    differences = check_row(DATASETS[name], dataset) if name in DATASETS else []
+    record = {
+        "dataset": dataset.name,
+        "ok": not differences,
+        "images": len(dataset),
+        "classes": len(dataset.classes),
+        "parts": {part or "none": int((dataset.splits == part).sum()) for part in _parts(dataset.splits)},
+        "differences": [asdict(difference) for difference in differences],
+        "facts": dict(dataset.facts),
+        "notes": list(dataset.notes),
+    }
+    emit(record, as_json, lambda: _check_lines(record))
+    return EXIT_DONE if record["ok"] else EXIT_VERIFY
+
+
+def _parts(splits: Any) -> list[str]:
+    present = set(splits.tolist())
+    return [name for name in ("train", "val", "test", "") if name in present]
+
+
+def _check_lines(record: dict[str, Any]) -> list[str]:
+    parts = ", ".join(f"{name} {count:,}" for name, count in record["parts"].items())
+    differs = [(d["what"], d["expected"], d["found"]) for d in record["differences"]]
+    return [
+        f"{'ok' if record['ok'] else 'DIFFERS'}  {record['dataset']}",
+        f"images   {record['images']:,} in {record['classes']} classes: {parts}",
+        *(
+            f"differs  {d['what']}: expected {d['expected']}, found {d['found']}"
+            for d in record["differences"]
+        ),
+        *(f"note     {line}" for line in record["notes"]),
+    ]

@@ -17,7 +17,7 @@ from probe.versions import versions
 @click.pass_obj
 def command(home: Home, as_json: bool) -> None:
     """Say what this machine has and what probe would use on it."""
-    from probe.backbones import choose_precision
+    from probe.backbones import BACKBONES, choose_precision
     from probe.backbones.weights import available_weights
     from probe.store import LocalFiles, list_stores
 
@@ -33,7 +33,11 @@ def command(home: Home, as_json: bool) -> None:
         "free_gigabytes": round(LocalFiles(home.root).free_bytes() / 1e9, 1),
         "stores": len(stores),
         "unfinished_stores": len(damaged),
-        "weights": available_weights(home),
+        "weights": {
+            row.name: str(available_weights(row, home) or "not here, would be fetched")
+            for row in BACKBONES.values()
+            if row.weights
+        },
     }
     emit(facts, as_json, lambda: _lines(facts))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from probe.commands.data import fetch_named
 from probe.commands.options import (
     dataset_options,
     emit,
@@ -17,8 +18,9 @@ from probe.commands.options import (
     wants_progress,
 )
 from probe.config import Home
-from probe.datasets import DatasetOptions, open_dataset
+from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import Dataset
+from probe.datasets.place import is_fetched
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
 from probe.machine import count_gpus
 
@@ -95,6 +97,7 @@ def command(
         return list_outputs(home, choices["backbone"], choices["size"], as_json)
     if sum(option is not None for option in (shard, jobs, dask)) > 1:
         raise UsageError("--shard, --jobs and --dask exclude each other")
+    fetch_if_missing(home, dataset, options, quiet)
     job = make_job(home, limited(open_dataset(dataset, home, options), limit), **choices)
     for line in job.dataset.notes:
         note(line, quiet)
@@ -112,6 +115,15 @@ def command(
         result = extract(job, home, shard=parse_shard(shard), progress=progress)
     emit(result.to_json(), as_json, result.lines)
     return EXIT_UNREADABLE if result.unreadable else EXIT_DONE
+
+
+def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: bool) -> None:
+    """Fetch a named data set that is neither here nor pointed at, after saying what and how large."""
+    if dataset not in DATASETS or options.source is not None:
+        return
+    row = DATASETS[dataset]
+    if row.files and not is_fetched(row, home):
+        fetch_named(row, home, quiet)
 
 
 def _precision_text(asked: str, job: ExtractJob) -> str:

@@ -36,9 +36,22 @@ def dataset_options(command: CommandT) -> CommandT:
     """The options that say how a data set is read; the command receives `options: DatasetOptions`."""
 
     def wrapped(
-        labels: Path | None, split: str | None, split_seed: int, source: Path | None, **rest: Any
+        labels: Path | None,
+        split: str | None,
+        split_seed: int,
+        validation: float,
+        drop_duplicates: bool,
+        source: Path | None,
+        **rest: Any,
     ) -> Any:
-        options = DatasetOptions(labels=labels, split=split_option(split), seed=split_seed, source=source)
+        options = DatasetOptions(
+            labels=labels,
+            split=split_option(split),
+            seed=split_seed,
+            source=source,
+            validation=validation,
+            drop_duplicates=drop_duplicates,
+        )
         return command(options=options, **rest)
 
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
@@ -49,6 +62,16 @@ def dataset_options(command: CommandT) -> CommandT:
             "source",
             type=click.Path(path_type=Path),
             help="Archive or unpacked folder of a named data set that is already on disk.",
+        ),
+        click.option(
+            "--drop-duplicates", is_flag=True, help="Leave out of train what also lies in another split."
+        ),
+        click.option(
+            "--validation",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.1,
+            show_default=True,
+            help="Share of train that becomes validation, when the data set has none.",
         ),
         click.option("--split-seed", default=0, show_default=True, help="Seed of a split that probe makes."),
         click.option("--split", help="Fractions of train, val and test, when the data set has no split."),

@@ -250,7 +250,7 @@ def transform_pixels(pixels: Any, parameters: Any, fill: str = "nearest") -> Any
 
     Returns (B, S, S, C) of the same type, sampled bilinearly and clipped to 0 … 255.
     """
-    import tensorflow as tf
+    from probe.tensorflow_setup import tf
 
     kind = tf.convert_to_tensor(pixels).dtype
     pixels, parameters = tf.cast(pixels, tf.float32), tf.convert_to_tensor(parameters, tf.float32)

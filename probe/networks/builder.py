@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-
 from probe.errors import UsageError
 from probe.networks.layers import (
     Activation,
@@ -25,6 +23,7 @@ from probe.networks.layers import (
     expand,
 )
 from probe.networks.notation import format_network
+from probe.tensorflow_setup import keras
 
 
 def build(

@@ -65,7 +65,7 @@ class Normaliser:
 
     def __call__(self, pixels: Any) -> Any:
         """(B, H, W, channels) tensor of any type -> float32."""
-        import tensorflow as tf
+        from probe.tensorflow_setup import tf
 
         return (tf.cast(pixels, tf.float32) - tf.constant(self.mean)) / tf.constant(self.scale)
 
@@ -144,7 +144,7 @@ def batches(
 
     `order` (N,) are the rows in the order wanted; `views` (N, 7) are their parameters for `transform_pixels`.
     """
-    import tensorflow as tf
+    from probe.tensorflow_setup import tf
 
     prepare = prepare or _as_float
     order = np.arange(len(part)) if order is None else order
@@ -170,6 +170,6 @@ def batches(
 
 
 def _as_float(tensor: Any) -> Any:
-    import tensorflow as tf
+    from probe.tensorflow_setup import tf
 
     return tf.cast(tensor, tf.float32)

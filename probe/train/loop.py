@@ -248,7 +248,7 @@ class _Run:
 
 
 def _keras_optimiser(settings: LoopSettings) -> Any:
-    import keras
+    from probe.tensorflow_setup import keras
 
     asked = settings.optimiser
     if asked.name not in DEFAULT_RATES:
