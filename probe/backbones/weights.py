@@ -52,6 +52,15 @@ def find(row: Backbone, wanted: str, size: int, home: Home) -> Weights:
     return Weights(SHA256 + sha256, path)
 
 
+def available_weights(home: Home) -> dict[str, str]:
+    """Backbone -> where its ImageNet weights lie on this machine; looked for, not hashed."""
+    from probe.backbones import BACKBONES  # the table's own module imports this one
+
+    published = {row.name: row.weights for row in BACKBONES.values() if row.weights}
+    found = {name: _on_this_machine(file, home) for name, file in published.items()}
+    return {name: str(path or "not on this machine") for name, path in found.items()}
+
+
 def file_identity(path: Path) -> str:
     """The identity of the weights in a file: ``sha256:<hex>``."""
     return SHA256 + _digests(path)[1]
