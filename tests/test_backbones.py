@@ -13,6 +13,7 @@ import pytest
 
 from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
 from probe.backbones.precision import Machine
+from probe.backbones.weights import available_weights
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
 
@@ -135,6 +136,18 @@ def test_weights_that_hash_to_something_else_are_refused(place: str, home: Home,
         resolve("nasnetmobile", home=home)
     assert "1ed92395b5b598bdda52abe5c0dbfd63" in str(raised.value)
     assert "9 bytes, md5 c9d6e3c295742a79c73aa6c1761c5dcc" in str(raised.value)
+
+
+def test_available_weights_are_looked_for_where_they_would_be_used(home: Home, tmp_path: Path) -> None:
+    cached = tmp_path / "keras" / "models" / "nasnet_mobile_no_top.h5"
+    cached.parent.mkdir(parents=True)
+    cached.touch()
+    found = {name: available_weights(row, home) for name, row in BACKBONES.items()}
+    assert found["nasnetmobile"] == cached
+    assert found["resnet50"] is None
+    assert found["pixels"] is None
+    assert found["efficientnet-lite0"] is not None
+    assert found["efficientnet-lite0"].suffix == ".pth"
 
 
 @pytest.mark.parametrize(

@@ -127,12 +127,14 @@ def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: b
 
 
 def _precision_text(asked: str, job: ExtractJob) -> str:
-    from probe.backbones import choose_precision
+    from probe.backbones import BACKBONES, choose_precision
 
     chosen = job.backbone.precision
     if asked != "auto" or job.backbone.weights == "none":
         return f"precision {chosen}"
-    return f"precision {chosen}: {choose_precision(asked)[1]}"
+    is_row = job.backbone.name in BACKBONES
+    row = BACKBONES[job.backbone.name] if is_row else None
+    return f"precision {chosen}: {choose_precision(asked, row)[1]}"
 
 
 def list_outputs(home: Home, backbone: str, size: int | None, as_json: bool) -> int:
