@@ -114,9 +114,6 @@ def _check_lines(record: dict[str, Any]) -> list[str]:
     return [
         f"{'ok' if record['ok'] else 'DIFFERS'}  {record['dataset']}",
         f"images   {record['images']:,} in {record['classes']} classes: {parts}",
-        *(
-            f"differs  {d['what']}: expected {d['expected']}, found {d['found']}"
-            for d in record["differences"]
-        ),
+        *(f"differs  {what}: expected {expected}, found {found}" for what, expected, found in differs),
         *(f"note     {line}" for line in record["notes"]),
     ]
