@@ -45,5 +45,6 @@ os.environ.setdefault(_REWRITE + "ALLOWLIST_REMOVE", "DepthwiseConv2dNative")
 with _quiet_start():
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-__all__ = ["keras", "tf"]
+__all__ = ["convert_variables_to_constants_v2", "keras", "tf"]

@@ -28,7 +28,7 @@ ONLY_IN = {
     "zarr": {"store"},
     "sklearn": {"heads", "fit", "stats"},
     "scipy": {"heads", "fit", "stats"},
-    "tensorflow": {"tensorflow_setup", "backbones"},
+    "tensorflow": {"tensorflow_setup"},
     "keras": {"tensorflow_setup"},
     "pickle": {"backbones"},
 }

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from probe.backbones import folding, network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
 from probe.errors import UsageError
 from probe.registry import unknown_name
-from probe.tensorflow_setup import keras, tf
+from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
 
 AVG_POOL = "avg_pool"
 MAP = ":map"
