@@ -1,0 +1,239 @@
+"""Extraction end to end beside its parts, and beside what people write.
+
+For each backbone, interleaved in rounds over the same JPEG files (500×375):
+
+* ``probe``     this extractor end to end: files on disk to a sealed store;
+* ``ceiling``   the same graph on batches that are ready in memory;
+* ``decode``    reading, decoding and resizing alone;
+* ``keras``     ``image_dataset_from_directory`` + ``model.predict`` in fp32, what people write;
+* ``function``  the Keras model in a plain ``tf.function`` on ready batches, fp32;
+* ``openvino``  OpenVINO in bfloat16 on the same files, where it is installed.
+
+The bound is 1/(1/ceiling + 1/decode), since both share the cores. Weights are random (the published ones need
+the open internet); speed does not depend on them. A second table gives peak memory at 1,000 and at 10,000
+images, and the cost of three outputs and of five views in single passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.common import machine, print_table, write_results
+from probe.backbones import load, resolve
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.extract import ExtractJob, Views, extract
+from probe.images.augment import parse_augment
+from probe.images.reader import read_batches
+
+SIZE, BATCH = 224, 32
+BACKBONES = ("resnet50", "vgg16", "nasnetmobile")
+OUTPUTS = {
+    "resnet50": ("avg_pool", "conv4_block6_out", "conv3_block4_out"),
+    "vgg16": ("avg_pool", "block4_pool", "block3_pool"),
+    "nasnetmobile": ("avg_pool", "block4", "block3"),
+}
+
+
+def main(quick: bool = False) -> None:
+    facts = machine()
+    images, rounds = (128, 2) if quick else (1000, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        photos = make_photos(Path(folder) / "photos", images)
+        rows = [_measure(name, photos, rounds) for name in BACKBONES]
+        print_table(f"extraction of {images} JPEGs of 500×375, images/s (medians of {rounds} rounds)", rows)
+        passes = [_passes(name, photos) for name in BACKBONES[: 1 if quick else None]]
+        print_table("three outputs and five views, in single passes", passes)
+        memory = [_memory(count) for count in ((200, 400) if quick else (1000, 10_000))]
+        print_table("peak memory of extraction, resnet50", memory)
+    write_results("extraction", [*rows, *passes, *memory], facts)
+
+
+def make_photos(root: Path, count: int) -> Path:
+    """JPEGs of 500×375 in two class folders: grain over smooth colour, which decodes like a photograph."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        small = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+        smooth = np.asarray(small.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        grain = rng.integers(-12, 13, smooth.shape, np.int16)
+        path = root / f"class{number % 2}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
+    return root
+
+
+def _measure(name: str, photos: Path, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        spec = resolve(name, weights="random", home=home)
+        data = open_dataset(str(photos), home)
+        extractor = load(spec, batch_size=BATCH)
+        batches = [
+            np.array(b.pixels) for b in read_batches(data.source.read, np.arange(BATCH * 4), SIZE, BATCH)
+        ]
+        sides: dict[str, Callable[[], float]] = {
+            "probe": lambda: _end_to_end(ExtractJob(data, spec, BATCH)),
+            "ceiling": lambda: _ready(extractor, batches, len(data)),
+            "decode": lambda: _decode(data, len(data)),
+            **_keras_sides(name, photos, batches, len(data)),
+            **_openvino_side(name, data),
+        }
+        speeds: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, run in sides.items():
+                speeds[side].append(run())
+    return _row(name, spec.precision, speeds)
+
+
+def _row(name: str, precision: str, speeds: dict[str, list[float]]) -> dict[str, Any]:
+    pairs = list(zip(speeds["probe"], speeds["ceiling"], speeds["decode"], speeds["keras"], strict=True))
+    row: dict[str, Any] = {"backbone": name, "precision": precision}
+    row |= {side: round(statistics.median(values), 1) for side, values in speeds.items()}
+    row["of_bound"] = round(statistics.median(p * (1 / c + 1 / d) for p, c, d, _ in pairs), 3)
+    row["times_keras"] = round(statistics.median(p / k for p, _, _, k in pairs), 2)
+    if "openvino" in speeds:
+        both = zip(speeds["probe"], speeds["openvino"], strict=True)
+        row["times_openvino"] = round(statistics.median(p / o for p, o in both), 2)
+    return row
+
+
+def _end_to_end(job: ExtractJob) -> float:
+    """Images/s from the first batch to the last commit, into a store of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return extract(job, Home(Path(folder))).images_per_s
+
+
+def _ready(extractor: Callable[[NDArray[np.uint8]], Any], batches: list[Any], images: int) -> float:
+    count = -(-images // BATCH)
+    began = time.perf_counter()
+    for number in range(count):
+        extractor(batches[number % len(batches)])
+    return count * BATCH / (time.perf_counter() - began)
+
+
+def _decode(data: Any, images: int) -> float:
+    began = time.perf_counter()
+    for _ in read_batches(data.source.read, np.arange(images), SIZE, BATCH, hashes=data.hashes):
+        pass
+    return images / (time.perf_counter() - began)
+
+
+def _keras_sides(name: str, photos: Path, batches: list[Any], images: int) -> dict[str, Callable[[], float]]:
+    from probe.tensorflow_setup import keras, tf
+
+    constructor = {"resnet50": "ResNet50", "vgg16": "VGG16", "nasnetmobile": "NASNetMobile"}[name]
+    model = getattr(keras.applications, constructor)(
+        include_top=False, weights=None, pooling="avg", input_shape=(SIZE, SIZE, 3)
+    )
+    module = {"resnet50": "resnet", "vgg16": "vgg16", "nasnetmobile": "nasnet"}[name]
+    preprocess = getattr(keras.applications, module).preprocess_input
+    function = tf.function(lambda pixels: model(preprocess(tf.cast(pixels, tf.float32)), training=False))
+
+    def predict() -> float:
+        files = keras.utils.image_dataset_from_directory(
+            photos, image_size=(SIZE, SIZE), batch_size=BATCH, shuffle=False, verbose=False
+        ).map(lambda pixels, _: preprocess(pixels))
+        began = time.perf_counter()
+        model.predict(files, verbose=0)
+        return images / (time.perf_counter() - began)
+
+    model.predict(preprocess(batches[0].astype(np.float32)), verbose=0)
+    function(tf.constant(batches[0]))
+    ready = lambda pixels: function(tf.constant(pixels)).numpy()  # noqa: E731 - a side in one line
+    return {"keras": predict, "function": lambda: _ready(ready, batches, images // 4)}
+
+
+def _openvino_side(name: str, data: Any) -> dict[str, Callable[[], float]]:
+    try:
+        import openvino
+    except ImportError:
+        print(f"openvino is not installed: {name} is not compared with it (pip install openvino)")
+        return {}
+    from probe.backbones import build_network
+    from probe.backbones.preprocess import convention
+    from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
+
+    spec = resolve(name, weights="random", precision="fp32", home=Home(Path("unused")))
+    network, change = build_network(spec), convention(spec.preprocess)
+
+    def pooled(pixels: Any) -> Any:
+        values = change.apply(tf.cast(pixels, tf.float32))
+        return tf.reduce_mean(network(values, training=False), axis=(1, 2))
+
+    signature = tf.TensorSpec((BATCH, SIZE, SIZE, 3), tf.uint8)
+    traced = tf.function(pooled, input_signature=[signature]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.io.write_graph(frozen.graph, folder, "graph.pb", as_text=False)
+        found = openvino.convert_model(Path(folder) / "graph.pb")
+    compiled = openvino.Core().compile_model(found, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+
+    def run() -> float:
+        began = time.perf_counter()
+        for batch in read_batches(data.source.read, np.arange(len(data)), SIZE, BATCH):
+            compiled([batch.pixels])
+        return len(data) / (time.perf_counter() - began)
+
+    return {"openvino": run}
+
+
+def _passes(name: str, photos: Path) -> dict[str, Any]:
+    """Cost of three outputs, and of one plain and five augmented views, in passes of one output."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        data = open_dataset(str(photos), home)
+        data = data.take(np.arange(min(len(data), 256)))
+        job = ExtractJob(data, resolve(name, weights="random", home=home), BATCH)
+        three = replace(job, backbone=replace(job.backbone, outputs=OUTPUTS[name]))
+        views = replace(job, views=Views(5, parse_augment("flip,zoom=0.2,rotate=15"), everywhere=True))
+        singles, threes, fives = [], [], []
+        for _ in range(3):
+            singles.append(1 / _end_to_end(job))
+            threes.append(1 / _end_to_end(three))
+            fives.append(1 / _end_to_end(views))
+    return {
+        "backbone": name,
+        "three_outputs": round(statistics.median(t / s for t, s in zip(threes, singles, strict=True)), 3),
+        "plain_and_five_views": round(
+            statistics.median(f / s for f, s in zip(fives, singles, strict=True)), 3
+        ),
+    }
+
+
+MEMORY_CODE = """
+import json, resource, sys
+from pathlib import Path
+from probe.backbones import resolve
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.extract import ExtractJob, extract
+photos, home = sys.argv[1], Home(Path(sys.argv[2]))
+spec = resolve("resnet50", size=64, weights="random", home=home)
+result = extract(ExtractJob(open_dataset(photos, home), spec, 32), home)
+print(json.dumps([result.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def _memory(images: int) -> dict[str, Any]:
+    """Peak resident memory of a process that extracts so many files; a small input, for the count's sake."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos = make_photos(Path(folder) / "photos", images)
+        command = [sys.executable, "-c", MEMORY_CODE, str(photos), str(Path(folder) / "home")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    rows, peak = json.loads(done.stdout)
+    return {"images": rows, "peak_mb": round(peak)}
