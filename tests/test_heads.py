@@ -16,6 +16,7 @@ from probe.heads.linear import softmax
 from probe.heads.logreg import GRID, Candidate, LogregOptions, balanced_weights, bracketed
 from probe.heads.rotation import Rotation
 from probe.heads.saving import load_head, save_head
+from probe.heads.softmax_loss import MemoryLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.registry import load_object
 
@@ -155,10 +156,10 @@ def test_a_warm_started_path_ends_where_single_fits_do(digits):
 def test_a_path_walked_downwards_ends_there_too(digits):
     train, _, _ = digits
     rotation = Rotation.of(train.features)
-    path = SoftmaxPath(rotation.inputs(train.features), train.labels, 10)
+    path = SoftmaxPath(MemoryLoss(rotation.inputs(train.features), train.labels, 10))
     for c in (1e4, 3e3, 1e-3, 1e2, 1e-1):
         solution = path.solve(c)
-        fresh = SoftmaxPath(rotation.inputs(train.features), train.labels, 10, tolerance=1e-7).solve(c)
+        fresh = SoftmaxPath(path.loss, tolerance=1e-7).solve(c)
         assert solution.converged
         assert solution.objective[0] == pytest.approx(fresh.objective[0], rel=1e-4, abs=1e-5)
 
@@ -169,12 +170,41 @@ def test_problems_solved_together_are_those_solved_alone(digits):
     inputs = rotation.inputs(train.features)
     folds = np.arange(len(train)) % 3
     weights = np.stack([folds != fold for fold in range(3)], axis=1).astype(np.float32)
-    together = SoftmaxPath(inputs, train.labels, 10, weights)
+    together = SoftmaxPath(MemoryLoss(inputs, train.labels, 10, weights))
     for c in (1e-3, 0.1):
         solution = together.solve(c)
         for fold in range(3):
-            alone = SoftmaxPath(inputs[folds != fold], train.labels[folds != fold], 10, tolerance=1e-7)
+            loss = MemoryLoss(inputs[folds != fold], train.labels[folds != fold], 10)
+            alone = SoftmaxPath(loss, tolerance=1e-7)
             assert solution.objective[fold] == pytest.approx(alone.solve(c).objective[0], rel=1e-4)
+
+
+class Rows:
+    """Rows that are not an array, as a store's are not."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __getitem__(self, rows):
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_streamed_rows_give_the_same_answer(class_weight, digits, monkeypatch):
+    for module in ("head", "softmax_loss", "rotation", "linear", "standardise"):
+        monkeypatch.setattr(f"probe.heads.{module}.BLOCK", 97)
+    train, val, test = digits
+    options = LogregOptions(c=(1e-3, 1e-2, 1.0), class_weight=class_weight)
+    kept = HEADS["logreg"].fit(train, val, 10, options)
+    sources = [Samples(Rows(part.features), part.labels) for part in (train, val)]
+    streamed = HEADS["logreg"].fit(*sources, 10, options)
+    assert streamed.chosen == kept.chosen
+    for a, b in zip(kept.path, streamed.path, strict=True):
+        assert a["objective"] == pytest.approx(b["objective"], rel=2e-5)
+        assert a["val_accuracy"] == pytest.approx(b["val_accuracy"], abs=0.004)
+    np.testing.assert_allclose(
+        streamed.head.predict_proba(Rows(test.features)), kept.head.predict_proba(test.features), atol=0.01
+    )
 
 
 def test_balanced_weights_are_scikit_learns(digits):

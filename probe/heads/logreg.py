@@ -16,6 +16,7 @@ from probe.errors import FitError, UsageError
 from probe.heads.head import FitOutcome, Floats, Labels, Samples, stack
 from probe.heads.linear import LinearHead, softmax
 from probe.heads.rotation import Rotation
+from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
@@ -85,12 +86,12 @@ def fit(
         return _fit_single(train, classes, options)
     rotation = Rotation.of(train.features)
     path = _path(rotation, train, classes, options)
-    val_inputs = rotation.inputs(val.features)
+    predict = _predictor(rotation, val)
 
     def score(c: float) -> Candidate:
         solution = path.solve(c)
         coefficients = solution.coefficients[:, 0]
-        probabilities = softmax(val_inputs @ coefficients)
+        probabilities = predict(coefficients)
         accuracy, loss = _scores(probabilities, val.labels)
         row = {
             "c": c,
@@ -171,9 +172,22 @@ def _path(rotation: Rotation, samples: Samples, classes: int, options: LogregOpt
     weights = None
     if options.class_weight == "balanced":
         weights = balanced_weights(samples.labels, classes)[:, None]
-    return SoftmaxPath(
-        rotation.inputs(samples.features), samples.labels, classes, weights, tolerance=options.tolerance
-    )
+    return SoftmaxPath(softmax_loss(rotation, samples, classes, weights), options.tolerance)
+
+
+def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Floats | None) -> SoftmaxLoss:
+    """In memory for an array, streamed for any other source of rows."""
+    if isinstance(samples.features, np.ndarray):
+        return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
+    return StreamedLoss(samples.features, rotation, samples.labels, classes, weights)
+
+
+def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
+    """Coefficients (R + 1, C) -> validation probabilities (N, C); rotates an array once for all of them."""
+    if isinstance(val.features, np.ndarray):
+        inputs = rotation.inputs(val.features)
+        return lambda coefficients: softmax(inputs @ coefficients)
+    return lambda coefficients: _head(rotation, coefficients).predict_proba(val.features)
 
 
 def balanced_weights(labels: Labels, classes: int) -> Floats:
