@@ -88,6 +88,7 @@ class FitOutcome:
         figure stays honest; None when there was no validation part.
     notes : sentences the user should see.
     history : per seed, one dict per epoch, for heads trained by gradient steps.
+    seed_heads : the head of every seed, so that run-to-run spread can be told from sampling error.
     """
 
     head: Head
@@ -96,6 +97,7 @@ class FitOutcome:
     val_probabilities: Floats | None = None
     notes: tuple[str, ...] = ()
     history: tuple[list[dict[str, float]], ...] = ()
+    seed_heads: tuple[Head, ...] = ()
 
 
 class Fitter(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import BLOCK, Features, Floats, blocks
+from probe.heads.head import BLOCK, Features, Floats, Labels, blocks
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,10 @@ def softmax(logits: Floats) -> Floats:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
+
+
+def scores(probabilities: Floats, labels: Labels) -> tuple[float, float]:
+    """Accuracy and log-loss of probabilities (N, C)."""
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, float(-np.log(np.maximum(own, 1e-15)).mean())
