@@ -331,7 +331,8 @@ def test_c_chosen_by_cross_validation(digits):
     best = max(outcome.path, key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
     assert outcome.chosen == {"c": best["c"], "cv": 3}
     assert len(outcome.path) < 20
-    assert outcome.val_probabilities is None
+    kept = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(outcome.chosen["c"],)), refit=False)
+    np.testing.assert_allclose(outcome.val_probabilities, kept.val_probabilities, atol=0.01)
     assert (outcome.head.predict_proba(test.features).argmax(1) == test.labels).mean() > 0.94
     alone = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3, c=(1e-3, 1e-2)))
     assert [row["c"] for row in alone.path] == [1e-3, 1e-2]

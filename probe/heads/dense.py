@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,12 @@ class DenseOptions:
     dropout : share of hidden units dropped in training.
     batch_norm : normalise before each ReLU.
     learning_rate : of Adam.
-    epochs, patience : at most this many; stop when validation loss has not improved for `patience`.
-    seed, seeds : train with seeds `seed` … `seed + seeds − 1`; the best by validation loss is the head.
-    class_weight : ``"balanced"`` or None.
+    batch_size : rows per step.
+    epochs : at most this many passes over the training rows.
+    patience : stop when validation loss has not improved for this many epochs; the best weights are kept.
+    seed : of the first training.
+    seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
+    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
     """
 
     hidden: tuple[int, ...] = (1024, 512)
@@ -43,7 +46,7 @@ class DenseOptions:
     patience: int = 10
     seed: int = 0
     seeds: int = 1
-    class_weight: str | None = None
+    class_weight: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
         if any(units < 1 for units in self.hidden):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,16 @@ QUERY_BLOCK, TRAIN_BLOCK = 1024, 8192
 
 @dataclass(frozen=True)
 class KnnOptions:
-    """`k` : numbers of neighbours to try; `metric` : ``"cosine"`` or ``"euclidean"``, features as stored."""
+    """How to choose neighbours.
+
+    Attributes
+    ----------
+    k : numbers of neighbours to try.
+    metric : ``"cosine"`` or ``"euclidean"``, on the features as stored.
+    """
 
     k: tuple[int, ...] = GRID
-    metric: str = "cosine"
+    metric: Literal["cosine", "euclidean"] = "cosine"
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:

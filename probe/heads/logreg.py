@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class LogregOptions:
     ----------
     c : values of C to try, every one of them; empty for a bracketed search over 45 values from 1e-6 to 1e2.
     full_path : try every one of the 45 values instead of searching.
-    class_weight : ``"balanced"`` weights each row by N / (C · rows of its class); None weights all alike.
+    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
     cv : choose C by cross-validation with this many folds over train and validation rows together,
         instead of on the validation rows; 0 for not.
     seed : of the folds.
@@ -45,7 +45,7 @@ class LogregOptions:
 
     c: tuple[float, ...] = ()
     full_path: bool = False
-    class_weight: str | None = None
+    class_weight: Literal["balanced"] | None = None
     cv: int = 0
     seed: int = 0
     jobs: int = -1
@@ -180,8 +180,10 @@ def _fit_cross_validated(
         near = range(max(0, top - STRIDE + 1), min(len(grid), top + STRIDE))
         tried += _rows(validator.run(tuple(grid[position] for position in near if position != top)))
     best = max(tried, key=_cv_rank)
-    head = _fit_single(pool, classes, options, c=best["c"]).head
-    probabilities = None if refit or val is None else head.predict_proba(val.features)
+    head = kept = _fit_single(pool, classes, options, c=best["c"]).head
+    if refit and val is not None:
+        kept = _fit_single(train, classes, options, c=best["c"]).head
+    probabilities = None if val is None else kept.predict_proba(val.features)
     unfinished = [row["c"] for row in tried if not row["converged"]]
     notes = _notes(best["c"], unfinished, grid)
     return FitOutcome(head, {"c": best["c"], "cv": options.cv}, tried, probabilities, notes)

@@ -26,7 +26,12 @@ BLOCK_ELEMENTS = 1 << 24
 
 @dataclass(frozen=True)
 class RidgeOptions:
-    """`alpha` : the penalties to try, all of them; empty for 45 values from 1e-2 to 1e8."""
+    """How to fit ridge regression.
+
+    Attributes
+    ----------
+    alpha : penalties to try, every one of them; empty for 45 values from 1e-2 to 1e8.
+    """
 
     alpha: tuple[float, ...] = ()
 
