@@ -3,20 +3,29 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 
 from probe.errors import DataError, FitError, UsageError
 from probe.heads import HEADS
+from probe.heads.crossval import CrossValidator
+from probe.heads.dense import DenseHead, DenseOptions, _folded, _network
+from probe.heads.draws import few_shot, fraction, stratified_folds
 from probe.heads.head import Samples
+from probe.heads.knn import KnnOptions
 from probe.heads.linear import softmax
-from probe.heads.logreg import GRID, Candidate, LogregOptions, balanced_weights, bracketed
+from probe.heads.logreg import GRID, Candidate, LogregOptions, bracketed
+from probe.heads.ridge import RidgeOptions
 from probe.heads.rotation import Rotation
 from probe.heads.saving import load_head, save_head
+from probe.heads.softmax_loss import MemoryLoss
 from probe.heads.softmax_path import SoftmaxPath
+from probe.heads.weighting import balanced_weights
 from probe.registry import load_object
 
 
@@ -29,14 +38,16 @@ def digits() -> tuple[Samples, Samples, Samples]:
     return train, val, test
 
 
-FLOOR = {"majority": 0.05, "centroid": 0.85, "logreg": 0.94}
+FLOOR = {"majority": 0.05, "centroid": 0.85, "logreg": 0.94, "ridge": 0.9, "knn": 0.95, "dense": 0.9}
+QUICK = {"dense": DenseOptions(hidden=(32,), dropout=0.1, epochs=15, batch_size=64, batch_norm=True)}
+"""Options other than the defaults, where those take long."""
 
 
 @pytest.mark.parametrize("name", list(HEADS))
 @pytest.mark.parametrize("refit", [False, True])
 def test_contract(name, refit, digits, tmp_path):
     train, val, test = digits
-    outcome = HEADS[name].fit(train, val, 10, refit=refit)
+    outcome = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=refit)
     head = outcome.head
     assert (head.name, head.classes, head.width) == (name, 10, 64)
     probabilities = head.predict_proba(test.features)
@@ -56,8 +67,8 @@ def test_contract(name, refit, digits, tmp_path):
 @pytest.mark.parametrize("name", list(HEADS))
 def test_validation_probabilities_are_those_before_the_refit(name, digits):
     train, val, _ = digits
-    kept = HEADS[name].fit(train, val, 10, refit=False)
-    again = HEADS[name].fit(train, val, 10, refit=True)
+    kept = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=False)
+    again = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=True)
     np.testing.assert_allclose(kept.val_probabilities, again.val_probabilities, atol=1e-6)
     np.testing.assert_allclose(kept.val_probabilities, kept.head.predict_proba(val.features), atol=1e-4)
     assert kept.chosen == again.chosen
@@ -141,13 +152,13 @@ def test_logreg_is_scikit_learns_minimum(rows, width, classes, c):
     assert abs(ours.mean() - theirs.mean()) <= 0.002
 
 
-def test_a_warm_started_path_ends_where_single_fits_do(digits):
-    train, val, _ = digits
+def test_a_warm_started_path_ends_where_single_fits_do():
+    train, val = structured(200, 30, 4)
     values = (1e-4, 1e-2, 1.0, 1000.0)
-    path = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=values)).path
+    path = HEADS["logreg"].fit(train, val, 4, LogregOptions(c=values)).path
     assert [row["c"] for row in path] == list(values)
     for row in path:
-        single = HEADS["logreg"].fit(train, None, 10, LogregOptions(c=(row["c"],))).head
+        single = HEADS["logreg"].fit(train, None, 4, LogregOptions(c=(row["c"],))).head
         best = objective(converged(single, train, row["c"]), train, row["c"])
         assert row["objective"] == pytest.approx(best, rel=1e-4, abs=1e-5)
 
@@ -155,10 +166,10 @@ def test_a_warm_started_path_ends_where_single_fits_do(digits):
 def test_a_path_walked_downwards_ends_there_too(digits):
     train, _, _ = digits
     rotation = Rotation.of(train.features)
-    path = SoftmaxPath(rotation.inputs(train.features), train.labels, 10)
+    path = SoftmaxPath(MemoryLoss(rotation.inputs(train.features), train.labels, 10))
     for c in (1e4, 3e3, 1e-3, 1e2, 1e-1):
         solution = path.solve(c)
-        fresh = SoftmaxPath(rotation.inputs(train.features), train.labels, 10, tolerance=1e-7).solve(c)
+        fresh = SoftmaxPath(path.loss, tolerance=1e-7).solve(c)
         assert solution.converged
         assert solution.objective[0] == pytest.approx(fresh.objective[0], rel=1e-4, abs=1e-5)
 
@@ -169,12 +180,41 @@ def test_problems_solved_together_are_those_solved_alone(digits):
     inputs = rotation.inputs(train.features)
     folds = np.arange(len(train)) % 3
     weights = np.stack([folds != fold for fold in range(3)], axis=1).astype(np.float32)
-    together = SoftmaxPath(inputs, train.labels, 10, weights)
+    together = SoftmaxPath(MemoryLoss(inputs, train.labels, 10, weights))
     for c in (1e-3, 0.1):
         solution = together.solve(c)
         for fold in range(3):
-            alone = SoftmaxPath(inputs[folds != fold], train.labels[folds != fold], 10, tolerance=1e-7)
+            loss = MemoryLoss(inputs[folds != fold], train.labels[folds != fold], 10)
+            alone = SoftmaxPath(loss, tolerance=1e-7)
             assert solution.objective[fold] == pytest.approx(alone.solve(c).objective[0], rel=1e-4)
+
+
+class Rows:
+    """Rows that are not an array, as a store's are not."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __getitem__(self, rows):
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_streamed_rows_give_the_same_answer(class_weight, digits, monkeypatch):
+    for module in ("head", "softmax_loss", "rotation", "linear", "standardise"):
+        monkeypatch.setattr(f"probe.heads.{module}.BLOCK", 97)
+    train, val, test = digits
+    options = LogregOptions(c=(1e-3, 1e-2, 1.0), class_weight=class_weight)
+    kept = HEADS["logreg"].fit(train, val, 10, options)
+    sources = [Samples(Rows(part.features), part.labels) for part in (train, val)]
+    streamed = HEADS["logreg"].fit(*sources, 10, options)
+    assert streamed.chosen == kept.chosen
+    for a, b in zip(kept.path, streamed.path, strict=True):
+        assert a["objective"] == pytest.approx(b["objective"], rel=2e-5)
+        assert a["val_accuracy"] == pytest.approx(b["val_accuracy"], abs=0.004)
+    np.testing.assert_allclose(
+        streamed.head.predict_proba(Rows(test.features)), kept.head.predict_proba(test.features), atol=0.01
+    )
 
 
 def test_balanced_weights_are_scikit_learns(digits):
@@ -250,6 +290,203 @@ def test_c_cannot_be_chosen_without_validation(digits):
 
 def test_softmax_of_large_logits_is_finite():
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0]], dtype=np.float32)), [[1.0, 0.0]])
+
+
+# --- cross-validation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [1, 10_000])
+def test_cross_validation_is_one_fit_per_fold(together, digits, monkeypatch):
+    """One fold at a time or all in one go, and against scikit-learn on the same standardised rows."""
+    monkeypatch.setattr("probe.heads.crossval.TOGETHER", together)
+    train, _, _ = digits
+    folds = stratified_folds(train.labels, 3)
+    validator = CrossValidator(train, 10, folds)
+    result = validator.run((0.1, 1e-3))
+    assert result.values == (1e-3, 0.1)
+    standard = (train.features - validator.rotation.mean) / validator.rotation.scale
+    for row, c in enumerate(result.values):
+        for fold in range(3):
+            kept = folds != fold
+            model = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(standard[kept], train.labels[kept])
+            expected = model.score(standard[~kept], train.labels[~kept])
+            assert result.accuracy[row, fold] == pytest.approx(expected, abs=0.004)
+    assert result.converged.all()
+    assert result.mean_accuracy()[0] == pytest.approx(result.accuracy[0].mean(), abs=1e-3)
+
+
+def test_streamed_cross_validation_is_the_same(digits):
+    train, _, _ = digits
+    folds = stratified_folds(train.labels, 3)
+    kept = CrossValidator(train, 10, folds, class_weight="balanced").run((1e-3, 0.1))
+    rows = Samples(Rows(train.features), train.labels)
+    streamed = CrossValidator(rows, 10, folds, class_weight="balanced").run((1e-3, 0.1))
+    np.testing.assert_allclose(streamed.accuracy, kept.accuracy, atol=0.004)
+    np.testing.assert_allclose(streamed.log_loss, kept.log_loss, rtol=1e-2)
+
+
+def test_c_chosen_by_cross_validation(digits):
+    train, val, test = digits
+    outcome = HEADS["logreg"].fit(train, val, 10, LogregOptions(cv=3))
+    best = max(outcome.path, key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
+    assert outcome.chosen == {"c": best["c"], "cv": 3}
+    assert len(outcome.path) < 20
+    kept = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(outcome.chosen["c"],)), refit=False)
+    np.testing.assert_allclose(outcome.val_probabilities, kept.val_probabilities, atol=0.01)
+    assert (outcome.head.predict_proba(test.features).argmax(1) == test.labels).mean() > 0.94
+    alone = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3, c=(1e-3, 1e-2)))
+    assert [row["c"] for row in alone.path] == [1e-3, 1e-2]
+
+
+def test_folds_are_even_in_every_class():
+    labels = np.repeat([0, 1, 2], [10, 7, 4])
+    folds = stratified_folds(labels, 3, seed=5)
+    counts = np.array([np.bincount(labels[folds == fold], minlength=3) for fold in range(3)])
+    assert np.ptp(counts, axis=0).max() <= 1
+    assert np.ptp(counts.sum(axis=1)) == 0
+    assert not np.array_equal(folds, stratified_folds(labels, 3, seed=6))
+    with pytest.raises(FitError, match="cross-validation"):
+        stratified_folds(labels, 22)
+
+
+def test_few_shot_draws_are_nested_and_balanced():
+    labels = np.repeat([0, 1, 2], [10, 7, 4])
+    five, two = few_shot(labels, 5), few_shot(labels, 2)
+    assert list(np.bincount(labels[five])) == [5, 5, 4]
+    assert list(np.bincount(labels[two])) == [2, 2, 2]
+    assert set(two) < set(five)
+    assert list(np.bincount(labels[fraction(labels, 0.5)])) == [5, 4, 2]
+    with pytest.raises(FitError):
+        few_shot(labels, 0)
+    with pytest.raises(FitError):
+        fraction(labels, 0.0)
+
+
+# --- ridge ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "width", "classes"), [(300, 40, 5), (60, 150, 4), (50, 90, 2)])
+def test_ridge_is_ridge_classifier(rows, width, classes):
+    samples, fresh = structured(rows, width, classes)
+    for alpha in (0.1, 10.0, 1000.0):
+        outcome = HEADS["ridge"].fit(samples, None, classes, RidgeOptions(alpha=(alpha,)))
+        head, temperature = outcome.head, outcome.chosen["temperature"]
+        standard, other = (
+            (part.features.astype(np.float64) - head.mean) / head.scale for part in (samples, fresh)
+        )
+        model = RidgeClassifier(alpha=alpha).fit(standard, samples.labels)
+        expected = model.decision_function(other)
+        found = head.decision(fresh.features) * temperature
+        found = found[:, 1] if classes == 2 else found
+        np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_leave_one_out_is_what_leaving_out_gives():
+    samples, _ = structured(40, 15, 3)
+    alpha = 5.0
+    row = HEADS["ridge"].fit(samples, None, 3, RidgeOptions(alpha=(alpha,))).path[0]
+    standard = (samples.features - samples.features.mean(0)) / samples.features.std(0)
+    targets = 2.0 * np.eye(3)[samples.labels] - 1
+    errors, right = [], []
+    for left_out in range(40):
+        kept = np.arange(40) != left_out
+        model = Ridge(alpha=alpha).fit(standard[kept], targets[kept])
+        value = model.predict(standard[left_out : left_out + 1])[0]
+        errors.append((value - targets[left_out]) ** 2)
+        right.append(value.argmax() == samples.labels[left_out])
+    assert row["loo_error"] == pytest.approx(np.mean(errors), rel=1e-3)
+    assert row["loo_accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_ridge_validation_figures_are_those_of_the_head(digits):
+    train, val, _ = digits
+    outcome = HEADS["ridge"].fit(train, val, 10, RidgeOptions(alpha=(30.0,)), refit=False)
+    row, head = outcome.path[0], outcome.head
+    values = head.decision(val.features) * outcome.chosen["temperature"]
+    targets = 2.0 * np.eye(10)[val.labels] - 1
+    assert row["val_error"] == pytest.approx(((values - targets) ** 2).mean(), rel=1e-3)
+    assert row["val_accuracy"] == pytest.approx((values.argmax(1) == val.labels).mean())
+
+
+def test_an_alpha_that_is_not_positive_is_refused():
+    with pytest.raises(FitError, match="positive"):
+        RidgeOptions(alpha=(0.0,))
+
+
+# --- nearest neighbours -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_knn_is_scikit_learns(metric, digits, monkeypatch):
+    monkeypatch.setattr("probe.heads.knn.QUERY_BLOCK", 101)
+    monkeypatch.setattr("probe.heads.knn.TRAIN_BLOCK", 77)
+    train, _, test = digits
+    # Whole-number pixels have many rows at equal distance, whose order nothing defines.
+    generator = np.random.default_rng(0)
+    train, test = (
+        Samples(part.features + generator.uniform(0, 0.1, part.features.shape).astype("f"), part.labels)
+        for part in (train, test)
+    )
+    for k in (1, 5, 100):
+        head = HEADS["knn"].fit(train, None, 10, KnnOptions(k=(k,), metric=metric)).head
+        model = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(train.features, train.labels)
+        same = np.isclose(head.predict_proba(test.features), model.predict_proba(test.features), atol=1e-6)
+        assert same.mean() > 0.9995
+
+
+def test_k_is_chosen_on_validation(digits):
+    train, val, _ = digits
+    outcome = HEADS["knn"].fit(train, val, 10, KnnOptions(k=(1, 5, 700, 5000)))
+    assert [row["k"] for row in outcome.path] == [1, 5, 700, 1000]
+    best = max(outcome.path, key=lambda row: (row["val_accuracy"], -row["val_log_loss"]))
+    assert outcome.chosen["k"] == best["k"]
+    with pytest.raises(FitError, match="validation"):
+        HEADS["knn"].fit(train, None, 10)
+    with pytest.raises(FitError, match="at least one"):
+        KnnOptions(k=(0,))
+    with pytest.raises(UsageError, match="metric"):
+        KnnOptions(metric="manhattan")
+
+
+# --- dense ------------------------------------------------------------------------------------------
+
+
+def test_dense_keeps_every_seed_and_needs_no_keras_to_predict(digits):
+    train, val, test = digits
+    options = DenseOptions(
+        hidden=(24, 16), dropout=0.2, batch_norm=True, epochs=3, seeds=2, seed=7, class_weight="balanced"
+    )
+    outcome = HEADS["dense"].fit(train, val, 10, options)
+    assert [row["seed"] for row in outcome.path] == [7, 8]
+    assert len(outcome.seed_heads) == len(outcome.history) == 2
+    assert len(outcome.history[0]) == 3
+    best = min(outcome.path, key=lambda row: row["val_log_loss"])
+    assert outcome.chosen["seed"] == best["seed"]
+    again = HEADS["dense"].fit(train, val, 10, replace(options, seeds=1))
+    np.testing.assert_allclose(
+        again.head.predict_proba(test.features),
+        outcome.seed_heads[0].predict_proba(test.features),
+        atol=1e-3,
+    )
+
+
+def test_folded_batch_norm_is_what_keras_computes(digits):
+    train, _, _ = digits
+    model = _network(64, 10, DenseOptions(hidden=(12, 8), batch_norm=True))
+    generator = np.random.default_rng(0)
+    model.set_weights([generator.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    kernels, biases = _folded(model)
+    head = DenseHead(np.zeros(64, "f"), np.ones(64, "f"), kernels, biases)
+    expected = model(train.features[:50], training=False).numpy()
+    np.testing.assert_allclose(head.decision(train.features[:50]), expected, rtol=1e-4)
+
+
+def test_dense_options_that_cannot_be(digits):
+    for wrong in ({"hidden": (0,)}, {"dropout": 1.0}, {"seeds": 0}, {"class_weight": "heavy"}):
+        with pytest.raises(UsageError):
+            DenseOptions(**wrong)
+    with pytest.raises(FitError, match="validation"):
+        HEADS["dense"].fit(digits[0], None, 10)
 
 
 # --- on disk ----------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ import pytest
 from sklearn import metrics as reference
 
 from probe.errors import DataError
+from probe.stats.calibration import fit_temperature, reliability, scaled
 from probe.stats.classification import evaluate
+from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class
 from probe.stats.intervals import bootstrap, mean_interval, wilson
-from probe.stats.paired import compare_predictions, mcnemar
+from probe.stats.paired import compare_predictions, compare_several, holm, mcnemar
 
 
 def test_wilson_is_newcombes_worked_example():
@@ -134,3 +136,63 @@ def test_the_paired_interval_is_the_row_bootstrap():
 def test_different_rows_are_refused():
     with pytest.raises(DataError, match="row by row"):
         compare_predictions(np.ones(3, bool), np.ones(4, bool))
+
+
+def test_holm_by_hand():
+    # 0.01·4, then 0.02·3, then the larger of 0.03·2 and what came before, then 0.9.
+    assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_several_runs_are_compared_pair_by_pair():
+    generator = np.random.default_rng(3)
+    base = generator.random(400)
+    found = compare_several({"good": base < 0.9, "same": base[::-1] < 0.9, "bad": base < 0.7})
+    pairs = {(r.comparison.name_a, r.comparison.name_b): r for r in found}
+    assert list(pairs) == [("good", "same"), ("good", "bad"), ("same", "bad")]
+    assert pairs["good", "bad"].shown
+    assert not pairs["good", "same"].shown
+    assert all(r.p_adjusted >= r.comparison.p_value for r in found)
+
+
+@pytest.mark.parametrize("true", [0.5, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(true):
+    generator = np.random.default_rng(4)
+    logits = 3 * generator.standard_normal((20_000, 5))
+    chances = np.exp(logits / true)
+    chances /= chances.sum(axis=1, keepdims=True)
+    labels = (chances.cumsum(axis=1) < generator.random(20_000)[:, None]).sum(axis=1)
+    assert fit_temperature(logits, labels) == pytest.approx(true, rel=0.05)
+    plain = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scaled(plain, true), chances, atol=1e-6)
+
+
+def test_reliability_bins_hold_every_row_once():
+    probabilities, labels = some_predictions(3)
+    bins = reliability(probabilities, labels)
+    assert sum(b.n for b in bins) == 300
+    assert all(b.start < b.confidence <= b.stop for b in bins)
+    gap = sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / 300
+    assert gap == pytest.approx(evaluate(probabilities, labels).ece)
+
+
+def test_confusion_by_hand():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 1, 1, 1, 0, 1])
+    matrix = confusion(predicted, labels, 4)
+    np.testing.assert_array_equal(matrix, reference.confusion_matrix(labels, predicted, labels=range(4)))
+    pairs = most_confused(matrix)
+    assert [(p.label, p.predicted, p.count) for p in pairs] == [(0, 1, 2), (1, 0, 1), (2, 1, 1)]
+    assert pairs[0].share == pytest.approx(2 / 3)
+    rows = per_class(matrix)
+    assert (rows[0].recall, rows[0].precision) == pytest.approx((1 / 3, 1 / 2))
+    assert rows[1].f1 == pytest.approx(2 * 1 / (2 + 4))
+    assert (rows[3].recall, rows[3].precision, rows[3].f1, rows[3].n) == (None, None, None, 0)
+
+
+def test_the_most_confident_mistakes_come_first():
+    probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.99, 0.01], [0.8, 0.2]])
+    found = confident_mistakes(probabilities, np.array([1, 1, 0, 1]))
+    assert [(m.row, m.label, m.predicted) for m in found] == [(3, 1, 0), (0, 1, 0)]
+    assert found[0].probability == pytest.approx(0.8)

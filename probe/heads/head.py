@@ -5,7 +5,7 @@ The test part of a data set is no argument of any function here: it cannot influ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -18,12 +18,28 @@ from probe.registry import load_object
 Floats = NDArray[np.float32]
 Labels = NDArray[np.integer]
 
+BLOCK = 8192
+"""Rows worked on at a time where a copy of all features would be too large."""
+
+
+class RowSource(Protocol):
+    """Features (N, D) that need not be in memory: a zarr array, or anything sliced by rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+Features = Floats | RowSource
+"""An array is worked on in memory; any other `RowSource` is streamed by the heads that can (logreg)."""
+
 
 @dataclass(frozen=True)
 class Samples:
     """Features (N, D) float32 and labels (N,) in 0 … C-1 of one part of a data set."""
 
-    features: Floats
+    features: Features
     labels: Labels
 
     def __len__(self) -> int:
@@ -41,7 +57,7 @@ class Head(Protocol):
     @property
     def width(self) -> int: ...
 
-    def predict_proba(self, features: Floats) -> Floats:
+    def predict_proba(self, features: Features) -> Floats:
         """(N, D) float32 -> (N, C) float32, rows summing to one."""
         ...
 
@@ -72,6 +88,7 @@ class FitOutcome:
         figure stays honest; None when there was no validation part.
     notes : sentences the user should see.
     history : per seed, one dict per epoch, for heads trained by gradient steps.
+    seed_heads : the head of every seed, so that run-to-run spread can be told from sampling error.
     """
 
     head: Head
@@ -80,6 +97,7 @@ class FitOutcome:
     val_probabilities: Floats | None = None
     notes: tuple[str, ...] = ()
     history: tuple[list[dict[str, float]], ...] = ()
+    seed_heads: tuple[Head, ...] = ()
 
 
 class Fitter(Protocol):
@@ -141,7 +159,7 @@ class HeadRow:
 def check_samples(part: str, samples: Samples, classes: int, *, every_class: bool = False) -> None:
     """FitError unless the samples of `part` are usable: shapes, finite numbers, labels in range."""
     features, labels = samples.features, samples.labels
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
+    if len(features.shape) != 2 or labels.shape != features.shape[:1]:
         raise FitError(
             f"the {part} features and labels do not belong together",
             expected="features (N, D) and labels (N,)",
@@ -170,10 +188,17 @@ def check_samples(part: str, samples: Samples, classes: int, *, every_class: boo
         _check_classes(part, labels, classes)
 
 
-def _finite_rows(features: Floats) -> NDArray[np.bool_]:
+def _finite_rows(features: Features) -> NDArray[np.bool_]:
     """(N,) whether a row is finite, without a mask as large as the features."""
     # A float64 sum of finite float32 values cannot overflow, so it is finite exactly when the row is.
-    return np.isfinite(features.sum(axis=1, dtype=np.float64))
+    sums = [block.sum(axis=1, dtype=np.float64) for block in blocks(features)]
+    return np.isfinite(np.concatenate(sums))
+
+
+def blocks(features: Features) -> Iterator[Floats]:
+    """The features in order, `BLOCK` rows at a time."""
+    for start in range(0, features.shape[0], BLOCK):
+        yield np.asarray(features[start : start + BLOCK], dtype=np.float32)
 
 
 def _check_classes(part: str, labels: Labels, classes: int) -> None:
@@ -201,4 +226,26 @@ def stack(train: Samples, val: Samples | None) -> Samples:
     """Train and validation rows in one, for the refit after the choice."""
     if val is None:
         return train
-    return Samples(np.concatenate([train.features, val.features]), np.concatenate([train.labels, val.labels]))
+    labels = np.concatenate([train.labels, val.labels])
+    if isinstance(train.features, np.ndarray) and isinstance(val.features, np.ndarray):
+        return Samples(np.concatenate([train.features, val.features]), labels)
+    return Samples(_Stacked(train.features, val.features), labels)
+
+
+@dataclass(frozen=True)
+class _Stacked:
+    """Two row sources, one below the other."""
+
+    first: Features
+    second: Features
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.first.shape[0] + self.second.shape[0], *self.first.shape[1:])
+
+    def __getitem__(self, rows: slice, /) -> Floats:
+        start, stop, _ = rows.indices(self.shape[0])
+        border = self.first.shape[0]
+        upper = np.asarray(self.first[min(start, border) : min(stop, border)])
+        lower = np.asarray(self.second[max(start - border, 0) : max(stop - border, 0)])
+        return np.concatenate([upper, lower])

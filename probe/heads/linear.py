@@ -9,10 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import Floats
-
-BLOCK = 8192
-"""Rows worked on at a time, so that prediction needs no standardised copy of all features."""
+from probe.heads.head import BLOCK, Features, Floats, Labels, blocks
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,15 @@ class LinearHead:
     def width(self) -> int:
         return self.weights.shape[0]
 
-    def decision(self, features: Floats) -> Floats:
-        """Logits (N, C) of features (N, D)."""
-        logits = np.empty((len(features), self.classes), dtype=np.float32)
-        for start in range(0, len(features), BLOCK):
-            rows = slice(start, start + BLOCK)
-            standard = (np.asarray(features[rows], dtype=np.float32) - self.mean) / self.scale
-            logits[rows] = standard @ self.weights + self.bias
+    def decision(self, features: Features) -> Floats:
+        """Logits (N, C) of features (N, D), block by block: no standardised copy of all of them."""
+        logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
+        for number, block in enumerate(blocks(features)):
+            standard = (block - self.mean) / self.scale
+            logits[number * BLOCK : number * BLOCK + len(block)] = standard @ self.weights + self.bias
         return logits
 
-    def predict_proba(self, features: Floats) -> Floats:
+    def predict_proba(self, features: Features) -> Floats:
         return softmax(self.decision(features))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -70,3 +66,10 @@ def softmax(logits: Floats) -> Floats:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
+
+
+def scores(probabilities: Floats, labels: Labels) -> tuple[float, float]:
+    """Accuracy and log-loss of probabilities (N, C)."""
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, float(-np.log(np.maximum(own, 1e-15)).mean())

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from probe.errors import FitError, UsageError
-from probe.heads.head import FitOutcome, Floats, Labels, Samples, stack
-from probe.heads.linear import LinearHead, softmax
+from probe.heads.crossval import CrossValidation, CrossValidator
+from probe.heads.draws import stratified_folds
+from probe.heads.head import FitOutcome, Floats, Samples, stack
+from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
+from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
+from probe.heads.weighting import balanced_weights
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
 STRIDE = 4
@@ -31,13 +35,20 @@ class LogregOptions:
     ----------
     c : values of C to try, every one of them; empty for a bracketed search over 45 values from 1e-6 to 1e2.
     full_path : try every one of the 45 values instead of searching.
-    class_weight : ``"balanced"`` weights each row by N / (C · rows of its class); None weights all alike.
+    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
+    cv : choose C by cross-validation with this many folds over train and validation rows together,
+        instead of on the validation rows; 0 for not.
+    seed : of the folds.
+    jobs : folds worked on at the same time, -1 for one per processor.
     tolerance : relative distance to the minimum at which a fit counts as converged.
     """
 
     c: tuple[float, ...] = ()
     full_path: bool = False
-    class_weight: str | None = None
+    class_weight: Literal["balanced"] | None = None
+    cv: int = 0
+    seed: int = 0
+    jobs: int = -1
     tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
@@ -79,19 +90,21 @@ def fit(
     """Fit the path on `train`, choose C on `val`, refit on both.
 
     The rule: highest validation accuracy, among equals lowest validation log-loss, among equals the C tried
-    first (the smaller). Without `val` exactly one value of C must be given.
+    first (the smaller). Without `val`, C is given as one value or chosen by cross-validation (`options.cv`).
     """
+    if options.cv:
+        return _fit_cross_validated(train, val, classes, options, refit)
     if val is None:
         return _fit_single(train, classes, options)
     rotation = Rotation.of(train.features)
     path = _path(rotation, train, classes, options)
-    val_inputs = rotation.inputs(val.features)
+    predict = _predictor(rotation, val)
 
     def score(c: float) -> Candidate:
         solution = path.solve(c)
         coefficients = solution.coefficients[:, 0]
-        probabilities = softmax(val_inputs @ coefficients)
-        accuracy, loss = _scores(probabilities, val.labels)
+        probabilities = predict(coefficients)
+        accuracy, loss = scores(probabilities, val.labels)
         row = {
             "c": c,
             "val_accuracy": accuracy,
@@ -113,7 +126,7 @@ def fit(
         {"c": best.c},
         [candidate.row for candidate in tried],
         best.probabilities,
-        _notes(best.c, tried, options),
+        _notes(best.c, [t.c for t in tried if not t.converged], options.c or GRID),
     )
 
 
@@ -145,6 +158,55 @@ def bracketed(score: Callable[[float], Candidate], grid: tuple[float, ...] = GRI
     return list(tried.values())
 
 
+def _fit_cross_validated(
+    train: Samples, val: Samples | None, classes: int, options: LogregOptions, refit: bool
+) -> FitOutcome:
+    """The same rule over rows held out of folds; with `refit` the folds are of train and validation rows."""
+    pool = stack(train, val) if refit else train
+    folds = stratified_folds(pool.labels, options.cv, options.seed)
+    validator = CrossValidator(
+        pool,
+        classes,
+        folds,
+        class_weight=options.class_weight,
+        tolerance=options.tolerance,
+        jobs=options.jobs,
+    )
+    grid = options.c or GRID
+    search = not options.c and not options.full_path
+    tried = _rows(validator.run(grid[::STRIDE] if search else grid))
+    if search:
+        top = grid.index(max(tried, key=_cv_rank)["c"])
+        near = range(max(0, top - STRIDE + 1), min(len(grid), top + STRIDE))
+        tried += _rows(validator.run(tuple(grid[position] for position in near if position != top)))
+    best = max(tried, key=_cv_rank)
+    head = kept = _fit_single(pool, classes, options, c=best["c"]).head
+    if refit and val is not None:
+        kept = _fit_single(train, classes, options, c=best["c"]).head
+    probabilities = None if val is None else kept.predict_proba(val.features)
+    unfinished = [row["c"] for row in tried if not row["converged"]]
+    notes = _notes(best["c"], unfinished, grid)
+    return FitOutcome(head, {"c": best["c"], "cv": options.cv}, tried, probabilities, notes)
+
+
+def _rows(result: CrossValidation) -> list[dict[str, Any]]:
+    accuracy, log_loss = result.mean_accuracy(), result.mean_log_loss()
+    return [
+        {
+            "c": c,
+            "cv_accuracy": float(accuracy[row]),
+            "cv_log_loss": float(log_loss[row]),
+            "fold_accuracy": [float(value) for value in result.accuracy[row]],
+            "converged": bool(result.converged[row].all()),
+        }
+        for row, c in enumerate(result.values)
+    ]
+
+
+def _cv_rank(row: dict[str, Any]) -> tuple[float, float]:
+    return row["cv_accuracy"], -row["cv_log_loss"]
+
+
 def _try(score: Callable[[float], Candidate], options: LogregOptions) -> list[Candidate]:
     if options.c or options.full_path:
         return [score(c) for c in sorted(options.c or GRID)]
@@ -171,16 +233,22 @@ def _path(rotation: Rotation, samples: Samples, classes: int, options: LogregOpt
     weights = None
     if options.class_weight == "balanced":
         weights = balanced_weights(samples.labels, classes)[:, None]
-    return SoftmaxPath(
-        rotation.inputs(samples.features), samples.labels, classes, weights, tolerance=options.tolerance
-    )
+    return SoftmaxPath(softmax_loss(rotation, samples, classes, weights), options.tolerance)
 
 
-def balanced_weights(labels: Labels, classes: int) -> Floats:
-    """(N,) weights N / (C · rows of the class), so that every class weighs the same and the mean is 1."""
-    counts = np.bincount(labels, minlength=classes)
-    weights: Floats = (len(labels) / (classes * counts))[labels].astype(np.float32)
-    return weights
+def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Floats | None) -> SoftmaxLoss:
+    """In memory for an array, streamed for any other source of rows."""
+    if isinstance(samples.features, np.ndarray):
+        return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
+    return StreamedLoss(samples.features, rotation, samples.labels, classes, weights)
+
+
+def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
+    """Coefficients (R + 1, C) -> validation probabilities (N, C); rotates an array once for all of them."""
+    if isinstance(val.features, np.ndarray):
+        inputs = rotation.inputs(val.features)
+        return lambda coefficients: softmax(inputs @ coefficients)
+    return lambda coefficients: _head(rotation, coefficients).predict_proba(val.features)
 
 
 def _head(rotation: Rotation, coefficients: Floats) -> LogregHead:
@@ -188,20 +256,9 @@ def _head(rotation: Rotation, coefficients: Floats) -> LogregHead:
     return LogregHead(rotation.mean, rotation.scale, weights, bias)
 
 
-def _scores(probabilities: Floats, labels: Labels) -> tuple[float, float]:
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return accuracy, float(-np.log(np.maximum(own, 1e-15)).mean())
-
-
-def _notes(c: float, tried: list[Candidate], options: LogregOptions) -> tuple[str, ...]:
-    notes = [
-        f"the fit at C = {candidate.c:g} stopped before it had converged"
-        for candidate in tried
-        if not candidate.converged
-    ]
-    values = sorted(options.c or GRID)
-    if len(values) > 2 and c in (values[0], values[-1]):
-        end = "lower" if c == values[0] else "upper"
+def _notes(c: float, unfinished: list[float], values: tuple[float, ...]) -> tuple[str, ...]:
+    notes = [f"the fit at C = {value:g} stopped before it had converged" for value in unfinished]
+    if len(values) > 2 and c in (min(values), max(values)):
+        end = "lower" if c == min(values) else "upper"
         notes.append(f"the chosen C = {c:g} lies at the {end} end of the values tried")
     return tuple(notes)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import FitOutcome, Floats, Samples, stack
+from probe.heads.head import Features, FitOutcome, Floats, Samples, stack
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class MajorityHead:
     def classes(self) -> int:
         return len(self.frequencies)
 
-    def predict_proba(self, features: Floats) -> Floats:
-        return np.tile(self.frequencies, (len(features), 1))
+    def predict_proba(self, features: Features) -> Floats:
+        return np.tile(self.frequencies, (features.shape[0], 1))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"frequencies": self.frequencies}

@@ -12,37 +12,36 @@ from typing import Self
 
 import numpy as np
 
-from probe.heads.head import Floats
+from probe.heads.head import BLOCK, Features, Floats, blocks
 from probe.heads.standardise import moments
 
-BLOCK = 8192
 RANK_TOLERANCE = 1e-10
 """Axes with less than this share of the largest variance are left out: float32 does not resolve them."""
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """mean (D,), scale (D,), orthonormal axes (D, R), all float32."""
+    """mean (D,), scale (D,), orthonormal axes (D, R), variance along each (R,) falling; all float32."""
 
     mean: Floats
     scale: Floats
     axes: Floats
+    variance: Floats
 
     @classmethod
-    def of(cls, features: Floats) -> Self:
+    def of(cls, features: Features) -> Self:
         """Statistics and axes of the training features (N, D)."""
         mean, scale = moments(features)
         rows, width = features.shape
-        return cls(
-            mean, scale, _row_axes(features, mean, scale) if rows < width else _axes(features, mean, scale)
-        )
+        find = _row_axes if rows < width else _column_axes
+        return cls(mean, scale, *find(features, mean, scale))
 
-    def inputs(self, features: Floats) -> Floats:
+    def inputs(self, features: Features) -> Floats:
         """(N, D) features -> (N, R + 1) standardised, rotated, the last column all ones for the intercept."""
-        rotated = np.ones((len(features), self.axes.shape[1] + 1), dtype=np.float32)
-        for start in range(0, len(features), BLOCK):
-            rows = slice(start, start + BLOCK)
-            rotated[rows, :-1] = standardised(features[rows], self.mean, self.scale) @ self.axes
+        rotated = np.ones((features.shape[0], self.axes.shape[1] + 1), dtype=np.float32)
+        for number, block in enumerate(blocks(features)):
+            rows = slice(number * BLOCK, number * BLOCK + len(block))
+            rotated[rows, :-1] = standardised(block, self.mean, self.scale) @ self.axes
         return rotated
 
     def back(self, coefficients: Floats) -> tuple[Floats, Floats]:
@@ -55,25 +54,26 @@ def standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
     return result
 
 
-def _axes(features: Floats, mean: Floats, scale: Floats) -> Floats:
+def _column_axes(features: Features, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:
     """Eigenvectors (D, D) of the covariance. Any orthonormal axes are exact, so float32 products do."""
-    width = features.shape[1]
+    rows, width = features.shape
     gram = np.zeros((width, width))
-    for start in range(0, len(features), BLOCK):
-        block = standardised(features[start : start + BLOCK], mean, scale)
-        gram += block.T @ block
-    _, vectors = np.linalg.eigh(gram.astype(np.float32))
-    return np.ascontiguousarray(vectors[:, ::-1])
+    for block in blocks(features):
+        standard = standardised(block, mean, scale)
+        gram += standard.T @ standard
+    variances, vectors = np.linalg.eigh((gram / rows).astype(np.float32))
+    return np.ascontiguousarray(vectors[:, ::-1]), np.maximum(variances[::-1], 0)
 
 
-def _row_axes(features: Floats, mean: Floats, scale: Floats) -> Floats:
+def _row_axes(features: Features, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:
     """Axes (D, R) that span the rows. They are quotients of small singular values, hence float64."""
-    standard = standardised(features, mean, scale)
-    gram = np.zeros((len(features), len(features)))
-    for start in range(0, features.shape[1], BLOCK):
+    rows, width = features.shape
+    standard = standardised(features[0:rows], mean, scale)
+    gram = np.zeros((rows, rows))
+    for start in range(0, width, BLOCK):
         block = standard[:, start : start + BLOCK].astype(np.float64)
         gram += block @ block.T
     variances, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(variances > RANK_TOLERANCE * max(variances[-1], 1e-30))[::-1]
     directions = (vectors[:, kept] / np.sqrt(variances[kept])).astype(np.float32)
-    return np.ascontiguousarray(standard.T @ directions)
+    return np.ascontiguousarray(standard.T @ directions), (variances[kept] / rows).astype(np.float32)

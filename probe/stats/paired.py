@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,3 +126,39 @@ def _verdict(
         f"{better} is better than {worse} by {100 * abs(difference):.1f} points "
         f"({percent} interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}), {p_text}"
     )
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One pair out of several runs; `shown` after Holm's correction over all pairs."""
+
+    comparison: Comparison
+    p_adjusted: float
+    shown: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.comparison.to_json(), "p_adjusted": self.p_adjusted, "shown": self.shown}
+
+
+def compare_several(
+    correct: Mapping[str, NDArray[np.bool_]], *, level: float = LEVEL, seed: int = 0
+) -> list[PairResult]:
+    """Every pair of two or more classifiers on the same (N,) rows, p-values corrected after Holm (1979)."""
+    pairs = list(itertools.combinations(correct, 2))
+    found = [
+        compare_predictions(correct[a], correct[b], name_a=a, name_b=b, level=level, seed=seed)
+        for a, b in pairs
+    ]
+    adjusted = holm([comparison.p_value for comparison in found])
+    return [PairResult(c, p, p < 1 - level) for c, p in zip(found, adjusted, strict=True)]
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction: the i-th smallest of m times (m − i + 1), never falling, at most 1."""
+    m = len(p_values)
+    adjusted = [1.0] * m
+    running = 0.0
+    for place, index in enumerate(sorted(range(m), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (m - place) * p_values[index]))
+        adjusted[index] = running
+    return adjusted

@@ -1,0 +1,334 @@
+"""How fast the heads are beside scikit-learn, on the same numbers at the same time.
+
+    python bench/heads.py [--quick] [--only wide|tall] [--features FILE.npz]
+
+Two problems: 5,994 × 2,048 with 200 classes ("wide") and 90,000 × 1,056 with 9 ("tall"), structured synthetic
+features whose best C lies inside the grid; or `features` (N, D) and `labels` (N,) from a file. Rounds of the
+two sides are interleaved and medians quoted, because a shared machine changes speed by a factor of two.
+Results go to bench/results/heads.json with the facts of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.heads import HEADS
+from probe.heads.crossval import CrossValidator
+from probe.heads.draws import stratified_folds
+from probe.heads.head import Samples
+from probe.heads.knn import _points, neighbours
+from probe.heads.ridge import RidgeOptions
+from probe.heads.rotation import Rotation
+from probe.heads.softmax_loss import MemoryLoss, softmax_residual
+from probe.heads.softmax_path import SoftmaxPath
+
+RESULTS = Path(__file__).parent / "results" / "heads.json"
+GRID = tuple(float(c) for c in np.logspace(-5, 1, 45))
+ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 45))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`shape` (rows, columns, classes) of the training part, `test` rows beside it."""
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: int
+
+
+def synthetic(name: str, rows: int, width: int, classes: int, separation: float, test: int) -> Problem:
+    """Overlapping classes in 128 latent dimensions of falling variance, mixed, with noise, through a ReLU."""
+    generator = np.random.default_rng(0)
+    n, rank = rows + test, 128
+    labels = generator.permutation(np.arange(n) % classes)
+    spectrum = ((1 + np.arange(rank)) ** -0.5).astype(np.float32)
+    centres = separation * generator.standard_normal((classes, rank), dtype=np.float32)
+    latent = (centres[labels] + generator.standard_normal((n, rank), dtype=np.float32)) * spectrum
+    mixing = generator.standard_normal((rank, width), dtype=np.float32) / np.linalg.norm(spectrum)
+    features = np.maximum(latent @ mixing + generator.standard_normal((n, width), dtype=np.float32), 0)
+    return Problem(
+        name,
+        Samples(features[:rows], labels[:rows]),
+        Samples(features[rows:], labels[rows:]),
+        classes,
+    )
+
+
+def from_file(path: Path) -> Problem:
+    """A fifth of the rows, chosen by a fixed seed, is held out."""
+    with np.load(path, allow_pickle=False) as archive:
+        features, labels = archive["features"].astype(np.float32), archive["labels"].astype(int)
+    order = np.random.default_rng(0).permutation(len(labels))
+    test, train = np.split(order, [len(labels) // 5])
+    return Problem(
+        path.stem,
+        Samples(features[train], labels[train]),
+        Samples(features[test], labels[test]),
+        int(labels.max()) + 1,
+    )
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def standardised(problem: Problem) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean, scale = problem.train.features.mean(axis=0), problem.train.features.std(axis=0) + 1e-12
+    return (problem.train.features - mean) / scale, (problem.test.features - mean) / scale
+
+
+def accuracy(model: Any, features: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
+    return float((model.predict(features) == labels).mean())
+
+
+def bench_cross_validation(problem: Problem, rounds: int) -> list[dict[str, Any]]:
+    """C over the grid by cross-validation, against LogisticRegressionCV on the same values and folds.
+
+    Both sides do 9 values × 3 folds; the probe side also does 45 × 5. LogisticRegressionCV's 45 × 5 is
+    extrapolated by the number of fits alone, 225 / 27, although each then has more rows.
+    """
+    from sklearn.linear_model import LogisticRegressionCV
+
+    train, _ = standardised(problem)
+    labels = problem.train.labels
+    few, folds3, folds5 = GRID[::5], stratified_folds(labels, 3), stratified_folds(labels, 5)
+    splits = [(np.flatnonzero(folds3 != f), np.flatnonzero(folds3 == f)) for f in range(3)]
+
+    def theirs() -> Any:
+        model = LogisticRegressionCV(
+            Cs=few, cv=splits, refit=False, n_jobs=-1, use_legacy_attributes=False, l1_ratios=(0,)
+        )
+        return model.fit(train, labels)
+
+    def small() -> Any:
+        return CrossValidator(problem.train, problem.classes, folds3).run(few)
+
+    def full() -> Any:
+        return CrossValidator(problem.train, problem.classes, folds5).run(GRID)
+
+    times: dict[str, list[float]] = {"theirs": [], "small": [], "full": []}
+    for _ in range(rounds):
+        for name, work in (("small", small), ("theirs", theirs), ("full", full)):
+            seconds, result = timed(work)
+            times[name].append(seconds)
+            if name == "small":
+                ours = result.mean_accuracy()
+            elif name == "theirs":
+                reference = np.asarray(result.scores_).reshape(3, -1).mean(axis=0)
+            else:
+                curve = result.mean_accuracy()
+    gap = float(np.abs(ours - reference).max())
+    best_gap = float(abs(ours.max() - reference.max()))
+    extrapolated = [225 / 27 * seconds for seconds in times["theirs"]]
+    note = (
+        f"best C {GRID[int(curve.argmax())]:.1e} acc {curve.max():.3f} ({curve[0]:.3f} … {curve[-1]:.3f}); "
+        f"best differs {100 * best_gap:.2f}, any C at most {100 * gap:.2f} points"
+    )
+    return [
+        row(problem, "cv 9 × 3", times["small"], times["theirs"], "LogisticRegressionCV", note),
+        row(problem, "cv 45 × 5", times["full"], extrapolated, "LogisticRegressionCV × 225/27", note),
+    ]
+
+
+def bench_search(problem: Problem, rounds: int) -> list[dict[str, Any]]:
+    """One `fit logreg` with its search over C, against one LogisticRegression at the C it chose."""
+    from sklearn.linear_model import LogisticRegression
+
+    train, test = standardised(problem)
+    ours, theirs = [], []
+    for _ in range(rounds):
+        seconds, outcome = timed(
+            lambda: HEADS["logreg"].fit(problem.train, problem.test, problem.classes, refit=False)
+        )
+        ours.append(seconds)
+        chosen = outcome.chosen["c"]
+        seconds, model = timed(lambda c=chosen: LogisticRegression(C=c).fit(train, problem.train.labels))
+        theirs.append(seconds)
+    found = max(entry["val_accuracy"] for entry in outcome.path)
+    reference = accuracy(model, test, problem.test.labels)
+    note = f"{len(outcome.path)} values tried, accuracy {found:.3f} against {reference:.3f}"
+    return [row(problem, "search for C", ours, theirs, "one LogisticRegression", note)]
+
+
+def bench_solver(problem: Problem, rounds: int) -> list[dict[str, Any]]:
+    """The solver alone on a warm-started path of 9, against scipy's L-BFGS-B on the same objective."""
+    from scipy.optimize import minimize
+
+    inputs = Rotation.of(problem.train.features).inputs(problem.train.features)
+    labels, classes = problem.train.labels.astype(np.intp), problem.classes
+    weights = np.full((len(labels), 1), 1 / len(labels), dtype=np.float32)
+    shape = (inputs.shape[1], 1, classes)
+
+    def objective(flat: NDArray[np.float64], penalty: float) -> tuple[float, NDArray[np.float64]]:
+        w = flat.astype(np.float32).reshape(shape[0], classes)
+        loss, residual = softmax_residual((inputs @ w)[:, None], labels, weights)
+        w[-1] = 0
+        gradient = inputs.T @ residual[:, 0] + penalty * w
+        return float(loss[0] + 0.5 * penalty * (w**2).sum()), gradient.astype(np.float64).ravel()
+
+    def scipys() -> list[float]:
+        found, w = [], np.zeros(shape[0] * classes)
+        for c in GRID[::5]:
+            result = minimize(
+                objective,
+                w,
+                args=(1 / (c * len(labels)),),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 500, "ftol": 1e-7, "gtol": 1e-9},
+            )
+            w = result.x
+            found.append(float(result.fun))
+        return found
+
+    def own() -> list[float]:
+        path = SoftmaxPath(MemoryLoss(inputs, labels, classes))
+        return [float(path.solve(c).objective[0]) for c in GRID[::5]]
+
+    ours, theirs = [], []
+    for _ in range(rounds):
+        seconds, found = timed(own)
+        ours.append(seconds)
+        seconds, reference = timed(scipys)
+        theirs.append(seconds)
+    worst = max((a - b) / b for a, b in zip(found, reference, strict=True))
+    return [
+        row(problem, "path of 9", ours, theirs, "scipy L-BFGS-B", f"objective at most {worst:+.1e} above")
+    ]
+
+
+def bench_ridge(problem: Problem, rounds: int, fits: int) -> list[dict[str, Any]]:
+    """45 values with leave-one-out and validation scores, against `fits` RidgeClassifier fits × 45 / fits."""
+    from sklearn.linear_model import RidgeClassifier
+
+    train, test = standardised(problem)
+    some = ALPHAS[:: len(ALPHAS) // fits][:fits]
+    ours, theirs, gap = [], [], 0.0
+    for _ in range(rounds):
+        seconds, outcome = timed(
+            lambda: HEADS["ridge"].fit(
+                problem.train, problem.test, problem.classes, RidgeOptions(alpha=ALPHAS), refit=False
+            )
+        )
+        ours.append(seconds)
+        seconds, models = timed(
+            lambda: [RidgeClassifier(alpha=alpha).fit(train, problem.train.labels) for alpha in some]
+        )
+        theirs.append(seconds * len(ALPHAS) / fits)
+    scored = {entry["alpha"]: entry["val_accuracy"] for entry in outcome.path}
+    for alpha, model in zip(some, models, strict=True):
+        gap = max(gap, abs(scored[alpha] - accuracy(model, test, problem.test.labels)))
+    note = f"accuracy differs by at most {100 * gap:.2f} points"
+    return [row(problem, "ridge 45", ours, theirs, f"RidgeClassifier {fits} × {45 / fits:g}", note)]
+
+
+def bench_knn(problem: Problem, rounds: int, queries: int) -> list[dict[str, Any]]:
+    """20 neighbours of `queries` rows, against scikit-learn's brute force on all processors."""
+    from sklearn.neighbors import NearestNeighbors
+
+    train, query = problem.train.features, problem.test.features[:queries]
+    rows = []
+    for metric in ("cosine", "euclidean"):
+        ours, theirs = [], []
+        for _ in range(rounds):
+            seconds, found = timed(lambda m=metric: neighbours(query, _points(train, m), 20, m))
+            ours.append(seconds)
+            seconds, reference = timed(
+                lambda m=metric: (
+                    NearestNeighbors(n_neighbors=20, algorithm="brute", metric=m, n_jobs=-1)
+                    .fit(train)
+                    .kneighbors(query, return_distance=False)
+                )
+            )
+            theirs.append(seconds)
+        note = f"{100 * (found == reference).mean():.2f} % of the neighbours the same"
+        rows.append(row(problem, f"knn {metric}", ours, theirs, "scikit-learn brute", note))
+    return rows
+
+
+def row(
+    problem: Problem, job: str, ours: list[float], theirs: list[float], against: str, note: str
+) -> dict[str, Any]:
+    """Medians, and the median of the rounds' own ratios."""
+    return {
+        "problem": problem.name,
+        "job": job,
+        "probe_s": statistics.median(ours),
+        "other_s": statistics.median(theirs),
+        "times_faster": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+        "rounds": len(ours),
+        "against": against,
+        "note": note,
+    }
+
+
+def machine() -> dict[str, Any]:
+    import sklearn
+    from threadpoolctl import threadpool_info
+
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "blas": sorted({str(pool.get("architecture")) for pool in threadpool_info()}),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
+    parser.add_argument("--only", choices=("wide", "tall"))
+    parser.add_argument("--features", type=Path, help=".npz with features (N, D) and labels (N,)")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*converge.*")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    share = 10 if args.quick else 1
+    rounds = 1 if args.quick else 3
+    builders: dict[str, Callable[[], Problem]] = {
+        "wide": lambda: synthetic("wide", 5994 // share, 2048 // share, 200 // share, 0.4, 2000 // share),
+        "tall": lambda: synthetic("tall", 90_000 // share, 1056 // share, 9, 0.25, 5000 // share),
+    }
+    if args.features:
+        builders = {"file": lambda: from_file(args.features)}
+    elif args.only:
+        builders = {args.only: builders[args.only]}
+    rows: list[dict[str, Any]] = []
+    for build in builders.values():
+        problem = build()
+        for found in (
+            bench_knn(problem, rounds, 2000),
+            bench_ridge(problem, rounds, 3 if args.quick else 9),
+            bench_search(problem, rounds),
+            bench_solver(problem, 1),
+            bench_cross_validation(problem, 1),
+        ):
+            for entry in found:
+                seconds = f"{entry['probe_s']:9.2f} s {entry['other_s']:9.2f} s {entry['times_faster']:7.1f}×"
+                print(
+                    f"{entry['problem']:6} {entry['job']:14} {seconds}  {entry['against']}; {entry['note']}"
+                )
+                rows.append(entry)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({"machine": machine(), "quick": args.quick, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Small dense heads: hidden layers with ReLU, trained by Keras, applied by numpy.
+
+TensorFlow is imported only while fitting; a saved head is a few matrices and needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import FitError, UsageError
+from probe.heads.head import BLOCK, Features, FitOutcome, Floats, Samples, blocks
+from probe.heads.linear import scores, softmax
+from probe.heads.standardise import moments
+from probe.heads.weighting import balanced_weights
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """How to train dense heads.
+
+    Attributes
+    ----------
+    hidden : units of each hidden layer.
+    dropout : share of hidden units dropped in training.
+    batch_norm : normalise before each ReLU.
+    learning_rate : of Adam.
+    batch_size : rows per step.
+    epochs : at most this many passes over the training rows.
+    patience : stop when validation loss has not improved for this many epochs; the best weights are kept.
+    seed : of the first training.
+    seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
+    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
+    """
+
+    hidden: tuple[int, ...] = (1024, 512)
+    dropout: float = 0.5
+    batch_norm: bool = False
+    learning_rate: float = 1e-3
+    batch_size: int = 256
+    epochs: int = 100
+    patience: int = 10
+    seed: int = 0
+    seeds: int = 1
+    class_weight: Literal["balanced"] | None = None
+
+    def __post_init__(self) -> None:
+        if any(units < 1 for units in self.hidden):
+            raise UsageError("a hidden layer needs units", expected="at least 1", found=str(self.hidden))
+        if not 0 <= self.dropout < 1:
+            raise UsageError("dropout is a share", expected="0 <= dropout < 1", found=f"{self.dropout:g}")
+        if min(self.batch_size, self.epochs, self.patience, self.seeds) < 1 or self.learning_rate <= 0:
+            raise UsageError(
+                "training cannot run with these settings",
+                expected="batch size, epochs, patience and seeds of at least 1, learning rate above 0",
+            )
+        if self.class_weight not in (None, "balanced"):
+            raise UsageError(
+                "there is no such class weight", expected="balanced or none", found=str(self.class_weight)
+            )
+
+
+@dataclass(frozen=True)
+class DenseHead:
+    """Standardise, then `kernels[i]` and `biases[i]` with ReLU between, then softmax; all float32."""
+
+    name: ClassVar[str] = "dense"
+    mean: Floats
+    scale: Floats
+    kernels: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+
+    @property
+    def classes(self) -> int:
+        return len(self.biases[-1])
+
+    @property
+    def width(self) -> int:
+        return len(self.mean)
+
+    def decision(self, features: Features) -> Floats:
+        """Logits (N, C) of features (N, D)."""
+        logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
+        for number, block in enumerate(blocks(features)):
+            values = (block - self.mean) / self.scale
+            for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
+                values = np.maximum(values @ kernel + bias, 0)
+            start = number * BLOCK
+            logits[start : start + len(block)] = values @ self.kernels[-1] + self.biases[-1]
+        return logits
+
+    def predict_proba(self, features: Features) -> Floats:
+        return softmax(self.decision(features))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        layers = {f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)}
+        layers |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}
+        return {"mean": self.mean, "scale": self.scale, **layers}
+
+    def meta(self) -> dict[str, Any]:
+        return {"classes": self.classes, "width": self.width, "layers": len(self.kernels)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        layers, width = int(meta["layers"]), int(meta["width"])
+        if not 1 <= layers <= 100:
+            raise ValueError(f"{layers} layers")
+        kernels = tuple(arrays[f"kernel{i}"] for i in range(layers))
+        biases = tuple(arrays[f"bias{i}"] for i in range(layers))
+        if arrays["mean"].shape != (width,) or arrays["scale"].shape != (width,):
+            raise ValueError(f"mean {arrays['mean'].shape} and scale {arrays['scale'].shape}")
+        for kernel, bias in zip(kernels, biases, strict=True):
+            if kernel.shape != (width, len(bias)) or bias.ndim != 1:
+                raise ValueError(f"a kernel {kernel.shape} with a bias {bias.shape} after width {width}")
+            width = len(bias)
+        if width != int(meta["classes"]):
+            raise ValueError(f"{width} outputs for {meta['classes']} classes")
+        return cls(arrays["mean"], arrays["scale"], kernels, biases)
+
+
+def fit(
+    train: Samples, val: Samples | None, classes: int, options: DenseOptions, *, refit: bool = True
+) -> FitOutcome:
+    """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
+    if val is None:
+        raise FitError(
+            "a dense head cannot be trained without a validation part",
+            expected="validation rows to stop by",
+            found="none",
+            hint="use a data set with a validation part, or a head that needs none",
+        )
+    mean, scale = moments(train.features)
+    standard = [Samples((part.features[0 : len(part)] - mean) / scale, part.labels) for part in (train, val)]
+    heads, histories, path = [], [], []
+    for seed in range(options.seed, options.seed + options.seeds):
+        kernels, biases, history = _train(standard[0], standard[1], classes, options, seed)
+        head = DenseHead(mean, scale, kernels, biases)
+        accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
+        row = {"seed": seed, "val_accuracy": accuracy, "val_log_loss": log_loss, "epochs": len(history)}
+        path.append(row)
+        heads.append(head)
+        histories.append(history)
+    best = min(range(len(heads)), key=lambda i: path[i]["val_log_loss"])
+    return FitOutcome(
+        heads[best],
+        {"seed": path[best]["seed"], "hidden": list(options.hidden), "dropout": options.dropout},
+        path,
+        heads[best].predict_proba(val.features),
+        history=tuple(histories),
+        seed_heads=tuple(heads),
+    )
+
+
+def _train(
+    train: Samples, val: Samples, classes: int, options: DenseOptions, seed: int
+) -> tuple[tuple[Floats, ...], tuple[Floats, ...], list[dict[str, float]]]:
+    """Kernels, biases and history of one training on standardised features."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = _network(train.features.shape[1], classes, options)
+    model.compile(
+        optimizer=keras.optimizers.Adam(options.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["accuracy"],
+    )
+    weights = balanced_weights(train.labels, classes) if options.class_weight else None
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
+    record = model.fit(
+        train.features,
+        train.labels,
+        sample_weight=weights,
+        validation_data=(val.features, val.labels),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        callbacks=[stop],
+        verbose=0,
+    ).history
+    kernels, biases = _folded(model)
+    history = [
+        {name: float(values[epoch]) for name, values in record.items()}
+        for epoch in range(len(record["loss"]))
+    ]
+    return kernels, biases, history
+
+
+def _network(width: int, classes: int, options: DenseOptions) -> Any:
+    from keras import layers, models
+
+    stack: list[Any] = [layers.Input((width,))]
+    for units in options.hidden:
+        stack.append(layers.Dense(units))
+        if options.batch_norm:
+            stack.append(layers.BatchNormalization())
+        stack += [layers.ReLU(), layers.Dropout(options.dropout)]
+    return models.Sequential([*stack, layers.Dense(classes)])
+
+
+def _folded(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+    """Kernels and biases with batch normalisation, which is affine at prediction time, multiplied in."""
+    kernels: list[Floats] = []
+    biases: list[Floats] = []
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if len(weights) == 2:
+            kernels.append(weights[0])
+            biases.append(weights[1])
+        elif len(weights) == 4:
+            gamma, beta, mean, variance = weights
+            factor = gamma / np.sqrt(variance + layer.epsilon)
+            kernels[-1] = kernels[-1] * factor
+            biases[-1] = (biases[-1] - mean) * factor + beta
+    return tuple(kernels), tuple(biases)

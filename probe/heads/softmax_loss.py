@@ -1,0 +1,228 @@
+"""The softmax loss of B problems on shared rows: in memory, or streamed from rows that do not fit.
+
+Both answer the same three questions along a search direction: the loss, its slope, and its gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.heads.head import BLOCK, Features, Floats, Labels
+from probe.heads.rotation import Rotation, standardised
+
+Float64s = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen at one point: loss (B,) and its slope (B,) along the direction aimed at, and either the
+    derivative by the logits (N, B, C), or the gradient (R, B, C) and each class's mean p(1 − p) (B, C)."""
+
+    loss: Float64s
+    slope: Float64s
+    residual: Floats | None = None
+    gradient: Floats | None = None
+    spread: Floats | None = None
+
+
+class SoftmaxLoss(Protocol):
+    """Weighted mean loss of coefficients (R, B, C), intercept in the last row.
+
+    `total` (B,) sums the row weights, `variance` (R,) is that of each column of the inputs.
+    """
+
+    classes: int
+    total: Float64s
+    variance: Floats
+
+    def reset(self) -> None:
+        """Go to zero coefficients."""
+        ...
+
+    def mark(self) -> None:
+        """Remember this point for `aim_on`."""
+        ...
+
+    def aim(self, direction: Floats) -> None:
+        """Prepare to look along a direction (R, B, C)."""
+        ...
+
+    def aim_on(self, change: Floats) -> None:
+        """As `aim`, for the change of the coefficients since the mark."""
+        ...
+
+    def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
+        """What is `step` (B,) along the direction aimed at."""
+        ...
+
+    def accept(self, step: Float64s) -> None:
+        """Go there."""
+        ...
+
+    def gradient(self, look: Look) -> Floats: ...
+
+    def spread(self, look: Look) -> Floats: ...
+
+
+class MemoryLoss:
+    """Keeps the logits, which are linear in the coefficients: looking along a line costs no matrix product.
+
+    Parameters
+    ----------
+    inputs : (N, R) float32, columns near uncorrelated, the last one all ones for the intercept.
+    labels : (N,) in 0 … C-1.
+    weights : (N, B) weight of each row in each problem, by default one problem of ones.
+    """
+
+    def __init__(self, inputs: Floats, labels: Labels, classes: int, weights: Floats | None = None) -> None:
+        self.inputs = inputs
+        self.labels = np.asarray(labels, dtype=np.intp)
+        self.classes = classes
+        self.total, self.weights = _normalised(weights, len(inputs))
+        self.variance = np.einsum("nr,nr->r", inputs, inputs) / np.float32(len(inputs))
+        self.reset()
+
+    def reset(self) -> None:
+        self.logits = np.zeros((*self.weights.shape, self.classes), dtype=np.float32)
+        self._along = self._mark = self.logits
+
+    def mark(self) -> None:
+        self._mark = self.logits
+
+    def aim(self, direction: Floats) -> None:
+        self._along = (self.inputs @ direction.reshape(len(direction), -1)).reshape(self.logits.shape)
+
+    def aim_on(self, change: Floats) -> None:
+        self._along = self.logits - self._mark
+
+    def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
+        loss, residual = softmax_residual(self._logits_at(step), self.labels, self.weights)
+        return Look(loss, dots(residual, self._along), residual=residual)
+
+    def accept(self, step: Float64s) -> None:
+        self.logits = self._logits_at(step)
+
+    def _logits_at(self, step: Float64s) -> Floats:
+        logits: Floats = self._along * step.astype(np.float32)[:, None]
+        logits += self.logits
+        return logits
+
+    def gradient(self, look: Look) -> Floats:
+        assert look.residual is not None
+        flat = self.inputs.T @ look.residual.reshape(len(look.residual), -1)
+        return flat.reshape(-1, *self.logits.shape[1:])
+
+    def spread(self, look: Look) -> Floats:
+        assert look.residual is not None
+        return class_spread(look.residual, self.weights)
+
+
+class StreamedLoss:
+    """Reads the features block by block, one pass for every look; memory does not grow with N × D or N × C.
+
+    The rotation is applied to the coefficients, not to the rows: D × R × C instead of N × D × R a pass.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        rotation: Rotation,
+        labels: Labels,
+        classes: int,
+        weights: Floats | None = None,
+    ) -> None:
+        self.features = features
+        self.rotation = rotation
+        self.labels = np.asarray(labels, dtype=np.intp)
+        self.classes = classes
+        self.total, self.weights = _normalised(weights, len(self.labels))
+        self.variance = np.append(rotation.variance, np.float32(1))
+
+    def reset(self) -> None:
+        """Nothing is kept between looks."""
+
+    def mark(self) -> None:
+        """Nothing is kept between looks."""
+
+    def aim(self, direction: Floats) -> None:
+        """Nothing is kept between looks."""
+
+    def aim_on(self, change: Floats) -> None:
+        """Nothing is kept between looks."""
+
+    def accept(self, step: Float64s) -> None:
+        """Nothing is kept between looks."""
+
+    def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
+        there = coefficients + direction * step.astype(np.float32)[:, None]
+        problems = there.shape[1]
+        flat = there.reshape(len(there), -1)
+        weights, bias = self.rotation.axes @ flat[:-1], flat[-1]
+        loss = np.zeros(problems)
+        spread = np.zeros((problems, self.classes), dtype=np.float32)
+        by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
+        for start in range(0, len(self.labels), BLOCK):
+            rows = slice(start, start + BLOCK)
+            block = standardised(self.features[rows], self.rotation.mean, self.rotation.scale)
+            logits = (block @ weights + bias).reshape(len(block), problems, self.classes)
+            block_loss, residual = softmax_residual(logits, self.labels[rows], self.weights[rows])
+            loss += block_loss
+            spread += class_spread(residual, self.weights[rows])
+            residual = residual.reshape(len(block), -1)
+            by_weights += block.T @ residual
+            by_bias += residual.sum(axis=0)
+        gradient = np.vstack([self.rotation.axes.T @ by_weights, by_bias]).reshape(there.shape)
+        return Look(loss, dots(gradient, direction), gradient=gradient, spread=spread)
+
+    def gradient(self, look: Look) -> Floats:
+        assert look.gradient is not None
+        return look.gradient
+
+    def spread(self, look: Look) -> Floats:
+        assert look.spread is not None
+        return look.spread
+
+
+def softmax_residual(logits: Floats, labels: Labels, weights: Floats) -> tuple[Float64s, Floats]:
+    """Weighted loss (B,) of logits (N, B, C), and its derivative by them (N, B, C)."""
+    at_label = np.arange(len(logits))[:, None], np.arange(logits.shape[1])[None, :], labels[:, None]
+    residual = logits - logits.max(axis=2, keepdims=True)
+    own = residual[at_label]
+    np.exp(residual, out=residual)
+    # p − 1 and log p of the true class cancel where p is near one; the share of the others does not.
+    true = residual[at_label]
+    residual[at_label] = 0.0
+    others = residual.sum(axis=2)
+    losses = np.log1p(others + (true - 1)) - own
+    factors = weights / (others + true)
+    residual *= factors[:, :, None]
+    residual[at_label] = -others * factors
+    return np.einsum("nb,nb->b", weights, losses, dtype=np.float64), residual
+
+
+def class_spread(residual: Floats, weights: Floats) -> Floats:
+    """Weighted sum over rows of p(1 − p), (B, C)."""
+    # |residual| / weight is p, or 1 − p for the true class: p(1 − p) is the same either way.
+    inverse = np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)
+    squares = np.einsum("nbc,nbc,nb->bc", residual, residual, inverse)
+    spread: Floats = np.abs(residual).sum(axis=0) - squares
+    return spread
+
+
+def dots(a: Floats, b: Floats) -> Float64s:
+    """(B,) inner products of two (…, B, C) arrays, one per problem."""
+    if a.shape[1] == 1:
+        return np.array([np.vdot(a, b)], dtype=np.float64)
+    return np.einsum("rbc,rbc->b", a, b).astype(np.float64)
+
+
+def _normalised(weights: Floats | None, rows: int) -> tuple[Float64s, Floats]:
+    """Sums (B,) of the row weights, and the weights (N, B) divided by them."""
+    if weights is None:
+        weights = np.ones((rows, 1), dtype=np.float32)
+    total = weights.sum(axis=0, dtype=np.float64)
+    return total, (weights / total).astype(np.float32)

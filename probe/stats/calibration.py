@@ -1,0 +1,75 @@
+"""Are probabilities what they say? Reliability bins, and the temperature that makes them so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.stats.classification import ECE_BINS
+from probe.stats.intervals import wilson
+
+TEMPERATURES = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows whose top-1 probability lies in (`start`, `stop`]; accuracy with its 95 % Wilson interval."""
+
+    start: float
+    stop: float
+    n: int
+    confidence: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def reliability(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = ECE_BINS
+) -> list[ReliabilityBin]:
+    """Equal-width bins of the top-1 probability, those without a row left out."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    found = []
+    for number in np.unique(which):
+        rows = which == number
+        n, hits = int(rows.sum()), int(right[rows].sum())
+        low, high = wilson(hits, n)
+        mean = float(confidence[rows].mean())
+        found.append(ReliabilityBin(number / bins, (number + 1) / bins, n, mean, hits / n, low, high))
+    return found
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """The T for which softmax(logits / T) has the smallest log-loss (Guo et al. 2017); logits (N, C).
+
+    Fit it on validation rows, never on those the logits were fitted on, nor on the test rows. Bounded to
+    [1e-3, 1e3]: without a single error the best temperature would be zero.
+    """
+    from scipy.optimize import minimize_scalar
+
+    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels].mean()
+
+    def log_loss(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        return float(np.log(np.exp(shifted * inverse).sum(axis=1)).mean() - own * inverse)
+
+    found = minimize_scalar(log_loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def scaled(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
+    """Probabilities (N, C) at another temperature: their T-th roots, normalised."""
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.floating] = powers / powers.sum(axis=1, keepdims=True)
+    return result
