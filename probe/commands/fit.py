@@ -14,12 +14,13 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, note, quiet_option
+from probe.commands.options import emit, json_option, note, parse_bytes, quiet_option
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.errors import UsageError
 from probe.heads import HEADS
 from probe.heads.head import HeadRow
+from probe.machine import usable_cpus
 from probe.registry import load_object
 
 
@@ -49,26 +50,81 @@ def _head_command(row: HeadRow) -> click.Command:
         ["--refit/--no-refit"], default=True, show_default=True, help="Fit the choice on train + validation."
     )
 
-    def callback(
-        store: str | None, output: str | None, as_json: bool, quiet: bool, refit: bool = False, **values: Any
-    ) -> None:
-        options = options_class(**{name: values[name] for name in fields})
-        _fit(row, store, output, options, refit, as_json, quiet)
+    def callback(store: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
+        options = options_class(**{name: values.pop(name) for name in fields})
+        _fit(row, store, options, as_json, quiet, **values)
 
     params: list[click.Parameter] = [
         click.Argument(["store"], required=False),
-        click.Option(["--output"], help="Stored output to fit on; by default the store's first."),
         *(_option(options_class, field) for field in fields.values()),
         *([refit_option] if row.refits else []),
+        *_common_options(),
     ]
     made = click.Command(row.name, callback=callback, params=params, help=f"{row.note}.", short_help=row.note)
     return quiet_option(json_option(made))
 
 
+def _common_options() -> list[click.Option]:
+    """What every head takes: which features, which sizes of the training part."""
+    return [
+        click.Option(
+            ["--output", "outputs"],
+            type=CommaList(str),
+            default=(),
+            help="Stored outputs, side by side; by default the store's first.",
+        ),
+        click.Option(
+            ["--views"],
+            type=click.IntRange(min=0),
+            default=0,
+            help="Stored views of each training image to train on beside the plain one.",
+        ),
+        click.Option(["--average-views"], is_flag=True, help="Average test probabilities over stored views."),
+        click.Option(
+            ["--shots"],
+            type=CommaList(str),
+            default=(),
+            help="Few-shot curve: images per class, such as 1,2,5,10,all.",
+        ),
+        click.Option(
+            ["--train-fraction", "fractions"],
+            type=CommaList(float),
+            default=(),
+            help="Learning curve: shares of the training part, such as 0.1,0.5,1.",
+        ),
+        click.Option(
+            ["--repeats"],
+            type=click.IntRange(min=1),
+            default=5,
+            show_default=True,
+            help="Draws of each size of a curve.",
+        ),
+        click.Option(
+            ["--memory"],
+            default="2GB",
+            show_default=True,
+            help="Features larger than this stay on disk and are streamed (logreg).",
+        ),
+    ]
+
+
 def _fit(
-    row: HeadRow, store: str | None, output: str | None, options: Any, refit: bool, as_json: bool, quiet: bool
+    row: HeadRow,
+    store: str | None,
+    options: Any,
+    as_json: bool,
+    quiet: bool,
+    *,
+    outputs: tuple[str, ...],
+    views: int,
+    average_views: bool,
+    shots: tuple[str, ...],
+    fractions: tuple[float, ...],
+    repeats: int,
+    memory: str,
+    refit: bool = True,
 ) -> None:
-    from probe.fit import FitJob, fit
+    from probe.fit import Choice, FitJob, fit
     from probe.store import find_store
 
     home = click.get_current_context().find_object(Home)
@@ -76,7 +132,11 @@ def _fit(
     found = find_store(home, store)
     if store is None:
         note(f"store {found.name} (the newest)", quiet)
-    run = fit(FitJob(found, row.name, output, options, refit), home)
+    choice = Choice(outputs, views, parse_bytes(memory))
+    job = FitJob(
+        found, row.name, choice, options, refit, average_views, shots, fractions, repeats, jobs=usable_cpus()
+    )
+    run = fit(job, home)
     emit(dict(run.result), as_json, lambda: result_lines(run))
 
 

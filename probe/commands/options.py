@@ -85,6 +85,18 @@ def dataset_options(command: CommandT) -> CommandT:
     return wrapped  # type: ignore[return-value]
 
 
+def parse_bytes(text: str) -> int:
+    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold)."""
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
+    number = text.strip().upper().rstrip("KMGTB")
+    unit = text.strip().upper()[len(number) :]
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError("this is not a size", expected="such as 500MB or 2GB", found=text) from None
+    return int(size)
+
+
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
     """Print a result on stdout: JSON for machines, `lines()` for people."""
     if as_json:

@@ -20,6 +20,7 @@ def result_lines(run: Run) -> list[str]:
         "images    " + ", ".join(f"{name} {count:,}" for name, count in parts.items()),
     ]
     lines += _score_lines("test", result.get("test")) + _score_lines("val", result.get("val"))[:1]
+    lines += _seed_lines(result.get("seeds")) + _curve_lines(result.get("curve"))
     lines += [f"note      {line}" for line in result.get("notes", [])]
     lines.append(f"time      {result.get('seconds')} s")
     return lines
@@ -40,6 +41,21 @@ def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
         ),
         f"          log-loss {scores['log_loss']:.4f}, calibration error {scores['ece']:.4f}{auc}",
     ]
+
+
+def _seed_lines(seeds: Mapping[str, Any] | None) -> list[str]:
+    if seeds is None:
+        return []
+    count = len(seeds["accuracies"])
+    return [f"seeds     mean {seeds['mean']:.4f}, run-to-run spread {seeds['spread']:.4f} over {count} seeds"]
+
+
+def _curve_lines(curve: list[Mapping[str, Any]] | None) -> list[str]:
+    lines = []
+    for point in curve or []:
+        interval = "" if point["low"] is None else f"  ({point['low']:.4f} – {point['high']:.4f} over draws)"
+        lines.append(f"curve     {point['size']:<14} {point['rows']:>7,} rows  {point['mean']:.4f}{interval}")
+    return lines
 
 
 def _short(value: Any) -> str:

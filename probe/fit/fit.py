@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,75 +13,116 @@ import numpy as np
 
 from probe.config import Home
 from probe.datasets.dataset import TEST, TRAIN, VAL
-from probe.fit.samples import Part, load_parts
+from probe.errors import UsageError
+from probe.fit.analysis import analyse, calibrate
+from probe.fit.curve import learning_curve, parse_sizes
+from probe.fit.samples import Choice, Part, load_parts, source_of
 from probe.heads import HEADS
-from probe.heads.head import FitOutcome
+from probe.heads.head import FitOutcome, Head
 from probe.heads.saving import save_head
 from probe.runs import Predictions, Run, write_run
 from probe.stats.classification import evaluate
+from probe.stats.intervals import mean_interval
 from probe.store import Store, slug
 from probe.versions import versions
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """One head on one output of one store.
+    """One head on one store.
 
     Attributes
     ----------
-    output : name of a stored output; None takes the store's first.
+    choice : outputs, views and memory.
     options : the head's options dataclass; None takes its defaults.
     refit : fit the choice again on train + validation, where the head's row says that this is sound.
+    average_views : average the test probabilities over the plain and all stored views.
+    shots, fractions : sizes of a learning curve, see `probe.fit.curve`; empty for none.
+    repeats : draws of each size.
+    jobs : fits of the curve at the same time.
     """
 
     store: Store
     head: str = "logreg"
-    output: str | None = None
+    choice: Choice = field(default_factory=Choice)
     options: Any = None
     refit: bool = True
+    average_views: bool = False
+    shots: tuple[str, ...] = ()
+    fractions: tuple[float, ...] = ()
+    repeats: int = 5
+    jobs: int = 1
 
 
 def fit(job: FitJob, home: Home) -> Run:
     """Fit, score and keep. FitError when the data cannot be fitted on, UnknownNameError for a wrong name."""
     started = time.perf_counter()
-    row = HEADS[job.head]
-    parts = load_parts(job.store, job.output)
+    row, store = HEADS[job.head], job.store
+    sizes = parse_sizes(job.shots, job.fractions)
+    _check(job)
+    parts = load_parts(store, job.choice)
     val = parts[VAL].samples if len(parts[VAL]) else None
-    classes = len(job.store.index.classes)
+    classes = len(store.index.classes)
     outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
-    test = predict_part(outcome, parts[TEST])
+    test = predict_part(job, outcome.head, parts[TEST])
     result = {
         "kind": "fit",
         "head": job.head,
-        "output": job.output or job.store.outputs[0],
-        "options": asdict(job.options)
-        if is_dataclass(job.options) and not isinstance(job.options, type)
-        else {},
+        "output": list(job.choice.outputs or store.outputs[:1]),
+        "views": job.choice.views,
+        "average_views": job.average_views,
+        "options": _plain(job.options),
         "refit": job.refit and row.refits,
         "chosen": outcome.chosen,
         "path": outcome.path,
         "test": scores(test),
         "val": _val_scores(outcome, parts[VAL]),
+        "seeds": _seeds(job, outcome, parts[TEST]),
         "parts": {name: len(part) for name, part in parts.items()},
         "notes": list(outcome.notes),
-        **provenance(job.store),
-        "seconds": round(time.perf_counter() - started, 3),
+        **_analysis(outcome, parts[VAL], test, store),
+        **provenance(store),
     }
+    if sizes and len(parts[TEST]):
+        three = (parts[TRAIN].samples, val, parts[TEST].samples)
+        curve = learning_curve(row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs)
+        result["curve"] = [point.to_json() for point in curve]
+    result["seconds"] = round(time.perf_counter() - started, 3)
 
     def write_more(folder: Path) -> None:
         save_head(outcome.head, folder)
+        if outcome.history:
+            (folder / "history.json").write_text(json.dumps(outcome.history), encoding="utf-8")
 
-    label = f"{job.head}-{slug(job.store.name.rsplit('-', 1)[0])}"
+    label = f"{job.head}-{slug(store.name.rsplit('-', 1)[0])}"
     return write_run(home, label, result, test, write_more)
 
 
-def predict_part(outcome: FitOutcome, part: Part) -> Predictions:
+def _check(job: FitJob) -> None:
+    if job.choice.views and getattr(job.options, "cv", 0):
+        raise UsageError(
+            "--cv and --views exclude each other", hint="views of one image would lie in several folds"
+        )
+    if job.choice.views and (job.shots or job.fractions):
+        raise UsageError("--views and a learning curve exclude each other")
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    return asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
+
+
+def predict_part(job: FitJob, head: Head, part: Part) -> Predictions:
     """Probabilities of one part, (n, C); empty when the part is."""
-    if len(part):
-        probabilities = outcome.head.predict_proba(part.samples.features)
-    else:
-        probabilities = np.empty((0, outcome.head.classes), np.float32)
-    return Predictions(part.ids, part.samples.labels.astype(np.int32), probabilities)
+    labels = part.samples.labels.astype(np.int32)
+    if not len(part):
+        return Predictions(part.ids, labels, np.empty((0, head.classes), np.float32))
+    total = head.predict_proba(part.samples.features)
+    if job.average_views:
+        for view in range(1, job.store.view_count + 1):
+            views = source_of(job.store, job.choice.outputs, part.rows, range(view, view + 1))
+            total = total + head.predict_proba(views[:])
+        total = (total / (1 + job.store.view_count)).astype(np.float32)
+    return Predictions(part.ids, labels, total)
 
 
 def scores(predictions: Predictions) -> dict[str, Any] | None:
@@ -94,6 +136,32 @@ def _val_scores(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
     if outcome.val_probabilities is None or not len(part):
         return None
     return scores(Predictions(part.ids, part.samples.labels.astype(np.int32), outcome.val_probabilities))
+
+
+def _seeds(job: FitJob, outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
+    """Run-to-run spread over seeds, which is not the sampling error of the test images."""
+    if len(outcome.seed_heads) < 2 or not len(part):
+        return None
+    runs = [predict_part(job, head, part) for head in outcome.seed_heads]
+    accuracies = [float(run.correct.mean()) for run in runs]
+    low, high = mean_interval(accuracies)
+    spread = float(np.std(accuracies, ddof=1))
+    return {
+        "accuracies": accuracies,
+        "mean": float(np.mean(accuracies)),
+        "spread": spread,
+        "low": low,
+        "high": high,
+    }
+
+
+def _analysis(outcome: FitOutcome, val: Part, test: Predictions, store: Store) -> dict[str, Any]:
+    if not len(test.ids):
+        return {}
+    found = analyse(test, store.index.classes.tolist())
+    if outcome.val_probabilities is not None and len(val):
+        found["calibration"] = calibrate(outcome.val_probabilities, val.samples.labels, test)
+    return found
 
 
 def provenance(store: Store) -> dict[str, Any]:

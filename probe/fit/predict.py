@@ -54,14 +54,15 @@ class Predictor:
 
     extractor: Extractor
     head: Head
-    output: str
+    outputs: tuple[str, ...]
     size: int
     exif: bool
     classes: tuple[str, ...]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features = self.extractor(pixels)[self.output]
-        return self.head.predict_proba(features.reshape(len(features), -1))
+        features = self.extractor(pixels)
+        flat = [features[output].reshape(len(pixels), -1) for output in self.outputs]
+        return self.head.predict_proba(np.concatenate(flat, axis=1))
 
 
 def load_predictor(run: Run, home: Home) -> Predictor:
@@ -73,7 +74,7 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     return Predictor(
         backbones.load(spec, batch_size=BATCH),
         load_head(run.path),
-        result["output"],
+        tuple(result["output"]),
         spec.size,
         bool(result["pixels"]["exif"]),
         tuple(result["classes"]),
@@ -97,7 +98,7 @@ def _same_backbone(result: Any, home: Home) -> BackboneSpec:
         size=recorded["size"],
         preprocess=recorded["preprocess"],
         weights=weights,
-        outputs=[result["output"]],
+        outputs=result["output"],
         precision=recorded["precision"],
         home=home,
     )

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
 from probe.errors import FitError
-from probe.heads.head import Samples
-from probe.store import Store
+from probe.heads.head import Features, Samples
+from probe.store import FeatureArray, Store
+
+DEFAULT_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which features of a store are used.
+
+    Attributes
+    ----------
+    outputs : stored outputs, side by side; empty for the store's first.
+    views : how many stored augmented views of each training image are trained on beside the plain one.
+    memory : bytes; parts that are larger together stay on disk and are streamed.
+    """
+
+    outputs: tuple[str, ...] = ()
+    views: int = 0
+    memory: int = DEFAULT_MEMORY
 
 
 @dataclass(frozen=True)
@@ -20,10 +40,12 @@ class Part:
 
     Attributes
     ----------
+    rows : (n,) row numbers in the store.
     ids : (n,) strings.
-    samples : features (n, D) float32 and labels (n,).
+    samples : features (m, D) float32 and labels (m,); m is n, or n · (1 + views) for the training part.
     """
 
+    rows: NDArray[np.intp]
     ids: NDArray[np.str_]
     samples: Samples
 
@@ -31,10 +53,44 @@ class Part:
         return len(self.ids)
 
 
-def load_parts(store: Store, output: str | None) -> Mapping[str, Part]:
-    """Train, val and test of one output; unreadable and unlabelled rows are dropped.
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a store as one (m, D) matrix on disk, read a slice at a time (`probe.heads.head.RowSource`).
 
-    FitError when nothing is labelled or nothing is left to train on.
+    Attributes
+    ----------
+    segments : one after the other; each has its outputs side by side and its rows, ascending.
+    """
+
+    segments: tuple[tuple[tuple[FeatureArray, ...], NDArray[np.intp]], ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        width = sum(int(np.prod(array.shape[1:])) for array in self.segments[0][0])
+        return sum(len(rows) for _, rows in self.segments), width
+
+    def __getitem__(self, wanted: slice) -> NDArray[np.float32]:
+        start, stop, _ = wanted.indices(self.shape[0])
+        ends = np.cumsum([0, *(len(rows) for _, rows in self.segments)])
+        blocks = [
+            _side_by_side(arrays, rows[max(start - first, 0) : max(stop - first, 0)])
+            for (arrays, rows), (first, last) in zip(self.segments, pairwise(ends.tolist()), strict=True)
+            if first < stop and start < last
+        ]
+        if not blocks:
+            return np.empty((0, self.shape[1]), np.float32)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    blocks = [array.read(rows).reshape(len(rows), -1) for array in arrays]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+
+def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
+    """Train, val and test; unreadable and unlabelled rows are dropped.
+
+    FitError when nothing is labelled, nothing is left to train on, or the views asked for are not stored.
     """
     labels = store.index.labels
     if (labels == UNLABELLED).all():
@@ -42,13 +98,37 @@ def load_parts(store: Store, output: str | None) -> Mapping[str, Part]:
             f"{store.name} has no labels",
             hint="extract again with --labels labels.csv: the features are kept, only labels are added",
         )
-    features = store.features(output)
-    parts = {}
+    sources, rows_of, labels_of = {}, {}, {}
     for split in SPLITS:
         rows = store.rows(split)
-        rows = rows[labels[rows] != UNLABELLED]
-        values = features.read(rows).reshape(len(rows), -1)
-        parts[split] = Part(store.index.ids[rows], Samples(values, labels[rows]))
-    if not len(parts[TRAIN]):
+        rows_of[split] = rows = rows[labels[rows] != UNLABELLED]
+        views = choice.views if split == TRAIN else 0
+        sources[split] = source_of(store, choice.outputs, rows, range(views + 1))
+        labels_of[split] = np.tile(labels[rows], views + 1)
+    if not len(rows_of[TRAIN]):
         raise FitError(f"{store.name} has no training images", hint="extract again with --split 0.7,0.1,0.2")
+    total = sum(4 * source.shape[0] * source.shape[1] for source in sources.values())
+    parts = {}
+    for split, source in sources.items():
+        features: Features = source if total > choice.memory else source[:]
+        samples = Samples(features, labels_of[split])
+        parts[split] = Part(rows_of[split], store.index.ids[rows_of[split]], samples)
     return parts
+
+
+def source_of(store: Store, outputs: tuple[str, ...], rows: NDArray[np.intp], views: range) -> StoredRows:
+    """`rows` of some outputs as one matrix: all rows of the first view, then of the second, and so on.
+
+    FitError when the store does not have these views of all the rows.
+    """
+    if views.stop > 1 and not (views.stop - 1 <= store.view_count and store.viewed[rows].all()):
+        raise FitError(
+            f"{store.name} has no augmented views of these images",
+            expected=f"{views.stop - 1} views",
+            found=f"{store.view_count} views of {int(store.viewed[rows].sum())} of {len(rows)} images",
+            hint="extract with --views K (and --views-of all to average over views at test)",
+        )
+    names: tuple[Any, ...] = outputs or (None,)
+    return StoredRows(
+        tuple((tuple(store.features(name, view) for name in names), rows) for view in views),
+    )

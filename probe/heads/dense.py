@@ -159,7 +159,7 @@ def _train(
     train: Samples, val: Samples, classes: int, options: DenseOptions, seed: int
 ) -> tuple[tuple[Floats, ...], tuple[Floats, ...], list[dict[str, float]]]:
     """Kernels, biases and history of one training on standardised features."""
-    import keras
+    from probe.tensorflow_setup import keras
 
     keras.utils.set_random_seed(seed)
     model = _network(train.features.shape[1], classes, options)
@@ -189,15 +189,16 @@ def _train(
 
 
 def _network(width: int, classes: int, options: DenseOptions) -> Any:
-    from keras import layers, models
+    from probe.tensorflow_setup import keras
 
+    layers = keras.layers
     stack: list[Any] = [layers.Input((width,))]
     for units in options.hidden:
         stack.append(layers.Dense(units))
         if options.batch_norm:
             stack.append(layers.BatchNormalization())
         stack += [layers.ReLU(), layers.Dropout(options.dropout)]
-    return models.Sequential([*stack, layers.Dense(classes)])
+    return keras.Sequential([*stack, layers.Dense(classes)])
 
 
 def _folded(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:

@@ -1,0 +1,115 @@
+"""Accuracy against the size of the training part: few-shot curves and fractions, several draws each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+from probe.heads.draws import few_shot, fraction
+from probe.heads.head import HeadRow, Samples
+from probe.stats.intervals import mean_interval
+
+ALL = "all"
+Draw = Callable[[NDArray[np.integer], int], NDArray[np.intp]]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Test accuracy for one size of the training part.
+
+    Attributes
+    ----------
+    size : ``shots 5``, ``fraction 0.1`` or ``all``.
+    rows : training rows of a draw.
+    accuracies : one per draw.
+    low, high : 95 % t-interval of the mean over draws; None for a single draw.
+    """
+
+    size: str
+    rows: int
+    accuracies: tuple[float, ...]
+    mean: float
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def parse_sizes(shots: Sequence[str], fractions: Sequence[float]) -> dict[str, Draw | None]:
+    """``1,2,all`` shots per class and shares of train -> name -> how rows are drawn (None: all of them)."""
+    sizes: dict[str, Draw | None] = {}
+    for text in shots:
+        if text == ALL:
+            sizes[ALL] = None
+        elif text.isdigit() and int(text) > 0:
+            sizes[f"shots {text}"] = partial(_few_shot, int(text))
+        else:
+            raise UsageError("--shots takes numbers per class", expected="such as 1,2,5,10,all", found=text)
+    for share in fractions:
+        if not 0 < share <= 1:
+            raise UsageError("--train-fraction takes shares", expected="0 < share ≤ 1", found=f"{share:g}")
+        sizes[f"fraction {share:g}"] = partial(_fraction, share)
+    return sizes
+
+
+def _few_shot(shots: int, labels: NDArray[np.integer], seed: int) -> NDArray[np.intp]:
+    return few_shot(labels, shots, seed)
+
+
+def _fraction(share: float, labels: NDArray[np.integer], seed: int) -> NDArray[np.intp]:
+    return fraction(labels, share, seed)
+
+
+def learning_curve(
+    row: HeadRow,
+    options: Any,
+    parts: tuple[Samples, Samples | None, Samples],
+    classes: int,
+    sizes: dict[str, Draw | None],
+    repeats: int,
+    *,
+    jobs: int = 1,
+) -> list[CurvePoint]:
+    """Fit on `repeats` draws of each size and score each on test; no choice rests on these scores.
+
+    Every draw makes its own choices on the whole validation part and is not refitted on it, so that a curve
+    shows the training part alone. `parts` are train, val and test.
+    """
+    train, val, test = parts
+    tasks = []
+    for name, draw in sizes.items():
+        for seed in range(repeats if draw is not None else 1):
+            rows = np.arange(len(train)) if draw is None else draw(train.labels, seed)
+            tasks.append((name, rows))
+    found = Parallel(n_jobs=jobs)(
+        delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks
+    )
+    return [_point(name, tasks, found) for name in sizes]
+
+
+def _rows(samples: Samples, rows: NDArray[np.intp]) -> Samples:
+    features = samples.features
+    chosen = features[rows] if isinstance(features, np.ndarray) else features[:][rows]
+    return Samples(chosen, samples.labels[rows])
+
+
+def _score(
+    row: HeadRow, options: Any, train: Samples, val: Samples | None, test: Samples, classes: int
+) -> float:
+    head = row.fit(train, val, classes, options, refit=False).head
+    return float((head.predict_proba(test.features).argmax(axis=1) == test.labels).mean())
+
+
+def _point(name: str, tasks: list[tuple[str, NDArray[np.intp]]], found: list[float]) -> CurvePoint:
+    mine = [number for number, (task, _) in enumerate(tasks) if task == name]
+    accuracies = tuple(found[number] for number in mine)
+    low, high = mean_interval(list(accuracies)) if len(mine) > 1 else (None, None)
+    return CurvePoint(name, len(tasks[mine[0]][1]), accuracies, float(np.mean(accuracies)), low, high)

@@ -1,0 +1,227 @@
+"""From a store to a result: which rows, which choices, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.backbones import resolve
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.errors import FitError, ProbeError, UsageError
+from probe.extract import ExtractJob, Views, extract
+from probe.fit import Choice, FitJob, compare, compare_all, fit
+from probe.fit.samples import load_parts
+from probe.heads.knn import KnnOptions
+from probe.heads.logreg import LogregOptions
+from probe.heads.saving import load_head
+from probe.images.augment import parse_augment
+from probe.runs import Run
+from probe.store import Store, find_store, open_store, put_index
+
+QUICK = LogregOptions(c=(0.001, 0.01))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def store(home: Home) -> Store:
+    """Small pixels and their map of 700 images of the sample, with two views of every image."""
+    data = open_dataset("fashion-sample", home).take(np.arange(0, 3500, 5))
+    spec = resolve("pixels", size=8, outputs=["pixels", "pixels:map"], home=home)
+    views = Views(2, parse_augment("shift=0.1"), everywhere=True)
+    return open_store(Path(extract(ExtractJob(data, spec, views=views), home).path))
+
+
+@pytest.fixture(scope="module")
+def plain_run(store: Store, home: Home) -> Run:
+    return fit(FitJob(store, options=QUICK), home)
+
+
+def test_a_run_keeps_everything_it_rests_on(plain_run: Run, store: Store) -> None:
+    result = plain_run.result
+    assert result["store_key"] == store.key
+    assert result["index"] == store.index_hash
+    assert result["chosen"]["c"] in (0.001, 0.01)
+    assert [step["c"] for step in result["path"]] == [0.001, 0.01]
+    assert result["parts"] == {"train": 400, "val": 100, "test": 200}
+    assert result["versions"]["numpy"]
+    assert sum(row["n"] for row in result["per_class"]) == 200
+    for mistake in result["confident_mistakes"]:
+        assert mistake["id"] in plain_run.predictions.ids
+        assert mistake["true"] != mistake["called"]
+    assert result["calibration"]["temperature"] > 0
+    probabilities = load_head(plain_run.path).predict_proba(
+        load_parts(store, Choice())["test"].samples.features
+    )
+    np.testing.assert_allclose(probabilities, plain_run.predictions.probabilities, atol=1e-5)
+
+
+def test_the_test_labels_change_nothing_but_the_test_score(store: Store, home: Home, plain_run: Run) -> None:
+    index = store.index
+    labels = index.labels.copy()
+    test = np.flatnonzero(index.splits == "test")
+    labels[test] = np.random.default_rng(0).permutation(labels[test])
+    put_index(store.path, replace(index, labels=labels))
+    try:
+        shuffled = fit(FitJob(open_store(store.path), options=QUICK), home)
+    finally:
+        put_index(store.path, index)
+    same = ("chosen", "path", "val", "parts")
+    assert {k: shuffled.result[k] for k in same} == {k: plain_run.result[k] for k in same}
+    one, other = load_head(plain_run.path).arrays(), load_head(shuffled.path).arrays()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert shuffled.result["test"]["accuracy"] < plain_run.result["test"]["accuracy"] - 0.3
+
+
+def test_outputs_are_put_side_by_side(store: Store) -> None:
+    parts = load_parts(store, Choice(("pixels", "pixels:map")))
+    one = load_parts(store, Choice(("pixels",)))
+    width = one["val"].samples.features.shape[1]
+    both = np.asarray(parts["val"].samples.features)
+    assert both.shape[1] == 2 * width
+    np.testing.assert_array_equal(both[:, :width], one["val"].samples.features)
+
+
+def test_views_are_more_training_rows_and_nothing_else(store: Store) -> None:
+    parts, plain = load_parts(store, Choice(views=2)), load_parts(store, Choice())
+    train, features = parts["train"].samples, np.asarray(parts["train"].samples.features)
+    assert len(train) == 3 * len(plain["train"].samples)
+    np.testing.assert_array_equal(features[:400], plain["train"].samples.features)
+    np.testing.assert_array_equal(train.labels, np.tile(plain["train"].samples.labels, 3))
+    assert not np.array_equal(features[400:800], features[:400])
+    assert len(parts["val"].samples) == len(plain["val"].samples)
+
+
+def test_averaging_over_views_changes_the_probabilities(store: Store, home: Home, plain_run: Run) -> None:
+    averaged = fit(FitJob(store, options=QUICK, average_views=True), home)
+    both = averaged.predictions.probabilities, plain_run.predictions.probabilities
+    assert not np.allclose(*both, atol=1e-3)
+    np.testing.assert_allclose(averaged.predictions.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_features_streamed_from_disk_give_the_same_answer(store: Store, home: Home, plain_run: Run) -> None:
+    streamed = fit(FitJob(store, choice=Choice(memory=1), options=QUICK), home)
+    assert streamed.result["chosen"] == plain_run.result["chosen"]
+    np.testing.assert_allclose(
+        streamed.predictions.probabilities, plain_run.predictions.probabilities, atol=0.02
+    )
+    both = streamed.result["test"]["accuracy"], plain_run.result["test"]["accuracy"]
+    assert both[0] == pytest.approx(both[1], abs=0.0051)
+
+
+def test_a_learning_curve_rises_and_is_of_several_draws(store: Store, home: Home) -> None:
+    job = FitJob(store, options=QUICK, shots=("1", "10", "all"), fractions=(0.5,), repeats=3)
+    curve = {point["size"]: point for point in fit(job, home).result["curve"]}
+    assert [curve[name]["rows"] for name in curve] == [10, 100, 400, 200]
+    assert curve["shots 1"]["mean"] < curve["shots 10"]["mean"] < curve["all"]["mean"]
+    assert len(set(curve["shots 1"]["accuracies"])) > 1
+    assert curve["shots 1"]["low"] < curve["shots 1"]["mean"] < curve["shots 1"]["high"]
+    assert curve["all"]["low"] is None
+
+
+def test_several_runs_are_compared_pair_by_pair(store: Store, home: Home, plain_run: Run) -> None:
+    others = [
+        fit(FitJob(store, "majority"), home),
+        fit(FitJob(store, "knn", options=KnnOptions(k=(3,))), home),
+    ]
+    pairs = compare_all([plain_run, *others])
+    assert len(pairs) == 3
+    assert all(pair.p_adjusted >= pair.comparison.p_value for pair in pairs)
+    assert pairs[0].shown
+    assert compare(plain_run, others[0]).low > 0.3
+    nothing = compare(plain_run, plain_run)
+    assert (nothing.difference, nothing.p_value) == (0, 1)
+
+
+def test_runs_that_cannot_be_paired_are_refused(plain_run: Run) -> None:
+    classes = replace(plain_run, result={**plain_run.result, "classes": ["a", "b"]})
+    with pytest.raises(FitError, match="different classes"):
+        compare(plain_run, classes)
+
+
+def relabelled(store: Store, labels: np.ndarray, splits: np.ndarray | None = None) -> None:
+    index = store.index
+    put_index(store.path, replace(index, labels=labels, splits=index.splits if splits is None else splits))
+
+
+def one_class(store: Store) -> None:
+    relabelled(store, np.zeros_like(store.index.labels))
+
+
+def class_missing_in_train(store: Store) -> None:
+    labels, splits = store.index.labels, store.index.splits.copy()
+    splits[labels == 3] = "test"
+    relabelled(store, labels, splits)
+
+
+def unlabelled(store: Store) -> None:
+    relabelled(store, np.full_like(store.index.labels, -1))
+
+
+def no_train(store: Store) -> None:
+    relabelled(store, store.index.labels, np.full_like(store.index.splits, "test"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (one_class, "only one class"),
+        (class_missing_in_train, "have no row in the train part"),
+        (unlabelled, "has no labels"),
+        (no_train, "no training images"),
+    ],
+)
+def test_bad_labels_end_in_one_clear_message(store: Store, home: Home, spoil: object, said: str) -> None:
+    index = store.index
+    spoil(store)  # type: ignore[operator]
+    try:
+        with pytest.raises(FitError, match=said):
+            fit(FitJob(open_store(store.path), options=QUICK), home)
+    finally:
+        put_index(store.path, index)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"choice": Choice(views=3)}, "no augmented views"),
+        ({"choice": Choice(("nothing",))}, "no output of"),
+        ({"head": "forest"}, "no head called"),
+        ({"shots": ("0",)}, "--shots"),
+        ({"fractions": (1.5,)}, "--train-fraction"),
+        ({"options": LogregOptions(cv=3), "choice": Choice(views=1)}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    store: Store, home: Home, change: dict[str, object], said: str
+) -> None:
+    job = FitJob(store)
+    with pytest.raises(ProbeError, match=said):
+        fit(replace(job, **change), home)  # type: ignore[arg-type]
+
+
+def test_c_has_to_be_positive() -> None:
+    with pytest.raises((FitError, UsageError), match="positive"):
+        LogregOptions(c=(0.0,))
+
+
+def test_without_a_test_part_validation_is_still_told(store: Store, home: Home) -> None:
+    index = store.index
+    splits = np.where(index.splits == "test", "", index.splits)
+    put_index(store.path, replace(index, splits=splits))
+    try:
+        run = fit(FitJob(open_store(store.path), options=QUICK), home)
+    finally:
+        put_index(store.path, index)
+    assert run.result["test"] is None
+    assert run.result["val"]["accuracy"] > 0.5
+    assert json.loads((run.path / "result.json").read_text())["run"] == run.name
+    assert find_store(home, None).path == store.path
