@@ -15,6 +15,9 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+LISTED = 24
+"""Names an error lists; a network has hundreds of layers."""
+
 RowT = TypeVar("RowT", bound=Named)
 
 
@@ -49,9 +52,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     """The error for a name that is not in `known`, with the closest spelling as the hint."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return UnknownNameError(
         f"there is no {kind} called {name!r}",
-        expected="one of " + ", ".join(names),
+        expected="one of " + ", ".join(names[:LISTED]) + more if names else f"there is no {kind} yet",
         hint=f"did you mean {near[0]!r}?" if near else None,
     )
 

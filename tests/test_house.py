@@ -12,7 +12,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "probe"
 
 FLOORS = [
-    ["errors", "registry", "config", "hashing", "machine", "versions", "tensorflow_setup", "networks"],
+    [
+        "errors",
+        "registry",
+        "config",
+        "hashing",
+        "machine",
+        "reasons",
+        "versions",
+        "tensorflow_setup",
+        "networks",
+    ],
     ["datasets", "images", "stats"],
     ["backbones", "store", "heads"],
     ["extract", "runs"],

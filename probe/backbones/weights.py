@@ -12,6 +12,7 @@ from probe.backbones import keras_apps
 from probe.backbones.backbone import Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
 from probe.errors import UsageError, WeightsError
+from probe.reasons import network_reason
 
 SHA256 = "sha256:"
 RANDOM = "random:"
@@ -156,6 +157,7 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
         )
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")
     try:
         path = pooch.retrieve(
             published.url,
@@ -168,7 +170,7 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
         raise WeightsError(
             f"the ImageNet weights of {row.name} are not on this machine and could not be fetched",
             expected=f"{published.file}, {published.bytes:,} bytes, md5 {published.md5}",
-            found=f"{type(error).__name__}: {error}",
+            found=network_reason(error),
             hint=(
                 f"download {published.url} elsewhere and put it at {home.weights / published.file}, "
                 "or use --backbone efficientnet-lite0, whose weights come with the installation"

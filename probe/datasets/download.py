@@ -11,6 +11,7 @@ from typing import Any
 
 from probe.datasets.row import RemoteFile
 from probe.errors import DataError
+from probe.reasons import network_reason
 
 Progress = Callable[[str, int, int], None]
 """Called with the file's name, the bytes that are here and the bytes there are (0 when unknown)."""
@@ -84,7 +85,7 @@ class ResumingDownloader:
             ) as response:
                 return self._receive(url, response, have)
         except requests.RequestException as error:
-            raise _Again(_short(error)) from error
+            raise _Again(network_reason(error)) from error
 
     def _receive(self, url: str, response: Any, have: int) -> bool:
         self._judge(url, response)
@@ -139,8 +140,3 @@ class _Again(Exception):
 def _range_start(response: Any) -> int:
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else -1
-
-
-def _short(error: Exception) -> str:
-    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(error))
-    return text[:200] or type(error).__name__

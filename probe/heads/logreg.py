@@ -220,7 +220,7 @@ def _fit_single(samples: Samples, classes: int, options: LogregOptions, c: float
                 "C cannot be chosen without a validation part",
                 expected="a validation part, or one value of C",
                 found=f"{len(options.c) or 'no'} values of C",
-                hint="give one value of C",
+                hint="give one value (--c 0.01), use --cv 5, or extract with --split 0.6,0.2,0.2",
             )
         c = options.c[0]
     rotation = Rotation.of(samples.features)
