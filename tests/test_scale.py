@@ -83,6 +83,16 @@ def test_local_processes_give_the_same_bytes_as_one(npz: Path, home: Home, singl
     assert extract_in_processes(job_on(npz, home), home, 2).reused
 
 
+def test_a_network_in_two_shards_gives_the_same_bytes_as_in_one(npz: Path, tmp_path: Path) -> None:
+    """In the arithmetic this machine would choose, which is where bits could differ."""
+    alone, home = Home(tmp_path / "alone"), Home(tmp_path / "home")
+    data = open_dataset(str(npz), home).take(np.arange(300))
+    job = ExtractJob(data, resolve("resnet50", size=32, weights="random", home=home), batch_size=32)
+    whole = extract(job, alone)
+    extract(job, home, shard=Shard(1, 2))
+    assert_same_bytes(Path(whole.path), Path(extract(job, home, shard=Shard(0, 2)).path))
+
+
 def start_worker(address: str) -> subprocess.Popen[bytes]:
     options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, *options]
