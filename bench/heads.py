@@ -30,13 +30,14 @@ from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import Samples
 from probe.heads.knn import _points, neighbours
+from probe.heads.logreg import GRID, LogregOptions
 from probe.heads.ridge import RidgeOptions
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, softmax_residual
 from probe.heads.softmax_path import SoftmaxPath
 
 RESULTS = Path(__file__).parent / "results" / "heads.json"
-GRID = tuple(float(c) for c in np.logspace(-5, 1, 45))
+JOBS = ("knn", "ridge", "search", "solver", "cv")
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 45))
 
 
@@ -50,8 +51,13 @@ class Problem:
     classes: int
 
 
-def synthetic(name: str, rows: int, width: int, classes: int, separation: float, test: int) -> Problem:
-    """Overlapping classes in 128 latent dimensions of falling variance, mixed, with noise, through a ReLU."""
+def synthetic(
+    name: str, rows: int, width: int, classes: int, separation: float, test: int, mislabelled: float
+) -> Problem:
+    """Overlapping classes in 128 latent dimensions of falling variance, mixed, with noise, through a ReLU.
+
+    A share of the labels is random, which puts the best C inside the grid when a class has few rows.
+    """
     generator = np.random.default_rng(0)
     n, rank = rows + test, 128
     labels = generator.permutation(np.arange(n) % classes)
@@ -60,6 +66,7 @@ def synthetic(name: str, rows: int, width: int, classes: int, separation: float,
     latent = (centres[labels] + generator.standard_normal((n, rank), dtype=np.float32)) * spectrum
     mixing = generator.standard_normal((rank, width), dtype=np.float32) / np.linalg.norm(spectrum)
     features = np.maximum(latent @ mixing + generator.standard_normal((n, width), dtype=np.float32), 0)
+    labels = np.where(generator.random(n) < mislabelled, generator.integers(0, classes, n), labels)
     return Problem(
         name,
         Samples(features[:rows], labels[:rows]),
@@ -100,8 +107,9 @@ def accuracy(model: Any, features: NDArray[np.float32], labels: NDArray[np.integ
 def bench_cross_validation(problem: Problem, rounds: int) -> list[dict[str, Any]]:
     """C over the grid by cross-validation, against LogisticRegressionCV on the same values and folds.
 
-    Both sides do 9 values × 3 folds; the probe side also does 45 × 5. LogisticRegressionCV's 45 × 5 is
-    extrapolated by the number of fits alone, 225 / 27, although each then has more rows.
+    Both sides do 9 values × 3 folds. The probe side also does 45 × 5, all values and by its search (which
+    includes the final fit). LogisticRegressionCV's 45 × 5 is extrapolated by the number of fits alone,
+    225 / 27, although each then has more rows.
     """
     from sklearn.linear_model import LogisticRegressionCV
 
@@ -122,17 +130,24 @@ def bench_cross_validation(problem: Problem, rounds: int) -> list[dict[str, Any]
     def full() -> Any:
         return CrossValidator(problem.train, problem.classes, folds5).run(GRID)
 
-    times: dict[str, list[float]] = {"theirs": [], "small": [], "full": []}
+    def search() -> Any:
+        return HEADS["logreg"].fit(problem.train, None, problem.classes, LogregOptions(cv=5))
+
+    jobs = {"small": small, "theirs": theirs, "full": full, "search": search}
+    times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds):
-        for name, work in (("small", small), ("theirs", theirs), ("full", full)):
+        for name, work in jobs.items():
             seconds, result = timed(work)
             times[name].append(seconds)
             if name == "small":
                 ours = result.mean_accuracy()
             elif name == "theirs":
                 reference = np.asarray(result.scores_).reshape(3, -1).mean(axis=0)
-            else:
+            elif name == "full":
                 curve = result.mean_accuracy()
+            else:
+                searched = max(entry["cv_accuracy"] for entry in result.path)
+                tried = len(result.path)
     gap = float(np.abs(ours - reference).max())
     best_gap = float(abs(ours.max() - reference.max()))
     extrapolated = [225 / 27 * seconds for seconds in times["theirs"]]
@@ -142,7 +157,15 @@ def bench_cross_validation(problem: Problem, rounds: int) -> list[dict[str, Any]
     )
     return [
         row(problem, "cv 9 × 3", times["small"], times["theirs"], "LogisticRegressionCV", note),
-        row(problem, "cv 45 × 5", times["full"], extrapolated, "LogisticRegressionCV × 225/27", note),
+        row(problem, "cv 45 × 5", times["full"], extrapolated, "LogisticRegressionCV × 225/27", ""),
+        row(
+            problem,
+            "cv search",
+            times["search"],
+            extrapolated,
+            "LogisticRegressionCV × 225/27",
+            f"{tried} values tried, best {searched:.4f} against {curve.max():.4f} on all 45",
+        ),
     ]
 
 
@@ -296,6 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
     parser.add_argument("--only", choices=("wide", "tall"))
+    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=JOBS, help="which comparisons")
     parser.add_argument("--features", type=Path, help=".npz with features (N, D) and labels (N,)")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*converge.*")
@@ -303,8 +327,10 @@ def main() -> None:
     share = 10 if args.quick else 1
     rounds = 1 if args.quick else 3
     builders: dict[str, Callable[[], Problem]] = {
-        "wide": lambda: synthetic("wide", 5994 // share, 2048 // share, 200 // share, 0.4, 2000 // share),
-        "tall": lambda: synthetic("tall", 90_000 // share, 1056 // share, 9, 0.25, 5000 // share),
+        "wide": lambda: synthetic(
+            "wide", 5994 // share, 2048 // share, 200 // share, 0.5, 2000 // share, 0.2
+        ),
+        "tall": lambda: synthetic("tall", 90_000 // share, 1056 // share, 9, 0.25, 5000 // share, 0.0),
     }
     if args.features:
         builders = {"file": lambda: from_file(args.features)}
@@ -313,14 +339,15 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for build in builders.values():
         problem = build()
-        for found in (
-            bench_knn(problem, rounds, 2000),
-            bench_ridge(problem, rounds, 3 if args.quick else 9),
-            bench_search(problem, rounds),
-            bench_solver(problem, 1),
-            bench_cross_validation(problem, 1),
-        ):
-            for entry in found:
+        benches: dict[str, Callable[[], list[dict[str, Any]]]] = {
+            "knn": lambda p=problem: bench_knn(p, rounds, 2000),
+            "ridge": lambda p=problem: bench_ridge(p, rounds, 3 if args.quick else 9),
+            "search": lambda p=problem: bench_search(p, rounds),
+            "solver": lambda p=problem: bench_solver(p, 1),
+            "cv": lambda p=problem: bench_cross_validation(p, 1),
+        }
+        for job in args.jobs:
+            for entry in benches[job]():
                 seconds = f"{entry['probe_s']:9.2f} s {entry['other_s']:9.2f} s {entry['times_faster']:7.1f}×"
                 print(
                     f"{entry['problem']:6} {entry['job']:14} {seconds}  {entry['against']}; {entry['note']}"

@@ -404,6 +404,7 @@ def test_ridge_validation_figures_are_those_of_the_head(digits):
     row, head = outcome.path[0], outcome.head
     values = head.decision(val.features) * outcome.chosen["temperature"]
     targets = 2.0 * np.eye(10)[val.labels] - 1
+    assert outcome.chosen["loo_accuracy"] == pytest.approx(row["val_accuracy"], abs=0.05)
     assert row["val_error"] == pytest.approx(((values - targets) ** 2).mean(), rel=1e-3)
     assert row["val_accuracy"] == pytest.approx((values.argmax(1) == val.labels).mean())
 

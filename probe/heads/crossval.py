@@ -15,9 +15,11 @@ from probe.heads.head import BLOCK, Floats, Samples, blocks
 from probe.heads.linear import scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
-from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
+from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.weighting import balanced_weights
 
+TOLERANCE = 1e-5
+"""Enough to rank values of C by rows held out; the fit that is kept is solved more closely."""
 TOGETHER = 64
 """Folds are solved in one go up to about this many columns (folds × classes): more fill a product alone."""
 

@@ -169,7 +169,6 @@ def _fit_cross_validated(
         classes,
         folds,
         class_weight=options.class_weight,
-        tolerance=options.tolerance,
         jobs=options.jobs,
     )
     grid = options.c or GRID

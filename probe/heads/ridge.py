@@ -71,14 +71,15 @@ def fit(
     """
     alphas = np.array(sorted(options.alpha or GRID))
     path = RidgePath(train, classes)
-    loo = path.leave_one_out(alphas)
-    choice = loo if val is None else path.score(val, alphas)
+    choice = path.leave_one_out(alphas) if val is None else path.score(val, alphas)
     best = max(range(len(alphas)), key=lambda i: (choice.accuracy[i], -choice.error[i]))
     alpha = float(alphas[best])
     if val is None:
         logits, labels = path.leave_one_out_values(alpha), train.labels
     else:
         logits, labels = path.values(val, alpha), val.labels
+    # With validation rows to choose by, the path is spared the leave-one-out predictions of all other values.
+    left_out = path.leave_one_out(alphas[[best]])
     temperature = fit_temperature(logits, labels)
     head = path.head(alpha, temperature)
     val_probabilities = None if val is None else head.predict_proba(val.features)
@@ -87,22 +88,22 @@ def fit(
     notes: tuple[str, ...] = ()
     if len(alphas) > 2 and best in (0, len(alphas) - 1):
         notes = (f"the chosen alpha = {alpha:g} lies at the end of the values tried",)
-    rows = _rows(alphas, loo, None if val is None else choice)
-    return FitOutcome(head, {"alpha": alpha, "temperature": temperature}, rows, val_probabilities, notes)
-
-
-def _rows(alphas: NDArray[np.float64], loo: _Score, val: _Score | None) -> list[dict[str, Any]]:
-    rows = []
-    for i, alpha in enumerate(alphas):
-        row = {
-            "alpha": float(alpha),
-            "loo_accuracy": float(loo.accuracy[i]),
-            "loo_error": float(loo.error[i]),
+    chosen = {
+        "alpha": alpha,
+        "temperature": temperature,
+        "loo_accuracy": float(left_out.accuracy[0]),
+        "loo_error": float(left_out.error[0]),
+    }
+    part = "loo" if val is None else "val"
+    rows = [
+        {
+            "alpha": float(alphas[i]),
+            f"{part}_accuracy": float(choice.accuracy[i]),
+            f"{part}_error": float(choice.error[i]),
         }
-        if val is not None:
-            row |= {"val_accuracy": float(val.accuracy[i]), "val_error": float(val.error[i])}
-        rows.append(row)
-    return rows
+        for i in range(len(alphas))
+    ]
+    return FitOutcome(head, chosen, rows, val_probabilities, notes)
 
 
 class RidgePath:

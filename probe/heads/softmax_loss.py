@@ -19,11 +19,10 @@ Float64s = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at one point: loss (B,) and its slope (B,) along the direction aimed at, and either the
-    derivative by the logits (N, B, C), or the gradient (R, B, C) and each class's mean p(1 − p) (B, C)."""
+    """What was seen at one point: loss (B,), and either its derivative by the logits (N, B, C), or its
+    gradient (R, B, C) and each class's mean p(1 − p) (B, C)."""
 
     loss: Float64s
-    slope: Float64s
     residual: Floats | None = None
     gradient: Floats | None = None
     spread: Floats | None = None
@@ -61,6 +60,10 @@ class SoftmaxLoss(Protocol):
 
     def accept(self, step: Float64s) -> None:
         """Go there."""
+        ...
+
+    def slope(self, look: Look, direction: Floats) -> Float64s:
+        """Slope (B,) of the loss, where it was looked at, along the direction aimed at."""
         ...
 
     def gradient(self, look: Look) -> Floats: ...
@@ -101,7 +104,11 @@ class MemoryLoss:
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
         loss, residual = softmax_residual(self._logits_at(step), self.labels, self.weights)
-        return Look(loss, dots(residual, self._along), residual=residual)
+        return Look(loss, residual=residual)
+
+    def slope(self, look: Look, direction: Floats) -> Float64s:
+        assert look.residual is not None
+        return dots(look.residual, self._along)
 
     def accept(self, step: Float64s) -> None:
         self.logits = self._logits_at(step)
@@ -176,7 +183,10 @@ class StreamedLoss:
             by_weights += block.T @ residual
             by_bias += residual.sum(axis=0)
         gradient = np.vstack([self.rotation.axes.T @ by_weights, by_bias]).reshape(there.shape)
-        return Look(loss, dots(gradient, direction), gradient=gradient, spread=spread)
+        return Look(loss, gradient=gradient, spread=spread)
+
+    def slope(self, look: Look, direction: Floats) -> Float64s:
+        return dots(self.gradient(look), direction)
 
     def gradient(self, look: Look) -> Floats:
         assert look.gradient is not None

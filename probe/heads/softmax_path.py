@@ -26,7 +26,7 @@ import numpy as np
 from probe.heads.head import Floats
 from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, dots
 
-MEMORY = 8
+MEMORY = 6
 DECADE = 10.0
 ENOUGH = (1e-4, 1e-5)
 MAX_ITERATIONS = 500
@@ -135,9 +135,8 @@ class SoftmaxPath:
             return
         self.loss.aim_on(self._change)
         self.loss.mark()
-        at_rest = np.zeros(len(self.loss.total))
-        self._here = self.loss.look(self.coefficients, self._change, at_rest)
-        slope = self._here.slope + penalty * dots(self._penalised * self.coefficients, self._change)
+        slope = self.loss.slope(self._here, self._change)
+        slope += penalty * dots(self._penalised * self.coefficients, self._change)
         self._advance(self._change, np.minimum(slope, 0.0), penalty)
 
     def _advance(self, direction: Floats, slope: Float64s, penalty: Float64s) -> Float64s:
@@ -165,7 +164,7 @@ class SoftmaxPath:
         high, high_slope = np.full_like(step, np.inf), np.full_like(step, np.inf)
         for _ in range(MAX_TRIALS):
             look = self.loss.look(self.coefficients, direction, step)
-            here = look.slope + straight + step * bend
+            here = self.loss.slope(look, direction) + straight + step * bend
             value = look.loss + size + step * straight + 0.5 * step**2 * bend
             fine = ~moving | ((np.abs(here) <= 0.5 * np.abs(slope)) & (value <= limit))
             if fine.all():
