@@ -96,6 +96,12 @@ class DenseHead:
     def predict_proba(self, features: Features) -> Floats:
         return softmax(self.decision(features))
 
+    def keras_model(self) -> Any:
+        """See `probe.heads.head.LayeredHead`."""
+        from probe.heads.keras_layers import dense_model
+
+        return dense_model(self.mean, self.scale, self.kernels, self.biases)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         layers = {f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)}
         layers |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}

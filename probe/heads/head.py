@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,15 @@ class Head(Protocol):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
         """The inverse of `arrays` and `meta`; KeyError or ValueError when they do not fit together."""
+        ...
+
+
+@runtime_checkable
+class LayeredHead(Protocol):
+    """A head that is a few layers of a network, so that it can become part of one."""
+
+    def keras_model(self) -> Any:
+        """The head as a `keras.Model` of Keras's own layers, (B, D) float32 -> (B, C) probabilities."""
         ...
 
 
