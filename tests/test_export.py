@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,18 +22,19 @@ from probe.images.reader import read_batches
 from probe.runs import find_run
 from tests.test_cli import PHOTOS, Shell
 
-EXPORTABLE = ("logreg", "ridge", "centroid", "dense")
+EXPORTABLE = ("logreg", "ridge", "dense", "conv", "centroid")
 LINES = {
     "lite0": (
         "extract --backbone efficientnet-lite0 --size 64 --precision fp32 --limit 300 fashion-sample",
         "fit logreg --c 0.001",
     ),
     "pixels": (
-        "extract --backbone pixels --size 8 fashion-sample",
+        "extract --backbone pixels --size 8 --outputs pixels,pixels:map fashion-sample",
         "fit logreg --c 0.001",
         "fit ridge",
         "fit centroid",
         "fit dense --hidden 16 --epochs 2 --batch-norm",
+        "fit conv --output pixels:map --network 'C8 R B GAP' --epochs 2",
         "fit knn --k 3",
         "fit majority",
     ),
@@ -46,7 +48,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, lines in LINES.items():
         for line in lines:
             with pytest.raises(SystemExit) as stop:
-                main(["--home", str(made[name]), *line.split(), "--quiet"])
+                main(["--home", str(made[name]), *shlex.split(line), "--quiet"])
             assert stop.value.code == 0
     return made
 
@@ -156,6 +158,18 @@ def test_an_onnx_file_carries_its_class_names(homes: dict[str, Path], tmp_path: 
     facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert facts["classes"] == run.result["classes"]
     assert facts["probe"]["run"] == run.name
+
+
+def test_a_conv_head_predicts_files_and_needs_a_map(
+    homes: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(homes["pixels"], capsys)
+    lines = [json.loads(line) for line in shell("predict", "conv", "--json", PHOTOS).splitlines()]
+    assert len(lines) == 10
+    assert all(line["class"] for line in lines)
+    shell("fit", "conv", "--output", "pixels", code=1)
+    assert "needs a feature map" in shell.error
+    assert "block5:map" in shell.error
 
 
 WRONG: dict[str, tuple[list[str], str]] = {

@@ -1,8 +1,9 @@
 """A run as one model file: pixels in, class probabilities out, for programs that do not know this package.
 
 The model is preprocessing, backbone, pooling and head, computed in float32. Of a run in float32 its
-probabilities equal those of `probe predict` to 1e-4. A run in bfloat16 or float16 was fitted on features of
-lower precision: the exported model then agrees to about 0.01 in probability.
+probabilities equal those of `probe predict` to 1e-4. The features of a run in bfloat16 or float16 were less
+precise, and its exported model differs from it by that: for EfficientNet-Lite0 in bfloat16 on 320 images at
+64 pixels, in probability by 0.003 in the median and 0.05 at most.
 """
 
 from __future__ import annotations

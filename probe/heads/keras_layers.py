@@ -5,6 +5,7 @@ Imports TensorFlow, so heads import it only when they are asked for their model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,15 @@ def dense_model(mean: Floats, scale: Floats, kernels: Sequence[Floats], biases: 
         values = layer(values)
         layer.set_weights([kernel, bias])
     return keras.Model(features, values, name="head")
+
+
+def conv_model(shape: tuple[int, int, int], mean: Floats, scale: Floats, network: Any) -> Any:
+    """(B, D) features -> (B, C) probabilities: a map again, standardise, `network` to logits, softmax."""
+    features = keras.Input((math.prod(shape),), name="features", **FLOAT32)
+    maps = keras.layers.Reshape(shape, **FLOAT32)(features)
+    logits = network(standardised(maps, mean, scale))
+    softmax = keras.layers.Softmax(name="probabilities", **FLOAT32)
+    return keras.Model(features, softmax(logits), name="head")
 
 
 def standardised(values: Any, mean: Floats, scale: Floats) -> Any:
