@@ -21,6 +21,7 @@ COMMANDS = {
     "stores": "List, show, verify and remove stores of embeddings.",
     "compare": "Say whether the difference between two runs is real.",
     "predict": "Predict new images with a run.",
+    "export": "Write a run as one Keras or ONNX model, from pixels to probabilities.",
     "runs": "List, show and remove results.",
     "data": "List, fetch and check the data sets that have a name.",
     "backbones": "Name the backbones and their stages.",

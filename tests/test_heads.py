@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from probe.errors import DataError, FitError, UsageError
 from probe.heads import HEADS
+from probe.heads.conv import ConvOptions
 from probe.heads.crossval import CrossValidator
 from probe.heads.dense import DenseHead, DenseOptions, _folded, _network
 from probe.heads.draws import few_shot, fraction, stratified_folds
@@ -34,12 +35,25 @@ def digits() -> tuple[Samples, Samples, Samples]:
     """Real data, three parts: 1,000 / 300 / 497 rows of 64 pixels, 10 classes."""
     features, labels = load_digits(return_X_y=True)
     parts = np.split(np.random.default_rng(0).permutation(len(labels)), [1000, 1300])
-    train, val, test = (Samples(features[rows].astype(np.float32), labels[rows]) for rows in parts)
+    train, val, test = (
+        Samples(features[rows].astype(np.float32), labels[rows], map_shape=(8, 8, 1)) for rows in parts
+    )
     return train, val, test
 
 
-FLOOR = {"majority": 0.05, "centroid": 0.85, "logreg": 0.94, "ridge": 0.9, "knn": 0.95, "dense": 0.9}
-QUICK = {"dense": DenseOptions(hidden=(32,), dropout=0.1, epochs=15, batch_size=64, batch_norm=True)}
+FLOOR = {
+    "majority": 0.05,
+    "centroid": 0.85,
+    "logreg": 0.94,
+    "ridge": 0.9,
+    "knn": 0.95,
+    "dense": 0.9,
+    "conv": 0.9,
+}
+QUICK = {
+    "dense": DenseOptions(hidden=(32,), dropout=0.1, epochs=15, batch_size=64, batch_norm=True),
+    "conv": ConvOptions(network="C16k3s R B P2 F", epochs=6, batch_size=64, learning_rate=0.01),
+}
 """Options other than the defaults, where those take long."""
 
 
@@ -488,6 +502,54 @@ def test_dense_options_that_cannot_be(digits):
             DenseOptions(**wrong)
     with pytest.raises(FitError, match="validation"):
         HEADS["dense"].fit(digits[0], None, 10)
+
+
+# --- conv -------------------------------------------------------------------------------------------
+
+
+def test_conv_keeps_every_seed_and_its_history(digits):
+    train, val, _ = digits
+    outcome = HEADS["conv"].fit(train, val, 10, replace(QUICK["conv"], epochs=2, seeds=2))
+    assert [row["seed"] for row in outcome.path] == [0, 1]
+    assert [len(history) for history in outcome.history] == [2, 2]
+    first, second = (head.predict_proba(val.features) for head in outcome.seed_heads)
+    assert np.abs(first - second).max() > 0.01
+    assert outcome.chosen["network"] == "C16k3s R B P2 F"
+
+
+def test_conv_sees_places_in_the_order_of_the_rows():
+    """A bright left column against a bright right one: means over all places cannot tell them apart."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    maps = generator.standard_normal((200, 4, 6, 3)).astype(np.float32)
+    maps[labels == 0, :, 0] += 4
+    maps[labels == 1, :, -1] += 4
+    samples = Samples(maps.reshape(200, -1), labels, map_shape=(4, 6, 3))
+    options = ConvOptions(network="C4k1s R F", epochs=20, batch_size=20, learning_rate=0.01)
+    head = HEADS["conv"].fit(samples, samples, 2, options).head
+    assert (head.predict_proba(samples.features).argmax(axis=1) == labels).mean() > 0.95
+
+
+def test_conv_without_a_map_is_one_message_that_says_how_to_store_one(digits):
+    train, val, _ = digits
+    with pytest.raises(FitError, match="block5:map"):
+        HEADS["conv"].fit(replace(train, map_shape=None), val, 10)
+    with pytest.raises(FitError, match="not the maps"):
+        HEADS["conv"].fit(replace(train, map_shape=(8, 8, 3)), val, 10)
+
+
+@pytest.mark.parametrize("network", ["C8 X", "C8k3s", "C8k9v GAP"])
+def test_conv_networks_that_cannot_be(network, digits):
+    with pytest.raises(UsageError, match=r"network string|feature map|nothing is left"):
+        HEADS["conv"].fit(*digits[:2], 10, ConvOptions(network=network))
+
+
+def test_a_conv_head_whose_network_is_not_that_of_its_weights_is_refused(digits, tmp_path):
+    head = HEADS["conv"].fit(*digits[:2], 10, replace(QUICK["conv"], epochs=1)).head
+    for network in ("C8k3s R B P2 F", "C16k3s", "C16"):
+        save_head(replace(head, network=network), tmp_path)
+        with pytest.raises(DataError, match="damaged"):
+            load_head(tmp_path)
 
 
 # --- on disk ----------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ ONLY_IN = {
     "scipy": {"heads", "fit", "stats"},
     "tensorflow": {"tensorflow_setup"},
     "keras": {"tensorflow_setup"},
+    "onnx": {"fit"},
+    "tf2onnx": {"fit"},
     "pickle": {"backbones"},
 }
 
@@ -102,6 +104,7 @@ LIGHT = {
     "backbones": ["backbones"],
     "heads": ["heads"],
     "doctor": ["doctor"],
+    "export help": ["export", "--help"],
     "compare help": ["compare", "--help"],
 }
 

@@ -25,6 +25,7 @@ __all__ = [
     "Extractor",
     "Output",
     "WeightsFile",
+    "build_embedder",
     "build_network",
     "choose_precision",
     "find_row",
@@ -227,6 +228,22 @@ def build_network(spec: BackboneSpec) -> Any:
     if not _is_network(row):
         raise UsageError(f"{row.name} is not a network")
     return load_object("probe.backbones.network:build")(row, spec)
+
+
+def build_embedder(spec: BackboneSpec) -> Any:
+    """Preprocessing, network and pooling as one `keras.Model`: what an exported model starts with.
+
+    (B, S, S, 3) RGB from 0 to 255 -> the outputs of `spec` side by side, maps flattened, (B, D) float32. It
+    is made of layers of Keras only.
+
+    Raises
+    ------
+    UnknownNameError, WeightsError, UsageError : as `load`.
+    """
+    row = _row_of(spec)
+    if not _is_network(row):
+        return load_object("probe.backbones.embedder:of_pixels")(spec)
+    return load_object("probe.backbones.embedder:of_network")(row, spec)
 
 
 def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Output]:

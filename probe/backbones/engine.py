@@ -78,9 +78,9 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
     ------
     UnknownNameError : an output is no layer of the model.
     """
-    names = [_layer_name(model, row, output) for output in spec.outputs]
+    names = [layer_name(model, row, output) for output in spec.outputs]
     folding.fold_batch_norms(model, keep=names)
-    submodel = keras.Model(model.inputs, [_layer_output(model.get_layer(name)) for name in names])
+    submodel = keras.Model(model.inputs, [layer_output(model.get_layer(name)) for name in names])
     convention = preprocess.convention(spec.preprocess)
     signature = tf.TensorSpec((batch_size, spec.size, spec.size, 3), tf.uint8)
 
@@ -104,7 +104,7 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
 def layers(row: Backbone, spec: BackboneSpec) -> list[Layer]:
     """Every layer of the network that can be an output, first to last, with its shape at `spec.size`."""
     model = network.build(row, spec)
-    outputs = {layer.name: _layer_output(layer) for layer in model.layers if _is_usable(layer)}
+    outputs = {layer.name: layer_output(layer) for layer in model.layers if _is_usable(layer)}
     shapes = keras.Model(model.inputs, outputs).compute_output_shape((1, spec.size, spec.size, 3))
     return [Layer(name, tuple(shapes[name][1:])) for name in outputs]
 
@@ -120,7 +120,7 @@ def _finish(value: Any, output: str) -> Any:
     return tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
 
 
-def _layer_name(model: Any, row: Backbone, output: str) -> str:
+def layer_name(model: Any, row: Backbone, output: str) -> str:
     """The layer behind an output's name: a stage, a layer, or the last one for ``avg_pool``.
 
     A network that has a layer called ``avg_pool`` (a saved ResNet50 with its classifier) means that layer.
@@ -143,7 +143,7 @@ def _is_usable(layer: Any) -> bool:
     return len(outputs) == 1 and 2 <= len(outputs[0].shape) <= 4
 
 
-def _layer_output(layer: Any) -> Any:
+def layer_output(layer: Any) -> Any:
     """A layer's symbolic output where it is used last; `layer.output` is where it was used first, which in a
     sequential or nested model is outside the model's own graph."""
     return layer._inbound_nodes[-1].output_tensors[0]

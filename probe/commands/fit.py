@@ -159,16 +159,17 @@ def _option(options_class: type, field: dataclasses.Field[Any]) -> click.Option:
 
 
 def _documented(options_class: type) -> dict[str, str]:
-    """Field -> its sentence in the ``Attributes`` section of the docstring."""
-    section = inspect.cleandoc(options_class.__doc__ or "").partition("Attributes\n----------\n")[2]
+    """Field -> its sentence in the ``Attributes`` section of the docstring, or of a base class's."""
     texts: dict[str, str] = {}
-    name = ""
-    for line in section.splitlines():
-        if line.startswith(" ") and name:
-            texts[name] += " " + line.strip()
-        elif " : " in line:
-            name, _, text = line.partition(" : ")
-            texts[name] = text
+    for documented in reversed(options_class.__mro__[:-1]):
+        section = inspect.cleandoc(documented.__doc__ or "").partition("Attributes\n----------\n")[2]
+        name = ""
+        for line in section.splitlines():
+            if line.startswith(" ") and name:
+                texts[name] += " " + line.strip()
+            elif " : " in line:
+                name, _, text = line.partition(" : ")
+                texts[name] = text
     return {name: text.replace("``", "") for name, text in texts.items()}
 
 

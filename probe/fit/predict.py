@@ -68,9 +68,7 @@ class Predictor:
 def load_predictor(run: Run, home: Home) -> Predictor:
     """The backbone and head of a run; WeightsError when the weights here are not those it was fitted on."""
     result = run.result
-    if result.get("kind") != "fit":
-        raise FitError(f"{run.name} is not a run of `probe fit`", found=f"kind {result.get('kind')!r}")
-    spec = _same_backbone(result, home)
+    spec = recorded_backbone(run, home)
     return Predictor(
         backbones.load(spec, batch_size=BATCH),
         load_head(run.path),
@@ -81,8 +79,15 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     )
 
 
-def _same_backbone(result: Any, home: Home) -> BackboneSpec:
-    """The recorded backbone, with the weights found on this machine checked against the recorded hash."""
+def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> BackboneSpec:
+    """The backbone of a run, its weights found on this machine and checked against the recorded hash.
+
+    `precision` replaces the recorded one. FitError when the run is none of `probe fit`, WeightsError when the
+    weights here are not those it was fitted on.
+    """
+    result = run.result
+    if result.get("kind") != "fit":
+        raise FitError(f"{run.name} is not a run of `probe fit`", found=f"kind {result.get('kind')!r}")
     recorded = result["backbone"]
     identity = str(recorded["weights"])
     path = result.get("weights_path")
@@ -99,7 +104,7 @@ def _same_backbone(result: Any, home: Home) -> BackboneSpec:
         preprocess=recorded["preprocess"],
         weights=weights,
         outputs=result["output"],
-        precision=recorded["precision"],
+        precision=precision or recorded["precision"],
         home=home,
     )
     if spec.weights != identity:

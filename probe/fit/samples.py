@@ -69,6 +69,15 @@ class StoredRows:
         width = sum(int(np.prod(array.shape[1:])) for array in self.segments[0][0])
         return sum(len(rows) for _, rows in self.segments), width
 
+    @property
+    def map_shape(self) -> tuple[int, int, int] | None:
+        """(H, W, channels) where the rows are the maps of one output."""
+        arrays = self.segments[0][0]
+        if len(arrays) != 1 or len(arrays[0].shape) != 4:
+            return None
+        _, height, width, channels = arrays[0].shape
+        return height, width, channels
+
     def __getitem__(self, wanted: slice) -> NDArray[np.float32]:
         start, stop, _ = wanted.indices(self.shape[0])
         ends = np.cumsum([0, *(len(rows) for _, rows in self.segments)])
@@ -111,7 +120,7 @@ def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
     parts = {}
     for split, source in sources.items():
         features: Features = source if total > choice.memory else source[:]
-        samples = Samples(features, labels_of[split])
+        samples = Samples(features, labels_of[split], source.map_shape)
         parts[split] = Part(rows_of[split], store.index.ids[rows_of[split]], samples)
     return parts
 

@@ -44,6 +44,14 @@ HEADS: Registry[HeadRow] = Registry(
             note="hidden dense layers trained by Keras with early stopping",
         ),
         HeadRow(
+            name="conv",
+            fitter="probe.heads.conv:fit",
+            options="probe.heads.conv:ConvOptions",
+            head="probe.heads.conv:ConvHead",
+            refits=False,
+            note="a convolutional network on a stored feature map (NAME:map), trained by Keras",
+        ),
+        HeadRow(
             name="centroid",
             fitter="probe.heads.centroid:fit",
             options="probe.heads.centroid:CentroidOptions",

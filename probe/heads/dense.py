@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitError, UsageError
+from probe.errors import UsageError
 from probe.heads.head import BLOCK, Features, FitOutcome, Floats, Samples, blocks
-from probe.heads.linear import scores, softmax
+from probe.heads.linear import softmax
 from probe.heads.standardise import moments
-from probe.heads.weighting import balanced_weights
+from probe.heads.training import TrainingOptions, need_validation, train_seeds
 
 
 @dataclass(frozen=True)
-class DenseOptions:
+class DenseOptions(TrainingOptions):
     """How to train dense heads.
 
     Attributes
@@ -28,40 +28,18 @@ class DenseOptions:
     hidden : units of each hidden layer.
     dropout : share of hidden units dropped in training.
     batch_norm : normalise before each ReLU.
-    learning_rate : of Adam.
-    batch_size : rows per step.
-    epochs : at most this many passes over the training rows.
-    patience : stop when validation loss has not improved for this many epochs; the best weights are kept.
-    seed : of the first training.
-    seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
-    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
     """
 
     hidden: tuple[int, ...] = (1024, 512)
     dropout: float = 0.5
     batch_norm: bool = False
-    learning_rate: float = 1e-3
-    batch_size: int = 256
-    epochs: int = 100
-    patience: int = 10
-    seed: int = 0
-    seeds: int = 1
-    class_weight: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if any(units < 1 for units in self.hidden):
             raise UsageError("a hidden layer needs units", expected="at least 1", found=str(self.hidden))
         if not 0 <= self.dropout < 1:
             raise UsageError("dropout is a share", expected="0 <= dropout < 1", found=f"{self.dropout:g}")
-        if min(self.batch_size, self.epochs, self.patience, self.seeds) < 1 or self.learning_rate <= 0:
-            raise UsageError(
-                "training cannot run with these settings",
-                expected="batch size, epochs, patience and seeds of at least 1, learning rate above 0",
-            )
-        if self.class_weight not in (None, "balanced"):
-            raise UsageError(
-                "there is no such class weight", expected="balanced or none", found=str(self.class_weight)
-            )
 
 
 @dataclass(frozen=True)
@@ -96,6 +74,12 @@ class DenseHead:
     def predict_proba(self, features: Features) -> Floats:
         return softmax(self.decision(features))
 
+    def keras_model(self) -> Any:
+        """See `probe.heads.head.LayeredHead`."""
+        from probe.heads.keras_layers import dense_model
+
+        return dense_model(self.mean, self.scale, self.kernels, self.biases)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         layers = {f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)}
         layers |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}
@@ -126,66 +110,21 @@ def fit(
     train: Samples, val: Samples | None, classes: int, options: DenseOptions, *, refit: bool = True
 ) -> FitOutcome:
     """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
-    if val is None:
-        raise FitError(
-            "a dense head cannot be trained without a validation part",
-            expected="validation rows to stop by",
-            found="none",
-            hint="use a data set with a validation part, or a head that needs none",
-        )
+    stop = need_validation(val)
     mean, scale = moments(train.features)
-    standard = [Samples((part.features[0 : len(part)] - mean) / scale, part.labels) for part in (train, val)]
-    heads, histories, path = [], [], []
-    for seed in range(options.seed, options.seed + options.seeds):
-        kernels, biases, history = _train(standard[0], standard[1], classes, options, seed)
-        head = DenseHead(mean, scale, kernels, biases)
-        accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
-        row = {"seed": seed, "val_accuracy": accuracy, "val_log_loss": log_loss, "epochs": len(history)}
-        path.append(row)
-        heads.append(head)
-        histories.append(history)
-    best = min(range(len(heads)), key=lambda i: path[i]["val_log_loss"])
-    return FitOutcome(
-        heads[best],
-        {"seed": path[best]["seed"], "hidden": list(options.hidden), "dropout": options.dropout},
-        path,
-        heads[best].predict_proba(val.features),
-        history=tuple(histories),
-        seed_heads=tuple(heads),
+    return train_seeds(
+        (_standardised(train, mean, scale), _standardised(stop, mean, scale)),
+        stop,
+        classes,
+        options,
+        lambda seed: _network(train.features.shape[1], classes, options),
+        lambda model: DenseHead(mean, scale, *_folded(model)),
+        {"hidden": list(options.hidden), "dropout": options.dropout},
     )
 
 
-def _train(
-    train: Samples, val: Samples, classes: int, options: DenseOptions, seed: int
-) -> tuple[tuple[Floats, ...], tuple[Floats, ...], list[dict[str, float]]]:
-    """Kernels, biases and history of one training on standardised features."""
-    from probe.tensorflow_setup import keras
-
-    keras.utils.set_random_seed(seed)
-    model = _network(train.features.shape[1], classes, options)
-    model.compile(
-        optimizer=keras.optimizers.Adam(options.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=["accuracy"],
-    )
-    weights = balanced_weights(train.labels, classes) if options.class_weight else None
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
-    record = model.fit(
-        train.features,
-        train.labels,
-        sample_weight=weights,
-        validation_data=(val.features, val.labels),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        callbacks=[stop],
-        verbose=0,
-    ).history
-    kernels, biases = _folded(model)
-    history = [
-        {name: float(values[epoch]) for name, values in record.items()}
-        for epoch in range(len(record["loss"]))
-    ]
-    return kernels, biases, history
+def _standardised(samples: Samples, mean: Floats, scale: Floats) -> Samples:
+    return Samples((samples.features[0 : len(samples)] - mean) / scale, samples.labels)
 
 
 def _network(width: int, classes: int, options: DenseOptions) -> Any:

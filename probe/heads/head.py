@@ -5,9 +5,10 @@ The test part of a data set is no argument of any function here: it cannot influ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,15 @@ Features = Floats | RowSource
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (N, D) float32 and labels (N,) in 0 … C-1 of one part of a data set."""
+    """Features (N, D) float32 and labels (N,) in 0 … C-1 of one part of a data set.
+
+    `map_shape` is (H, W, channels) where a row is a feature map, flattened row by row, so that heads which
+    know places can have them back; None where it is not, or is several outputs side by side.
+    """
 
     features: Features
     labels: Labels
+    map_shape: tuple[int, int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,6 +78,15 @@ class Head(Protocol):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
         """The inverse of `arrays` and `meta`; KeyError or ValueError when they do not fit together."""
+        ...
+
+
+@runtime_checkable
+class LayeredHead(Protocol):
+    """A head that is a few layers of a network, so that it can become part of one."""
+
+    def keras_model(self) -> Any:
+        """The head as a `keras.Model` of Keras's own layers, (B, D) float32 -> (B, C) probabilities."""
         ...
 
 
@@ -165,6 +180,12 @@ def check_samples(part: str, samples: Samples, classes: int, *, every_class: boo
             expected="features (N, D) and labels (N,)",
             found=f"{features.shape} and {labels.shape}",
         )
+    if samples.map_shape is not None and math.prod(samples.map_shape) != features.shape[1]:
+        raise FitError(
+            f"the {part} features are not the maps they are said to be",
+            expected=f"{math.prod(samples.map_shape)} columns for maps {samples.map_shape}",
+            found=f"{features.shape[1]} columns",
+        )
     if len(labels) == 0:
         raise FitError(
             f"the {part} part is empty", expected="at least one row", hint="check the split of the data set"
@@ -228,8 +249,8 @@ def stack(train: Samples, val: Samples | None) -> Samples:
         return train
     labels = np.concatenate([train.labels, val.labels])
     if isinstance(train.features, np.ndarray) and isinstance(val.features, np.ndarray):
-        return Samples(np.concatenate([train.features, val.features]), labels)
-    return Samples(_Stacked(train.features, val.features), labels)
+        return Samples(np.concatenate([train.features, val.features]), labels, train.map_shape)
+    return Samples(_Stacked(train.features, val.features), labels, train.map_shape)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ class LinearHead:
     def predict_proba(self, features: Features) -> Floats:
         return softmax(self.decision(features))
 
+    def keras_model(self) -> Any:
+        """See `probe.heads.head.LayeredHead`."""
+        from probe.heads.keras_layers import dense_model
+
+        return dense_model(self.mean, self.scale, [self.weights], [self.bias])
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"mean": self.mean, "scale": self.scale, "weights": self.weights, "bias": self.bias}
 

@@ -76,8 +76,13 @@ def apply(
     return tensor
 
 
-def output_layer(tensor: Any, classes: int, *, seed: int = 0, binary: bool = False, prefix: str = "") -> Any:
-    """The implied output: softmax over `classes`, or one sigmoid unit; float32 (B, C) or (B, 1)."""
+def output_layer(
+    tensor: Any, classes: int, *, seed: int = 0, binary: bool = False, logits: bool = False, prefix: str = ""
+) -> Any:
+    """The implied output: softmax over `classes`, or one sigmoid unit; float32 (B, C) or (B, 1).
+
+    With `logits` the activation is left to the caller.
+    """
     if len(tensor.shape) != 2:
         raise UsageError(
             "the network ends on a feature map, so no output layer can follow",
@@ -87,7 +92,7 @@ def output_layer(tensor: Any, classes: int, *, seed: int = 0, binary: bool = Fal
     units, activation = (1, "sigmoid") if binary else (classes, "softmax")
     return keras.layers.Dense(
         units,
-        activation=activation,
+        activation=None if logits else activation,
         dtype="float32",
         kernel_initializer=keras.initializers.GlorotUniform(seed=_layer_seed(seed, -1)),
         name=f"{prefix}output",

@@ -1,0 +1,75 @@
+"""A backbone as one Keras model, from pixels to features: what an exported model starts with.
+
+Extraction does not use it: `probe.backbones.engine` computes the same values from a frozen graph, faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from probe.backbones import engine, network, preprocess
+from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.tensorflow_setup import keras
+
+FLOAT32 = {"dtype": "float32"}
+"""Every layer added here computes in float32, whatever policy the caller has set."""
+
+
+def of_network(row: Backbone, spec: BackboneSpec) -> Any:
+    """The `keras.Model` (B, S, S, 3) RGB from 0 to 255 -> the outputs of `spec` side by side, (B, D) float32.
+
+    Maps are flattened row by row. It holds layers of Keras only, so that it loads without this package, and
+    batch normalisation as it was trained.
+
+    Raises
+    ------
+    UnknownNameError : an output is no layer of the network.
+    WeightsError, UsageError : as `probe.backbones.load`.
+    """
+    model = network.build(row, spec)
+    layers = [
+        engine.layer_output(model.get_layer(engine.layer_name(model, row, name))) for name in spec.outputs
+    ]
+    inner = keras.Model(model.inputs, layers, name="backbone")
+    pixels, values = _input(spec)
+    maps = inner(values)
+    return _joined(pixels, [_pooled(value, name) for value, name in zip(maps, spec.outputs, strict=True)])
+
+
+def of_pixels(spec: BackboneSpec) -> Any:
+    """As `of_network`, for the backbone whose features are the preprocessed pixels themselves."""
+    pixels, values = _input(spec)
+    return _joined(pixels, [values] * len(spec.outputs))
+
+
+def _input(spec: BackboneSpec) -> tuple[Any, Any]:
+    """The model's input and the preprocessed pixels.
+
+    Preprocessing as layers with constants: the reversal of the channels is a 1×1 convolution, since Keras has
+    no layer for it that saves without code.
+    """
+    convention = preprocess.convention(spec.preprocess)
+    pixels = values = keras.Input((spec.size, spec.size, 3), name="pixels", **FLOAT32)
+    if convention.reverse:
+        swap = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr", **FLOAT32)
+        values = swap(values)
+        swap.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])
+    mean, std = np.array(convention.mean), np.array(convention.std)
+    scale = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist(), name="preprocess", **FLOAT32)
+    return pixels, scale(values)
+
+
+def _pooled(value: Any, output: str) -> Any:
+    """The mean over all places, unless the map is asked for or there are none."""
+    pools = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
+    if output.endswith(engine.MAP) or len(value.shape) not in pools:
+        return value
+    return pools[len(value.shape)](**FLOAT32)(value)
+
+
+def _joined(pixels: Any, values: list[Any]) -> Any:
+    flat = [keras.layers.Flatten(**FLOAT32)(value) for value in values]
+    features = flat[0] if len(flat) == 1 else keras.layers.Concatenate(**FLOAT32)(flat)
+    return keras.Model(pixels, features, name="embedder")

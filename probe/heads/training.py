@@ -1,0 +1,140 @@
+"""What heads trained by gradient steps share: their options, and one training per seed with early stopping.
+
+Keras is imported only while training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from probe.errors import FitError, UsageError
+from probe.heads.head import FitOutcome, Head, Samples
+from probe.heads.linear import scores
+from probe.heads.weighting import balanced_weights
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes
+    ----------
+    learning_rate : of Adam.
+    batch_size : rows per step.
+    epochs : at most this many passes over the training rows.
+    patience : stop when validation loss has not improved for this many epochs; the best weights are kept.
+    seed : of the first training.
+    seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
+    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 256
+    epochs: int = 100
+    patience: int = 10
+    seed: int = 0
+    seeds: int = 1
+    class_weight: Literal["balanced"] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.epochs, self.patience, self.seeds) < 1 or self.learning_rate <= 0:
+            raise UsageError(
+                "training cannot run with these settings",
+                expected="batch size, epochs, patience and seeds of at least 1, learning rate above 0",
+            )
+        if self.class_weight not in (None, "balanced"):
+            raise UsageError(
+                "there is no such class weight", expected="balanced or none", found=str(self.class_weight)
+            )
+
+
+def need_validation(val: Samples | None) -> Samples:
+    """FitError without validation rows: training would not know when to stop."""
+    if val is None:
+        raise FitError(
+            "this head cannot be trained without a validation part",
+            expected="validation rows to stop by",
+            found="none",
+            hint="use a data set with a validation part, or a head that needs none",
+        )
+    return val
+
+
+def train_seeds(
+    inputs: tuple[Samples, Samples],
+    val: Samples,
+    classes: int,
+    options: TrainingOptions,
+    make: Callable[[int], Any],
+    freeze: Callable[[Any], Head],
+    chosen: dict[str, Any],
+) -> FitOutcome:
+    """One training per seed; the head is the one of lowest validation loss.
+
+    Parameters
+    ----------
+    inputs : train and validation as the network takes them: standardised, of any shape.
+    val : validation as the head takes it.
+    make : seed -> a Keras model that ends in logits (B, C).
+    freeze : the trained model -> the head.
+    chosen : what to record beside the seed.
+    """
+    train, stop = inputs
+    heads, histories, path = [], [], []
+    for seed in range(options.seed, options.seed + options.seeds):
+        model, history = _train(train, stop, classes, options, make, seed)
+        head = freeze(model)
+        accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
+        path.append(
+            {"seed": seed, "val_accuracy": accuracy, "val_log_loss": log_loss, "epochs": len(history)}
+        )
+        heads.append(head)
+        histories.append(history)
+    best = min(range(len(heads)), key=lambda i: path[i]["val_log_loss"])
+    return FitOutcome(
+        heads[best],
+        {"seed": path[best]["seed"], **chosen},
+        path,
+        heads[best].predict_proba(val.features),
+        history=tuple(histories),
+        seed_heads=tuple(heads),
+    )
+
+
+def _train(
+    train: Samples,
+    val: Samples,
+    classes: int,
+    options: TrainingOptions,
+    make: Callable[[int], Any],
+    seed: int,
+) -> tuple[Any, list[dict[str, float]]]:
+    """A model with its best weights, and its history, one dict per epoch."""
+    from probe.tensorflow_setup import keras
+
+    keras.utils.set_random_seed(seed)
+    model = make(seed)
+    model.compile(
+        optimizer=keras.optimizers.Adam(options.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=["accuracy"],
+    )
+    weights = balanced_weights(train.labels, classes) if options.class_weight else None
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
+    record = model.fit(
+        train.features,
+        train.labels,
+        sample_weight=weights,
+        validation_data=(val.features, val.labels),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        callbacks=[stop],
+        verbose=0,
+    ).history
+    history = [
+        {name: float(values[epoch]) for name, values in record.items()}
+        for epoch in range(len(record["loss"]))
+    ]
+    return model, history
