@@ -14,6 +14,10 @@ from probe.errors import DataError
 from probe.images.augment import Augment, draw, row_seeds, transform_pixels
 
 
+NORMALISER_BATCH = 1024
+"""Images looked at together: they may be mapped from a file that is larger than memory."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the data.
@@ -38,15 +42,21 @@ class Part:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Decoded images: ``inputs`` of every part is (N, H, W, channels) uint8. `classes` is their number C."""
+    """Decoded images: ``inputs`` of every part is (N, H, W, channels) uint8. `classes` is their number C.
+
+    `known_as` identifies the images where that is known without reading every pixel again.
+    """
 
     train: Part
     val: Part | None
     test: Part | None
     classes: int
+    known_as: str = ""
 
     def digest(self) -> str:
-        """sha256 over every part; what a run or a cell of a sweep was computed on."""
+        """What a run was computed on: `known_as`, or else the sha256 over every part."""
+        if self.known_as:
+            return self.known_as
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.test):
             for array in (*part.arrays, part.labels) if part else ():
@@ -77,7 +87,11 @@ def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
         return Normaliser((0.0,) * channels, (255.0 if kind == "unit" else 1.0,) * channels)
     # uint8 has 256 values: their histogram gives exact moments without a floating-point copy of the images.
     values = np.arange(256.0)
-    counts = [np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), NORMALISER_BATCH):
+        some = images[start : start + NORMALISER_BATCH]
+        for c in range(channels):
+            counts[c] += np.bincount(some[..., c].reshape(-1), minlength=256)
     mean = [float(np.average(values, weights=count)) for count in counts]
     spread = [
         float(np.sqrt(np.average((values - centre) ** 2, weights=count)))
