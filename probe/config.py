@@ -47,7 +47,7 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Things that may be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
+        """May be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
         return self.root / "cache"
 
 

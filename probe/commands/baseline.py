@@ -224,6 +224,9 @@ def _seed_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary["spread"] is None:
         return []
     return [
-        f"seeds     {len(summary['runs'])} runs: test accuracy {summary['mean']:.4f} ± {summary['spread']:.4f};"
-        f" 95 % interval of the mean {summary['low']:.4f} – {summary['high']:.4f}"
+        (
+            f"seeds     {len(summary['runs'])} runs: test accuracy {summary['mean']:.4f}"
+            f" ± {summary['spread']:.4f}; 95 % interval of the mean"
+            f" {summary['low']:.4f} – {summary['high']:.4f}"
+        )
     ]

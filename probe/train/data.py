@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from probe.errors import DataError
 from probe.images.augment import Augment, draw, row_seeds, transform_pixels
 
-
 NORMALISER_BATCH = 1024
 """Images looked at together: they may be mapped from a file that is larger than memory."""
 

@@ -1,4 +1,4 @@
-"""A recipe from its data set to a run on disk: trained once, resumed after a kill, its figures beside the study's."""
+"""A recipe from its data set to a run on disk: trained once, resumed after a kill, scored once."""
 
 from __future__ import annotations
 

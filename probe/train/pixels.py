@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from probe.train.recipe import Recipe
 
 PIXELS_VERSION = 1
 MEMORY_BYTES = 1 << 30
-"""Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped, so that memory is bounded."""
+"""Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped: memory is bounded."""
 
 READ_BATCH = 256
 
@@ -42,7 +42,7 @@ class DataSource:
 
     spec: str
     home: Home
-    options: DatasetOptions = DatasetOptions()
+    options: DatasetOptions = field(default_factory=DatasetOptions)
     limit: int | None = None
     keep_colour: bool = False
 
@@ -100,7 +100,7 @@ def load_training_data(source: DataSource, size: int) -> TrainingData:
 
 
 def labels_identity(dataset: Dataset) -> str:
-    """sha256 over what decides a training's data apart from its size: content, label and split of each row."""
+    """sha256 over what decides a training's data, its size apart: content, label and split of each row."""
     digest = hashlib.sha256(canonical_json([PIXELS_VERSION, list(dataset.classes)]).encode())
     for values in (dataset.hashes, dataset.labels, dataset.splits):
         digest.update("\n".join(map(str, values.tolist())).encode())
