@@ -93,6 +93,9 @@ LIGHT = {
     "heads": ["heads"],
     "doctor": ["doctor"],
     "compare help": ["compare", "--help"],
+    "baseline list": ["baseline", "list"],
+    "sweep help": ["sweep", "--help"],
+    "reproduce help": ["reproduce", "--help"],
 }
 
 

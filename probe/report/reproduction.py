@@ -15,7 +15,7 @@ HEADINGS = ("experiment", "published", "measured, 95 % interval", "verdict", "re
 ORDER = (INSIDE, ABOVE, BELOW, NO_FIGURE, NOT_RUN)
 READING = (
     "The interval is of the test images (Wilson; over folds, Student's t).",
-    "It does not hold the chance of one training against another, which moved one study's figure by 2.7 points.",
+    "It leaves out the chance of one training against another, which moved a study's figure by 2.7 points.",
     "A verdict in brackets is of other data or a scaled-down training: it says nothing about the study.",
 )
 

@@ -61,8 +61,8 @@ class Verdict:
     part : what the accuracy is of, ``test`` or ``validation``.
     published, published_high : the study's accuracy, or the range it reports; None where it reports none.
     measured, low, high : accuracy and its 95 % interval; None when it was not run.
-    verdict : ``inside`` (the interval holds the published figure), ``above`` or ``below`` it; ``not run``; ``no
-        published figure``.
+    verdict : ``inside`` (the interval holds the published figure), ``above`` or ``below`` it; ``not run``;
+        ``no published figure``.
     comparable : measured on the study's own data at full length; otherwise the verdict says nothing about it.
     why : the reason, where there is one to give.
     commands : what the user can run for it.
@@ -184,10 +184,10 @@ def _sweep_figure(
 
 
 def _transfer(recipe: Recipe, home: Home) -> Iterator[Verdict]:
-    fetching = _fetching(recipe.data, home)
-    state = f"the data set {recipe.data} is not on this machine" if fetching else "run its commands"
-    why = f"a transfer experiment: {state}"
-    return _not_run(recipe, recipe.data, why, (*fetching, *recipe.commands))
+    here = is_fetched(DATASETS[recipe.data], home)
+    state = "run its commands" if here else f"the data set {recipe.data} is not on this machine"
+    commands = (*_fetching(recipe.data, home), *recipe.commands)
+    return _not_run(recipe, recipe.data, f"a transfer experiment: {state}", commands)
 
 
 def _fetching(spec: str, home: Home) -> tuple[str, ...]:
