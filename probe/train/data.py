@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,11 @@ from probe.images.augment import Augment, draw, row_seeds, transform_pixels
 
 NORMALISER_BATCH = 1024
 """Images looked at together: they may be mapped from a file that is larger than memory."""
+
+
+CHUNK_ROWS = 1024
+CHUNK_BYTES = 32 << 20
+"""The most that is gathered, augmented and normalised in one go, counted as float32."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +184,30 @@ def batches(
         return (prepared if isinstance(part.inputs, tuple) else prepared[0]), labels
 
     columns = (order, part.labels[order]) if views is None else (order, part.labels[order], views)
-    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
-    return dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    together = _batches_together(arrays, batch_size)
+    chunk = together * batch_size
+    whole = len(order) // chunk * chunk
+    chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(chunks)).map(load, tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda *loaded: _divided(loaded, together)).unbatch()
+    if whole < len(order):
+        rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
+        dataset = dataset.concatenate(rest.batch(batch_size).map(load, tf.data.AUTOTUNE))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _batches_together(arrays: Sequence[Any], batch_size: int) -> int:
+    """How many batches are made in one go: small ones cost more to hand over than to compute."""
+    row_bytes = sum(4 * math.prod(array.shape[1:]) for array in arrays)
+    rows = min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes))
+    return max(1, rows // batch_size)
+
+
+def _divided(tensors: Any, count: int) -> Any:
+    """Tensors (count · B, …) -> (count, B, …)."""
+    from probe.tensorflow_setup import tf
+
+    return tf.nest.map_structure(lambda tensor: tf.reshape(tensor, (count, -1, *tensor.shape[1:])), tensors)
 
 
 def _as_float(tensor: Any) -> Any:
