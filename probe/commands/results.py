@@ -36,7 +36,7 @@ def _training_lines(result: Mapping[str, Any]) -> list[str]:
         f"network   {result['params']:,} weights, precision {result['precision']}, seed {result['seed']}",
         f"epochs    scored {epochs['scored']} of {epochs['run']}: {epochs['rule']}{stopped}",
     ]
-    other = "" if result["published_on_this_data"] else "; on other data or fewer epochs than here"
+    other = "" if result["published_on_this_data"] else "; measured on other data or scaled down"
     for published in result["published"]:
         label = f" ({published['label']})" if published["label"] else ""
         lines.append(f"published {published['accuracy']:.4f} on {published['part']}{label}{other}")
