@@ -41,8 +41,13 @@ class Home:
         return self.root / "runs"
 
     @property
+    def sweeps(self) -> Path:
+        """Tables and figures of sweeps, and in ``cells`` the result of every single training of them."""
+        return self.root / "sweeps"
+
+    @property
     def cache(self) -> Path:
-        """Things that may be deleted at any time and are made again: the index cache."""
+        """May be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
         return self.root / "cache"
 
 

@@ -47,4 +47,7 @@ with _quiet_start():
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+# "Tracing is expensive": true, and said of every model after the fifth that one process trains or loads.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["convert_variables_to_constants_v2", "keras", "tf"]

@@ -106,6 +106,9 @@ LIGHT = {
     "doctor": ["doctor"],
     "export help": ["export", "--help"],
     "compare help": ["compare", "--help"],
+    "baseline list": ["baseline", "list"],
+    "sweep help": ["sweep", "--help"],
+    "reproduce help": ["reproduce", "--help"],
 }
 
 

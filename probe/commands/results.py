@@ -15,14 +15,32 @@ def result_lines(run: Run) -> list[str]:
     parts = result.get("parts") or {}
     lines = [
         f"run       {run.path}",
-        f"store     {result.get('store')}",
+        f"store     {result['store']}" if result.get("store") else f"data set  {result.get('dataset')}",
         f"head      {result.get('head')}" + (f" ({chosen})" if chosen else ""),
         "images    " + ", ".join(f"{name} {count:,}" for name, count in parts.items()),
     ]
     lines += _score_lines("test", result.get("test")) + _score_lines("val", result.get("val"))[:1]
     lines += _seed_lines(result.get("seeds")) + _curve_lines(result.get("curve"))
+    lines += _training_lines(result)
     lines += [f"note      {line}" for line in result.get("notes", [])]
     lines.append(f"time      {result.get('seconds')} s")
+    return lines
+
+
+def _training_lines(result: Mapping[str, Any]) -> list[str]:
+    """What belongs to a training from scratch: its network, its epochs, and the study's figure."""
+    epochs = result.get("epochs")
+    if not isinstance(epochs, Mapping):
+        return []
+    stopped = f", {epochs['stopped']}" if epochs["stopped"] else ""
+    lines = [
+        f"network   {result['params']:,} weights, precision {result['precision']}, seed {result['seed']}",
+        f"epochs    scored {epochs['scored']} of {epochs['run']}: {epochs['rule']}{stopped}",
+    ]
+    other = "" if result["published_on_this_data"] else "; measured on other data or scaled down"
+    for published in result["published"]:
+        label = f" ({published['label']})" if published["label"] else ""
+        lines.append(f"published {published['accuracy']:.4f} on {published['part']}{label}{other}")
     return lines
 
 

@@ -49,7 +49,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             row["run"],
             row["head"],
             row["dataset"],
-            row["backbone"],
+            row["backbone"] or "–",
             "–"
             if row["accuracy"] is None
             else f"{row['accuracy']:.4f} ({row['accuracy_low']:.4f} – {row['accuracy_high']:.4f})",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,14 @@ from numpy.typing import NDArray
 
 from probe.errors import DataError
 from probe.images.augment import Augment, draw, row_seeds, transform_pixels
+
+NORMALISER_BATCH = 1024
+"""Images looked at together: they may be mapped from a file that is larger than memory."""
+
+
+CHUNK_ROWS = 1024
+CHUNK_BYTES = 32 << 20
+"""The most that is gathered, augmented and normalised in one go, counted as float32."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,21 @@ class Part:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Decoded images: ``inputs`` of every part is (N, H, W, channels) uint8. `classes` is their number C."""
+    """Decoded images: ``inputs`` of every part is (N, H, W, channels) uint8. `classes` is their number C.
+
+    `known_as` identifies the images where that is known without reading every pixel again.
+    """
 
     train: Part
     val: Part | None
     test: Part | None
     classes: int
+    known_as: str = ""
 
     def digest(self) -> str:
-        """sha256 over every part; what a run or a cell of a sweep was computed on."""
+        """What a run was computed on: `known_as`, or else the sha256 over every part."""
+        if self.known_as:
+            return self.known_as
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.test):
             for array in (*part.arrays, part.labels) if part else ():
@@ -77,7 +92,11 @@ def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
         return Normaliser((0.0,) * channels, (255.0 if kind == "unit" else 1.0,) * channels)
     # uint8 has 256 values: their histogram gives exact moments without a floating-point copy of the images.
     values = np.arange(256.0)
-    counts = [np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(channels)]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), NORMALISER_BATCH):
+        some = images[start : start + NORMALISER_BATCH]
+        for c in range(channels):
+            counts[c] += np.bincount(some[..., c].reshape(-1), minlength=256)
     mean = [float(np.average(values, weights=count)) for count in counts]
     spread = [
         float(np.sqrt(np.average((values - centre) ** 2, weights=count)))
@@ -165,8 +184,30 @@ def batches(
         return (prepared if isinstance(part.inputs, tuple) else prepared[0]), labels
 
     columns = (order, part.labels[order]) if views is None else (order, part.labels[order], views)
-    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
-    return dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    together = _batches_together(arrays, batch_size)
+    chunk = together * batch_size
+    whole = len(order) // chunk * chunk
+    chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(chunks)).map(load, tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda *loaded: _divided(loaded, together)).unbatch()
+    if whole < len(order):
+        rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
+        dataset = dataset.concatenate(rest.batch(batch_size).map(load, tf.data.AUTOTUNE))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _batches_together(arrays: Sequence[Any], batch_size: int) -> int:
+    """How many batches are made in one go: small ones cost more to hand over than to compute."""
+    row_bytes = sum(4 * math.prod(array.shape[1:]) for array in arrays)
+    rows = min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes))
+    return max(1, rows // batch_size)
+
+
+def _divided(tensors: Any, count: int) -> Any:
+    """Tensors (count · B, …) -> (count, B, …)."""
+    from probe.tensorflow_setup import tf
+
+    return tf.nest.map_structure(lambda tensor: tf.reshape(tensor, (count, -1, *tensor.shape[1:])), tensors)
 
 
 def _as_float(tensor: Any) -> Any:

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from probe.train.data import Part, TrainingData
 from probe.train.recipe import Recipe, override
 
 CELL_VERSION = 1
+CONNECT_S = 15
 
 Figures = Mapping[str, Sequence[float | None]]
 
@@ -136,6 +137,7 @@ def run_sweep(
     jobs: int = 1,
     precision: str = "fp32",
     on_cell: Callable[[CellResult, bool], None] | None = None,
+    dask: str | None = None,
 ) -> list[CellResult]:
     """Train the cells that have no result in `folder` yet, and return the results of all, in order.
 
@@ -144,11 +146,11 @@ def run_sweep(
     load : gives the images at a side in pixels; called where the cell runs, so it must be picklable when
         `jobs` is above 1.
     data_identity : what tells this data from other data, so that a finished cell is known without loading it.
-    jobs : processes. A joblib backend chosen around this call (Dask, for instance) is honoured.
+    jobs : processes on this machine.
+    dask : address of a Dask scheduler; its workers train the cells and must see `folder` and the images under
+        the same absolute paths.
     on_cell : called with every result and whether it had been computed before.
     """
-    from joblib import Parallel, delayed
-
     paths = [folder / "cells" / f"{cell.key(data_identity, precision)[:32]}.json" for cell in cells]
     results = {path: _read(path) for path in paths}
     for found in results.values():
@@ -157,12 +159,38 @@ def run_sweep(
     todo = {path: cell for path, cell in zip(paths, cells, strict=True) if results[path] is None}
     loader = _Loader(load)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    tasks = (delayed(_run_cell)(cell, path, loader, precision, threads) for path, cell in todo.items())
-    for path, result in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
-        results[path] = result
+    tasks = [(cell, path, loader, precision, threads) for path, cell in todo.items()]
+    for path, trained in _on_cluster(dask, tasks) if dask and tasks else _in_processes(jobs, tasks):
+        results[path] = trained
         if on_cell is not None:
-            on_cell(result, False)
+            on_cell(trained, False)
     return [result for path in paths if (result := results[path]) is not None]
+
+
+def _in_processes(jobs: int, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Path, CellResult]]:
+    from joblib import Parallel, delayed
+
+    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    yield from finished(delayed(_run_cell)(*task) for task in tasks)
+
+
+def _on_cluster(address: str, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Path, CellResult]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError("--dask needs dask.distributed", hint="pip install 'probe[dask]'") from error
+    try:
+        client = Client(address, timeout=CONNECT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"no Dask scheduler answers at {address}", found=str(error), hint="dask scheduler; dask worker"
+        ) from error
+    with client, parallel_config(backend="dask"):
+        # joblib's Dask backend gives results once all are there; the workers write each when it is finished.
+        found: list[tuple[Path, CellResult]] = Parallel(n_jobs=-1)(delayed(_run_cell)(*t) for t in tasks)
+    return found
 
 
 def summarise(results: Sequence[CellResult]) -> list[SweepRow]:

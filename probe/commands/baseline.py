@@ -1,0 +1,232 @@
+"""``probe baseline``: the experiments of the studies by name, trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.commands.results import result_lines
+from probe.commands.training import (
+    data_option,
+    epochs_option,
+    limit_option,
+    precision_option,
+    say_precision,
+    seeds_option,
+)
+from probe.config import Home
+from probe.datasets import DatasetOptions
+from probe.train.baselines import BASELINES, STUDIES
+from probe.train.recipe import Published, Recipe
+
+
+@click.group(name="baseline")
+def command() -> None:
+    """The experiments of the studies by name: list, show, run."""
+
+
+@command.command(name="list")
+@click.argument("study", required=False, type=click.Choice(STUDIES))
+@json_option
+def list_command(study: str | None, as_json: bool) -> None:
+    """List the experiments, of one STUDY or of all."""
+    recipes = [recipe for recipe in BASELINES.values() if study in (None, recipe.study)]
+    rows = [
+        {
+            "baseline": recipe.name,
+            "kind": recipe.kind,
+            "data": recipe.data,
+            "params": recipe.params,
+            "published": [asdict(published) for published in recipe.published],
+            "summary": recipe.summary,
+        }
+        for recipe in recipes
+    ]
+    cells = [
+        (r.name, r.kind, r.data, f"{r.params:,}" if r.params else "–", published_text(r), r.summary)
+        for r in recipes
+    ]
+    header = ("baseline", "kind", "data", "params", "published", "what it is")
+    emit(rows, as_json, lambda: table(header, cells))
+
+
+@command.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what an experiment is: network, counts, recipe, published figures, and how to run it."""
+    from probe.train.experiment import count_params
+
+    recipe = BASELINES[name]
+    counts = count_params(recipe)
+    record = {
+        "baseline": recipe.name,
+        "summary": recipe.summary,
+        "kind": recipe.kind,
+        "data": recipe.data,
+        "network": recipe.network or None,
+        "params": counts.params,
+        "trainable_params": counts.trainable,
+        "frozen_params": counts.frozen,
+        "recipe": recipe.settings(),
+        "sweep": {field: list(values) for field, values in recipe.sweep},
+        "folds": recipe.folds,
+        "published": [asdict(published) for published in recipe.published],
+        "source": recipe.source,
+        "ours": list(recipe.ours),
+        "differs": list(recipe.differs),
+        "commands": commands_of(recipe),
+    }
+    emit(record, as_json, lambda: _show_lines(recipe, record))
+
+
+@command.command()
+@click.argument("name")
+@data_option
+@epochs_option
+@seeds_option
+@limit_option
+@precision_option
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on from an interrupted training and do not repeat a finished one.",
+)
+@dataset_options
+@json_option
+@quiet_option
+@click.pass_obj
+def run(
+    home: Home,
+    name: str,
+    options: DatasetOptions,
+    data: str | None,
+    epochs: int | None,
+    seeds: int,
+    limit: int | None,
+    precision: str,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train an experiment from scratch; one run a seed.
+
+    The published figure is printed beside the measured one. An interrupted training goes on after its last
+    finished epoch when the same command is given again.
+    """
+    from probe.report.curves import plot_curves
+    from probe.train.experiment import Experiment, check_trainable, run_experiment, seed_summary
+    from probe.train.pixels import source_of
+
+    recipe = BASELINES[name]
+    check_trainable(recipe)
+    source = source_of(recipe, home, data, options, limit)
+    chosen = say_precision(precision, quiet)
+    runs = []
+    for seed in range(seeds):
+        experiment = Experiment(recipe, source, seed, epochs, chosen, resume)
+        done, reused = run_experiment(experiment, home, plot_curves, _epoch_note(experiment.planned, quiet))
+        if reused:
+            note(f"run {done.name} is this very training: not repeated (--no-resume trains again)", quiet)
+        runs.append(done)
+    seeds_record = seed_summary(runs)
+    emit(
+        {**runs[0].result, "seeds": seeds_record},
+        as_json,
+        lambda: [line for done in runs for line in result_lines(done)] + _seed_lines(seeds_record),
+    )
+
+
+def _epoch_note(recipe: Recipe, quiet: bool) -> Callable[[int, Mapping[str, float]], None]:
+    def told(epoch: int, figures: Mapping[str, float]) -> None:
+        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
+        text = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
+        note(f"epoch {epoch}/{recipe.epochs}  {text}", quiet)
+
+    return told
+
+
+def published_text(recipe: Recipe) -> str:
+    """The study's figures in a few characters."""
+    if len(recipe.published) > 2:
+        best = max(recipe.published, key=lambda published: published.accuracy)
+        return f"{_figure(best)} ({best.label})"
+    return ", ".join(map(_figure, recipe.published)) or "–"
+
+
+def commands_of(recipe: Recipe) -> list[str]:
+    """The command lines that run an experiment."""
+    if recipe.kind == "transfer":
+        return list(recipe.commands)
+    return [f"probe {'sweep' if recipe.kind == 'sweep' else 'baseline run'} {recipe.name}"]
+
+
+def _figure(published: Published) -> str:
+    high = "" if published.high is None else f" – {published.high:.4g}"
+    return f"{published.accuracy:.4g}{high}"
+
+
+def _show_lines(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
+    counts = [record[name] for name in ("params", "trainable_params", "frozen_params")]
+    known = [f"{count:,}" if count is not None else "–" for count in counts]
+    optimiser = recipe.optimiser
+    extras = (("momentum", optimiser.momentum), ("nesterov", optimiser.nesterov), ("decay", optimiser.decay))
+    rule = recipe.reduce_lr
+    stops = ", ".join(f"{stop.monitor} patience {stop.patience}" for stop in recipe.stops)
+    keep = "the last epoch" if recipe.keep == "last" else f"the best epoch by {recipe.keep}"
+    facts = [
+        ("baseline", f"{recipe.name}: {recipe.summary}"),
+        ("data", f"{recipe.data} at {recipe.size} px, {recipe.classes} classes"),
+        ("network", recipe.network or "see the commands"),
+        ("params", f"{known[0]} ({known[1]} trainable, {known[2]} frozen)"),
+        ("pixels", f"normalised: {recipe.normalise}, augmentation: {recipe.augment}"),
+        (
+            "optimiser",
+            f"{optimiser.name} lr {optimiser.lr:g}"
+            + "".join(
+                f" {name} {value:g}" if value is not True else f" {name}" for name, value in extras if value
+            ),
+        ),
+        ("training", f"{recipe.epochs} epochs at most, batch {recipe.batch_size}"),
+        ("stops", stops),
+        (
+            "plateau",
+            rule and f"{rule.monitor} patience {rule.patience}: lr × {rule.factor:g}, ≥ {rule.min_lr:g}",
+        ),
+        ("L2", f"{recipe.kernel_l2:g} on every kernel but the last" if recipe.kernel_l2 else ""),
+        ("scored", keep),
+        *(("sweep", f"{field}: {', '.join(values)}") for field, values in recipe.sweep),
+        ("folds", recipe.folds and f"{recipe.folds}-fold cross-validation"),
+        *(
+            ("published", f"{_figure(p)} on {p.part}{f' ({p.label})' if p.label else ''}{_took(p)}")
+            for p in recipe.published
+        ),
+        ("source", recipe.source),
+        *(("ours", line) for line in recipe.ours),
+        *(("differs", line) for line in recipe.differs),
+        *(("run with", line) for line in record["commands"]),
+    ]
+    return [f"{name:<10} {text}" for name, text in facts if text]
+
+
+def _took(published: Published) -> str:
+    if published.seconds is None:
+        return ""
+    return f", trained in {published.seconds // 60}:{published.seconds % 60:02d} min there"
+
+
+def _seed_lines(summary: Mapping[str, Any]) -> list[str]:
+    if summary["spread"] is None:
+        return []
+    return [
+        (
+            f"seeds     {len(summary['runs'])} runs: test accuracy {summary['mean']:.4f}"
+            f" ± {summary['spread']:.4f}; 95 % interval of the mean"
+            f" {summary['low']:.4f} – {summary['high']:.4f}"
+        )
+    ]

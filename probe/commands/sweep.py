@@ -1,0 +1,132 @@
+"""``probe sweep``: a recipe over a grid of its fields."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.commands.training import (
+    data_option,
+    epochs_option,
+    limit_option,
+    precision_option,
+    say_precision,
+    seeds_option,
+)
+from probe.config import Home
+from probe.datasets import DatasetOptions
+from probe.errors import UsageError
+from probe.train.baselines import BASELINES
+from probe.train.recipe import FIELDS
+
+
+@click.command(name="sweep")
+@click.argument("name")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=A,B,…",
+    help="Values of a recipe field, repeatable for a grid: " + ", ".join(FIELDS) + ".",
+)
+@click.option(
+    "--cv", "folds", type=click.IntRange(min=2), help="Cross-validate with K folds, test left alone."
+)
+@data_option
+@epochs_option
+@seeds_option
+@limit_option
+@precision_option
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes.")
+@click.option("--dask", metavar="ADDRESS", help="Train on a Dask cluster, tcp://host:port.")
+@dataset_options
+@json_option
+@quiet_option
+@click.pass_obj
+def command(
+    home: Home,
+    name: str,
+    options: DatasetOptions,
+    assignments: tuple[str, ...],
+    folds: int | None,
+    data: str | None,
+    epochs: int | None,
+    seeds: int,
+    limit: int | None,
+    precision: str,
+    jobs: int,
+    dask: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train the baseline NAME over a grid of its fields and print a table with mean ± spread.
+
+    Without --set the grid (and the folds) of the experiment itself: `probe sweep cifar100-b/optimiser` is the
+    choice of an optimiser by cross-validation. An interrupted sweep goes on with the cells that are missing.
+    Table, figure and figures of every cell are kept in PROBE_HOME/sweeps.
+    """
+    from probe.report.curves import plot_curves
+    from probe.train.pixels import source_of
+    from probe.train.sweep import CellResult, parse_grid
+    from probe.train.sweep_job import SweepJob, sweep
+
+    if jobs > 1 and dask is not None:
+        raise UsageError("--jobs and --dask exclude each other")
+    recipe = BASELINES[name]
+    grid = parse_grid(assignments) if assignments else dict(recipe.sweep)
+    job = SweepJob(
+        recipe=recipe,
+        source=source_of(recipe, Home(home.root.resolve()), data, options, limit),
+        grid=grid,
+        seeds=seeds,
+        folds=recipe.folds if folds is None else folds,
+        epochs=epochs,
+        precision=say_precision(precision, quiet),
+        jobs=jobs,
+        dask=dask,
+    )
+    total, seen = len(job.cells()), 0
+
+    def on_cell(result: CellResult, was_there: bool) -> None:
+        nonlocal seen
+        seen += 1
+        fold = "" if result.fold is None else f" fold {result.fold}"
+        how = "had been trained" if was_there else f"{result.epochs} epochs in {result.seconds:.1f} s"
+        note(f"cell {seen}/{total}  {result.setting} seed {result.seed}{fold}: {how}", quiet)
+
+    done = sweep(job, home, plot_curves, on_cell)
+    for line in done.notes:
+        note(line, quiet)
+    record = {
+        "sweep": done.folder.name,
+        "folder": str(done.folder),
+        "cells": len(done.results),
+        "reused": done.reused,
+        "rows": [asdict(row) for row in done.rows],
+    }
+    header = ("setting", "cells", "val accuracy", "test accuracy", "epochs", "s", "params")
+    cells = [
+        (
+            row.setting,
+            row.cells,
+            mean_text(row.val_accuracy, row.val_spread),
+            mean_text(row.test_accuracy, row.test_spread),
+            f"{row.epochs:.3g}",
+            f"{row.seconds:.1f}",
+            f"{row.params:,}",
+        )
+        for row in done.rows
+    ]
+    ranked = [row for row in done.rows if row.val_accuracy is not None]
+    best = max(ranked, key=lambda row: row.val_accuracy or 0.0, default=None)
+    said = [f"best on validation: {best.setting}"] if best else []
+    emit(record, as_json, lambda: [*table(header, cells), *said, f"kept in {done.folder}"])
+
+
+def mean_text(mean: float | None, spread: float | None) -> str:
+    """``0.8123 ± 0.0041``."""
+    if mean is None:
+        return "–"
+    return f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")

@@ -1,0 +1,176 @@
+"""Published against measured, as Markdown and as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from probe.errors import UsageError
+from probe.train.reproduce import ABOVE, BELOW, INSIDE, NO_FIGURE, NOT_RUN, Verdict
+
+HEADINGS = ("experiment", "published", "measured, 95 % interval", "verdict", "remarks")
+ORDER = (INSIDE, ABOVE, BELOW, NO_FIGURE, NOT_RUN)
+READING = (
+    "The interval is of the test images (Wilson; over folds, Student's t).",
+    "It leaves out the chance of one training against another, which moved a study's figure by 2.7 points.",
+    "A verdict in brackets is of other data or a scaled-down training: it says nothing about the study.",
+)
+
+
+def write_report(verdicts: Sequence[Verdict], path: Path, title: str) -> None:
+    """Write ``.html`` or ``.md`` as the suffix says; UsageError for another one."""
+    check_suffix(path)
+    text = html(verdicts, title) if path.suffix == ".html" else markdown(verdicts, title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def check_suffix(path: Path) -> None:
+    """UsageError unless a report can be written to `path`."""
+    if path.suffix not in (".html", ".md"):
+        raise UsageError(f"a report cannot be written to {path}", expected="a name that ends in .html or .md")
+
+
+def counts(verdicts: Sequence[Verdict]) -> str:
+    """``14 rows: 3 inside, 2 below, 9 not run``; every row is in one of them."""
+    found = [(name, sum(verdict.verdict == name for verdict in verdicts)) for name in ORDER]
+    return f"{len(verdicts)} rows: " + ", ".join(f"{count} {name}" for name, count in found if count)
+
+
+def cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
+    """A verdict as the text of `HEADINGS`."""
+    name = verdict.experiment + (f" ({verdict.label})" if verdict.label else "")
+    published = "–"
+    if verdict.published is not None:
+        high = "" if verdict.published_high is None else f" – {verdict.published_high:.4f}"
+        published = f"{verdict.published:.4f}{high}" + (" val" if verdict.part == "validation" else "")
+    measured = "–"
+    if verdict.measured is not None and verdict.low is not None and verdict.high is not None:
+        measured = f"{verdict.measured:.4f} ({verdict.low:.4f} – {verdict.high:.4f})"
+    judged = verdict.verdict in (INSIDE, ABOVE, BELOW)
+    said = f"({verdict.verdict})" if judged and not verdict.comparable else verdict.verdict
+    return name, published, measured, said, verdict.why
+
+
+def markdown(verdicts: Sequence[Verdict], title: str) -> str:
+    """A table, the commands of what was not run, and how to read it."""
+    lines = [f"# {_md(title)}", "", f"{counts(verdicts)}. {_now()}", ""]
+    lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines += ["| " + " | ".join(map(_md, cells(verdict))) + " |" for verdict in verdicts]
+    commands = _commands(verdicts)
+    if commands:
+        lines += ["", "## To run", ""]
+        for name, run in commands:
+            lines += [f"{_md(name)}:", "", *(f"    {line}" for line in run), ""]
+    return "\n".join([*lines, "", *READING, ""])
+
+
+def html(verdicts: Sequence[Verdict], title: str) -> str:
+    """A page that reads on a telephone too; pictures are part of it."""
+    rows = "\n".join(_row(verdict) for verdict in verdicts)
+    commands = "".join(
+        f"<dt>{escape(name)}</dt><dd><pre>{escape(chr(10).join(run))}</pre></dd>\n"
+        for name, run in _commands(verdicts)
+    )
+    return _PAGE.format(
+        title=escape(title),
+        counts=escape(counts(verdicts)),
+        now=_now(),
+        head="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
+        rows=rows,
+        commands=f"<h2>To run</h2>\n<dl>\n{commands}</dl>" if commands else "",
+        curves=_pictures(verdicts),
+        reading="".join(f"<p>{escape(line)}</p>" for line in READING),
+    )
+
+
+def _row(verdict: Verdict) -> str:
+    name, *rest = cells(verdict)
+    columns = "".join(
+        f'<td data-name="{escape(heading)}">{escape(text)}</td>'
+        for heading, text in zip(HEADINGS[1:], rest, strict=True)
+    )
+    kind = verdict.verdict.split()[0] if verdict.comparable or verdict.measured is None else "other"
+    head = f"<th>{escape(name)}<small>{escape(verdict.summary)}</small></th>"
+    return f'<tr class="{escape(kind)}">{head}{columns}</tr>'
+
+
+def _pictures(verdicts: Sequence[Verdict]) -> str:
+    shown = {verdict.curves: verdict.experiment for verdict in verdicts if verdict.curves is not None}
+    figures = [
+        f"<details><summary>{escape(name)}</summary>"
+        f'<img alt="training curves of {escape(name)}" src="data:image/png;base64,'
+        f'{base64.b64encode(path.read_bytes()).decode()}"></details>'
+        for path, name in shown.items()
+        if path.is_file()
+    ]
+    return "<h2>Curves</h2>\n" + "\n".join(figures) if figures else ""
+
+
+def _commands(verdicts: Sequence[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
+    """Experiment -> command lines, of those that were not run."""
+    return list({v.experiment: v.commands for v in verdicts if v.verdict == NOT_RUN and v.commands}.items())
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _md(text: str) -> str:
+    """Text that cannot leave its cell nor become markup."""
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }}
+h1 {{ font-size: 1.5rem; margin: 0; }}
+table {{ border-collapse: collapse; width: 100%; font-size: .9rem; }}
+th, td {{ text-align: left; vertical-align: top; padding: .4rem .6rem; }}
+th, td {{ border-bottom: 1px solid var(--line); }}
+td {{ font-variant-numeric: tabular-nums; }}
+small {{ display: block; font-weight: normal; opacity: .7; }}
+tr > th:first-child {{ border-left: .3rem solid #8886; }}
+tr.inside > th {{ border-left-color: #2a8a4a; }}
+tr.above > th {{ border-left-color: #2a6fb0; }}
+tr.below > th {{ border-left-color: #c2571a; }}
+pre {{ overflow-x: auto; background: #8882; padding: .5rem; margin: .2rem 0 .8rem; font-size: .8rem; }}
+dd {{ margin: 0; }}
+img {{ width: 100%; background: #fff; }}
+summary {{ cursor: pointer; padding: .3rem 0; }}
+footer {{ font-size: .85rem; opacity: .8; }}
+@media (max-width: 45rem) {{
+  thead {{ display: none; }}
+  tr, th, td {{ display: block; }}
+  tr {{ margin-bottom: 1rem; }}
+  td {{ border: 0; padding: .1rem .6rem; }}
+  td::before {{ content: attr(data-name) ": "; opacity: .7; }}
+}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{counts}. {now}</p>
+<table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+{curves}
+{commands}
+<footer>{reading}</footer>
+</body>
+</html>
+"""

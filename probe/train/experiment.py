@@ -1,0 +1,225 @@
+"""A recipe from its data set to a run on disk: trained once, resumed after a kill, scored once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import Home, canonical_json
+from probe.errors import UsageError
+from probe.runs import Predictions, Run, list_runs, write_run
+from probe.stats.classification import evaluate
+from probe.stats.intervals import mean_interval
+from probe.store import slug
+from probe.train.loop import OnEpoch
+from probe.train.pixels import DataSource, Pixels, labels_identity, load_pixels
+from probe.train.recipe import Recipe
+from probe.train.trainer import TrainOutcome, build_model, train
+from probe.versions import versions
+
+IDENTITY_VERSION = 1
+CURVES, MODEL = "curves.png", "model.keras"
+
+Draw = Callable[[Mapping[str, Mapping[str, Sequence[float | None]]], Path], Any]
+"""Draws run -> figure -> value an epoch into a picture; `probe.report.curves.plot_curves`."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training of a recipe.
+
+    Attributes
+    ----------
+    epochs : at most so many, None for the recipe's.
+    resume : go on from an unfinished training, and do not repeat a finished one.
+    """
+
+    recipe: Recipe
+    source: DataSource
+    seed: int = 0
+    epochs: int | None = None
+    precision: str = "fp32"
+    resume: bool = True
+
+    @property
+    def planned(self) -> Recipe:
+        """The recipe with its number of epochs."""
+        return replace(self.recipe, epochs=self.epochs or self.recipe.epochs)
+
+    def identity(self, data: str) -> str:
+        """sha256 of all that decides the result, on data known as `data`."""
+        parts = [IDENTITY_VERSION, self.planned.settings(), data, self.seed, self.precision]
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of weights of the whole network, output layer included; None where only its command can say."""
+
+    params: int | None
+    trainable: int | None
+
+    @property
+    def frozen(self) -> int | None:
+        return None if self.params is None or self.trainable is None else self.params - self.trainable
+
+
+def count_params(recipe: Recipe) -> Counts:
+    """Of the recipe on its own data: counted on the network, or as stated for a transfer experiment."""
+    if recipe.kind == "transfer":
+        return Counts(recipe.params, recipe.trainable)
+    model = build_model(recipe)
+    return Counts(model.count_params(), _size(model.trainable_weights))
+
+
+def run_experiment(
+    experiment: Experiment, home: Home, draw: Draw, on_epoch: OnEpoch | None = None
+) -> tuple[Run, bool]:
+    """Train, score and keep; the run, and whether it was there before.
+
+    A state is written after every epoch, below ``PROBE_HOME/cache/training``, and removed when the run is
+    kept. Raises UsageError for a recipe that is not one training, DataError for data that cannot be used.
+    """
+    recipe = experiment.recipe
+    check_trainable(recipe)
+    started = time.perf_counter()
+    pixels = load_pixels(experiment.source, recipe.size)
+    identity = experiment.identity(pixels.data.digest())
+    done = find_finished(home, identity) if experiment.resume else None
+    if done is not None:
+        return done, True
+    work = home.cache / "training" / identity[:32]
+    outcome = train(
+        experiment.planned,
+        pixels.data,
+        seed=experiment.seed,
+        precision=experiment.precision,
+        folder=work,
+        resume=experiment.resume,
+        on_epoch=on_epoch,
+    )
+    predictions = _predictions(outcome, pixels)
+    result = {
+        **_result(experiment, outcome, pixels, predictions),
+        "identity": identity,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+    def write_more(folder: Path) -> None:
+        draw({recipe.name: outcome.history}, folder / CURVES)
+        outcome.model.save(folder / MODEL)
+
+    label = f"{slug(recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"
+    run = write_run(home, label, result, predictions, write_more)
+    shutil.rmtree(work, ignore_errors=True)
+    return run, False
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """UsageError for a recipe that is a grid or is run by other commands."""
+    if recipe.kind == "transfer":
+        raise UsageError(
+            f"{recipe.name} is not trained from scratch", hint="run " + "; then ".join(recipe.commands)
+        )
+    if recipe.kind == "sweep":
+        raise UsageError(f"{recipe.name} is a sweep, not one training", hint=f"probe sweep {recipe.name}")
+
+
+def find_finished(home: Home, identity: str) -> Run | None:
+    """The newest run with this identity."""
+    runs, _ = list_runs(home)
+    return next((run for run in runs if run.result.get("identity") == identity), None)
+
+
+def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """Mean test accuracy over runs that differ in their seed, with its spread and Student-t interval.
+
+    Spread and interval are None for fewer than two; they say how much chance in training matters, not how
+    large the test set is.
+    """
+    values = [run.result["test"]["accuracy"] for run in runs if run.result["test"]]
+    low, high = mean_interval(values)
+    several = len(values) > 1
+    return {
+        "runs": [run.name for run in runs],
+        "mean": float(np.mean(values)) if values else None,
+        "spread": float(np.std(values, ddof=1)) if several else None,
+        "low": low if several else None,
+        "high": high if several else None,
+    }
+
+
+def _predictions(outcome: TrainOutcome, pixels: Pixels) -> Predictions:
+    test = pixels.data.test
+    if test is None:
+        nothing = np.empty((0, pixels.data.classes), np.float32)
+        return Predictions(np.empty(0, "<U1"), np.empty(0, np.int32), nothing)
+    return Predictions(pixels.ids["test"], test.labels, outcome.probabilities["test"])
+
+
+def _result(
+    experiment: Experiment, outcome: TrainOutcome, pixels: Pixels, test: Predictions
+) -> dict[str, Any]:
+    recipe, data, dataset = experiment.planned, pixels.data, pixels.dataset
+    ran = len(outcome.history["loss"])
+    own = experiment.source.spec == recipe.data and experiment.source.limit is None
+    return {
+        "kind": "baseline",
+        "head": recipe.name,
+        "store": None,
+        "dataset": dataset.name,
+        "dataset_facts": dict(dataset.facts),
+        "index": labels_identity(dataset),
+        "limit": experiment.source.limit,
+        "recipe": recipe.settings(),
+        "params": outcome.params,
+        "trainable_params": outcome.trainable,
+        "frozen_params": outcome.params - outcome.trainable,
+        "input": {
+            "size": recipe.size,
+            "channels": int(data.train.inputs.shape[-1]),
+            "mean": outcome.normaliser.mean,
+            "scale": outcome.normaliser.scale,
+        },
+        "seed": experiment.seed,
+        "precision": experiment.precision,
+        "chosen": {"epoch": outcome.kept_epoch},
+        "epochs": {
+            "scored": outcome.kept_epoch,
+            "run": ran,
+            "planned": recipe.epochs,
+            "rule": "the last epoch" if recipe.keep == "last" else f"the best epoch by {recipe.keep}",
+            "stopped": outcome.stopped,
+        },
+        "history": {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in outcome.history.items()
+        },
+        "test": _scores(test.probabilities, test.labels),
+        "val": _scores(outcome.probabilities["val"], data.val.labels) if data.val else None,
+        "parts": {name: len(ids) for name, ids in pixels.ids.items()},
+        "published": [asdict(published) for published in recipe.published],
+        "published_on_this_data": own and experiment.epochs in (None, experiment.recipe.epochs),
+        "classes": list(dataset.classes),
+        "unreadable": pixels.unreadable,
+        "notes": [*dataset.notes, *(f"differs from the study: {line}" for line in recipe.differs)],
+        "training_seconds": round(outcome.seconds, 3),
+        "versions": versions(),
+    }
+
+
+def _scores(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> dict[str, Any] | None:
+    return evaluate(probabilities, labels).to_json() if len(labels) else None
+
+
+def _size(weights: Sequence[Any]) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)

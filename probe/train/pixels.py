@@ -1,0 +1,203 @@
+"""A data set as the pixels that are trained on: decoded and resized once, bounded in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.config import Home, canonical_json
+from probe.datasets import Dataset, DatasetOptions, open_dataset
+from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
+from probe.errors import DataError
+from probe.images.reader import read_batches
+from probe.train.data import Part, TrainingData
+from probe.train.recipe import Recipe
+
+PIXELS_VERSION = 1
+MEMORY_BYTES = 1 << 30
+"""Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped: memory is bounded."""
+
+READ_BATCH = 256
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Which images a training reads, as the user named them; small, so that any process can open it.
+
+    Attributes
+    ----------
+    spec, options : as `probe.datasets.open_dataset` takes them.
+    limit : at most so many images, evenly spread over the data set.
+    keep_colour : three channels even where every picture is grey; otherwise grey pictures have one.
+    """
+
+    spec: str
+    home: Home
+    options: DatasetOptions = field(default_factory=DatasetOptions)
+    limit: int | None = None
+    keep_colour: bool = False
+
+    def open(self) -> Dataset:
+        """The data set; DataError when it is not here or not what it should be."""
+        dataset = open_dataset(self.spec, self.home, self.options)
+        if self.limit is None or self.limit >= len(dataset):
+            return dataset
+        return dataset.take(np.linspace(0, len(dataset) - 1, self.limit).astype(np.intp))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What was read.
+
+    Attributes
+    ----------
+    data : the parts, ready for `probe.train.trainer.train`.
+    ids : ``train``, ``val``, ``test`` -> (n,) ids of the images of a part.
+    unreadable : images that were left out because they could not be decoded.
+    dataset : what they were read from.
+    """
+
+    data: TrainingData
+    ids: Mapping[str, NDArray[np.str_]]
+    unreadable: int
+    dataset: Dataset
+
+
+def source_of(
+    recipe: Recipe,
+    home: Home,
+    spec: str | None = None,
+    options: DatasetOptions | None = None,
+    limit: int | None = None,
+) -> DataSource:
+    """The data a recipe is run on: its own, or the data set `spec` in its place.
+
+    Validation is the recipe's share of train where the set has none. On its own data a recipe keeps its
+    three channels, since its published count of weights belongs to them.
+    """
+    options = replace(options or DatasetOptions(), validation=recipe.validation)
+    return DataSource(spec or recipe.data, home, options, limit, keep_colour=spec in (None, recipe.data))
+
+
+@lru_cache(maxsize=1)
+def load_pixels(source: DataSource, size: int) -> Pixels:
+    """Every labelled image of a split at `size` × `size`; the last answer is kept."""
+    return read_pixels(source.open(), size, source.home.cache, keep_colour=source.keep_colour)
+
+
+def load_training_data(source: DataSource, size: int) -> TrainingData:
+    """The pixels of a source alone; what the cells of a sweep call, each in its own process."""
+    return load_pixels(source, size).data
+
+
+def labels_identity(dataset: Dataset) -> str:
+    """sha256 over what decides a training's data, its size apart: content, label and split of each row."""
+    digest = hashlib.sha256(canonical_json([PIXELS_VERSION, list(dataset.classes)]).encode())
+    for values in (dataset.hashes, dataset.labels, dataset.splits):
+        digest.update("\n".join(map(str, values.tolist())).encode())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool = False) -> Pixels:
+    """Decode and resize with the one pixel path of `probe.images`, training part first.
+
+    Raises DataError when there is nothing to train on.
+    """
+    parts = {split: np.flatnonzero(_usable(dataset) & (dataset.splits == split)) for split in SPLITS}
+    if not len(parts[TRAIN]):
+        raise DataError(
+            f"{dataset.name} has no labelled image to train on", expected="labels and a training part"
+        )
+    rows = np.concatenate([parts[TRAIN], parts[VAL], parts[TEST]])
+    identity = hashlib.sha256(
+        canonical_json([labels_identity(dataset), size, keep_colour]).encode()
+    ).hexdigest()
+    large = len(rows) * size * size * 3 > MEMORY_BYTES
+    found = _mapped(dataset, rows, size, cache / "pixels" / identity[:32]) if large else None
+    decoded = found or _in_memory(dataset, rows, size)
+    pixels = decoded.pixels[..., :1] if decoded.grey and not keep_colour else decoded.pixels
+    pixels = pixels if large else np.ascontiguousarray(pixels)
+    readable = ~np.isin(rows, decoded.unreadable)
+    made: dict[str, Part] = {}
+    ids = {}
+    start = 0
+    for split in (TRAIN, VAL, TEST):
+        mine = rows[readable & np.isin(rows, parts[split])]
+        made[split] = Part(pixels[start : start + len(mine)], dataset.labels[mine].astype(np.int32))
+        ids[split] = dataset.ids[mine]
+        start += len(mine)
+    data = TrainingData(
+        train=made[TRAIN],
+        val=made[VAL] if len(made[VAL]) else None,
+        test=made[TEST] if len(made[TEST]) else None,
+        classes=len(dataset.classes),
+        # Files that could not be read this time are not in the content hashes.
+        known_as=f"{identity}-{len(decoded.unreadable)}",
+    )
+    return Pixels(data, ids, len(decoded.unreadable), dataset)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """(M, S, S, 3) of the rows that could be read, in order; which could not; whether all are grey."""
+
+    pixels: NDArray[np.uint8]
+    unreadable: list[int]
+    grey: bool
+
+
+def _usable(dataset: Dataset) -> NDArray[np.bool_]:
+    return np.asarray(dataset.labels != UNLABELLED)
+
+
+def _in_memory(dataset: Dataset, rows: NDArray[np.intp], size: int) -> _Decoded:
+    out = np.empty((len(rows), size, size, 3), np.uint8)
+    unreadable, grey = _decode(dataset, rows, size, out)
+    return _Decoded(out[: len(rows) - len(unreadable)], unreadable, grey)
+
+
+def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, stem: Path) -> _Decoded:
+    """The same through a file, which is kept for the next run; its facts are written last."""
+    array, facts = stem.with_suffix(".npy"), stem.with_suffix(".json")
+    if not facts.exists():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        partial = stem.with_suffix(f".{os.getpid()}.part")
+        try:
+            out = np.lib.format.open_memmap(
+                partial, mode="w+", dtype=np.uint8, shape=(len(rows), size, size, 3)
+            )
+            unreadable, grey = _decode(dataset, rows, size, out)
+            out.flush()
+            partial.replace(array)
+        finally:
+            partial.unlink(missing_ok=True)
+        facts.write_text(json.dumps({"unreadable": unreadable, "grey": grey}), encoding="utf-8")
+    known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+    pixels = np.load(array, mmap_mode="r", allow_pickle=False)
+    return _Decoded(pixels[: len(rows) - len(known["unreadable"])], known["unreadable"], known["grey"])
+
+
+def _decode(
+    dataset: Dataset, rows: NDArray[np.intp], size: int, out: NDArray[np.uint8]
+) -> tuple[list[int], bool]:
+    """Fill `out` (N, S, S, 3) from the front with what can be read."""
+    unreadable: list[int] = []
+    grey, filled = True, 0
+    for batch in read_batches(dataset.source.read, rows, size, READ_BATCH, hashes=dataset.hashes):
+        good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
+        pixels = batch.pixels[good]
+        grey = grey and bool((pixels == pixels[..., :1]).all())
+        out[filled : filled + len(good)] = pixels
+        filled += len(good)
+        unreadable += sorted(batch.problems)
+    return unreadable, grey

@@ -1,0 +1,147 @@
+"""A sweep from its data set to a table and a figure; finished cells are shared between sweeps."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from probe.config import Home, canonical_json
+from probe.errors import UsageError
+from probe.store import slug
+from probe.train.experiment import CURVES, Draw
+from probe.train.pixels import DataSource, labels_identity, load_training_data
+from probe.train.recipe import Recipe
+from probe.train.sweep import (
+    Cell,
+    CellResult,
+    SweepRow,
+    mean_histories,
+    plan,
+    run_sweep,
+    summarise,
+)
+from probe.versions import versions
+
+SWEEP, TABLE = "sweep.json", "table.csv"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What is to be trained.
+
+    Attributes
+    ----------
+    grid : recipe field -> values as text.
+    seeds : trainings of every setting, seeds 0 … n−1.
+    folds : cross-validation folds over training and validation part; 0 for none.
+    epochs : at most so many, None for the recipe's.
+    jobs : processes on this machine.
+    dask : address of a Dask scheduler whose workers train the cells instead.
+    """
+
+    recipe: Recipe
+    source: DataSource
+    grid: Mapping[str, Sequence[str]]
+    seeds: int = 1
+    folds: int = 0
+    epochs: int | None = None
+    precision: str = "fp32"
+    jobs: int = 1
+    dask: str | None = None
+
+    def cells(self) -> list[Cell]:
+        """Every training, checked; UsageError when there is nothing to compare."""
+        if self.recipe.kind == "transfer":
+            raise UsageError(f"{self.recipe.name} is not trained from scratch", hint=self.recipe.commands[-1])
+        if not self.grid and not self.folds and self.seeds < 2:
+            raise UsageError(
+                "there is nothing to sweep over", hint="--set batch_size=8,16,32, --cv 5 or --seeds 3"
+            )
+        return plan(self.recipe, self.grid, seeds=range(self.seeds), folds=self.folds, epochs=self.epochs)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out.
+
+    Attributes
+    ----------
+    folder : holds ``sweep.json``, ``table.csv`` and ``curves.png``.
+    reused : cells that had been trained before.
+    notes : of the data set.
+    """
+
+    folder: Path
+    rows: list[SweepRow]
+    results: list[CellResult]
+    reused: int
+    notes: tuple[str, ...]
+
+
+def sweep(
+    job: SweepJob, home: Home, draw: Draw, on_cell: Callable[[CellResult, bool], None] | None = None
+) -> Sweep:
+    """Train the cells that are missing below ``PROBE_HOME/sweeps/cells`` and write table and figure.
+
+    A cell is known by everything that decides its result, so a killed sweep goes on where it was and a wider
+    grid trains only what it adds.
+    """
+    cells = job.cells()
+    dataset = job.source.open()
+    data = labels_identity(dataset)
+    reused = 0
+
+    def told(result: CellResult, was_there: bool) -> None:
+        nonlocal reused
+        reused += was_there
+        if on_cell is not None:
+            on_cell(result, was_there)
+
+    results = run_sweep(
+        cells,
+        partial(load_training_data, job.source),
+        home.sweeps,
+        data_identity=canonical_json([data, job.source.keep_colour]),
+        jobs=job.jobs,
+        precision=job.precision,
+        on_cell=told,
+        dask=job.dask,
+    )
+    rows = summarise(results)
+    keys = [cell.key(data, job.precision) for cell in cells]
+    key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
+    folder = home.sweeps / f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(mean_histories(results), folder / CURVES)
+    (folder / TABLE).write_text(_csv(rows), encoding="utf-8")
+    record = {
+        "schema": SCHEMA,
+        "recipe": job.recipe.name,
+        "dataset": dataset.name,
+        "index": data,
+        "limit": job.source.limit,
+        "grid": {field: list(values) for field, values in job.grid.items()},
+        "seeds": job.seeds,
+        "folds": job.folds,
+        "precision": job.precision,
+        "rows": [asdict(row) for row in rows],
+        "cells": [asdict(result) for result in results],
+        "versions": versions(),
+    }
+    (folder / SWEEP).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    return Sweep(folder, rows, results, reused, dataset.notes)
+
+
+def _csv(rows: Sequence[SweepRow]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(SweepRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
