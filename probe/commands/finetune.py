@@ -146,7 +146,7 @@ def command(
 def _images(
     home: Home, name: str | None, options: DatasetOptions, base: Store | None, dry_run: bool
 ) -> tuple[Dataset, dict[str, int] | None]:
-    """The data set; for a dry run of a registered one that is not here, an empty one and its declared counts."""
+    """The data set; in a dry run its declared counts will do for a registered one that is not here."""
     from probe.extract import dataset_of
 
     if name is None:
@@ -231,7 +231,7 @@ def _stored_backbone(
         spec = replace(spec, size=choices["size"])
     if choices["preprocess"] is not None:
         chosen = standardised(choices["preprocess"], data, spec.size, choices["exif"])
-        spec = replace(spec, preprocess=chosen)
+        spec = replace(spec, preprocess=str(chosen))
     if spec.name.startswith("file:"):
         return spec, spec.outputs[0].partition(":")[0]
     if spec.size < find_row(spec.name).min_size:

@@ -140,14 +140,33 @@ def assemble(
             inputs = [keras.Input((size, size, 3), name="pixels")]
             tensors = inputs
             if len(cut.crossing) > 1 or not cut.input_crosses:
-                tensors = clone(cut.prefix(), policy, trainable=False)(inputs[0], training=False)
+                tensors = _in_inference(clone(cut.prefix(), policy, trainable=False))(inputs[0])
         suffix = cut.suffix()
         body = clone(suffix, policy, trainable=True) if suffix is not None else None
         features = _single(tensors)
         if body is not None:
-            features = body(features, training=None if train_bn else False)
+            features = (body if train_bn else _in_inference(body))(features)
         model = keras.Model(_single(inputs), head.apply(features, policy=policy, seed=seed))
     return Assembly(cut, head, model, body)
+
+
+def _in_inference(model: Any) -> Any:
+    """`model` as a layer that computes the same in training as in prediction.
+
+    ``model(x, training=False)`` does not do that in Keras 3: what is recorded with a call of a functional
+    model is overruled by the ``training=True`` of the training step, and batch normalisation moves again.
+    """
+    import keras
+
+    class Inference(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(dtype="float32", autocast=False, name=f"inference_{model.name}")
+            self.inner = model
+
+        def call(self, inputs: Any) -> Any:
+            return self.inner(inputs, training=False)
+
+    return Inference()
 
 
 def _single(tensors: Any) -> Any:
