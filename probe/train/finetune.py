@@ -33,6 +33,7 @@ from probe.train.pictures import open_pictures
 from probe.train.plan import Plan, Prepared, TuneJob, prepare
 from probe.train.prefix import ViewedInputs, cached_parts, extract_prefix, views_of
 from probe.train.recipe import Optimiser
+from probe.train.tensorboard import write_scalars
 from probe.versions import versions
 
 NETWORK = "network.keras"
@@ -121,6 +122,7 @@ def finetune(
     network.train_trunk(ready.cut.trains)
     say(f"training for at most {job.settings.epochs} epochs")
     result = _train(network, material, _settings(job, material), folder / "all", resume, log)
+    _check_converged(result)
     predictions = {name: _predict(network, material, name, job) for name in (VAL, TEST)}
     frozen = _frozen_predictions(start, probe)
     comparison = _compare(predictions[TEST], frozen, probe)
@@ -276,22 +278,23 @@ def _train(
     )
 
 
+def _check_converged(result: LoopResult) -> None:
+    """FitError when no epoch ended with a loss that is a number: there is nothing to keep then."""
+    if not np.isfinite(result.history["loss"][result.kept_epoch - 1]):
+        raise FitError(
+            "the training diverged: the loss is no longer a number",
+            found=f"after {len(result.history['loss'])} epochs",
+            hint="a smaller --lr, or --clip 1",
+        )
+
+
 def _log(on_epoch: OnEpoch | None, tensorboard: Path | None) -> OnEpoch:
     """Tell the caller, and write TensorBoard's scalars, a folder a stage."""
-    writers: dict[str, Any] = {}
 
     def log(epoch: int, figures: Mapping[str, float]) -> None:
         plain = {name: value for name, value in figures.items() if name != "stage"}
-        stage = "all" if figures["stage"] else "head"
         if tensorboard is not None:
-            import tensorflow as tf
-
-            if stage not in writers:
-                writers[stage] = tf.summary.create_file_writer(str(tensorboard / stage))
-            with writers[stage].as_default(step=epoch):
-                for name, value in plain.items():
-                    tf.summary.scalar(name, value)
-            writers[stage].flush()
+            write_scalars(tensorboard / ("all" if figures["stage"] else "head"), epoch, plain)
         if on_epoch is not None:
             on_epoch(epoch, plain)
 
