@@ -92,7 +92,9 @@ def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) ->
     will be chosen: its C is taken and the fit repeated on the training part, which costs seconds.
     """
     parts = _parts(store, output, dataset)
-    usable = probe is not None and probe.result.get("head") == LOGREG and probe.result.get("output") == output
+    usable = (
+        probe is not None and probe.result.get("head") == LOGREG and probe.result.get("output") == [output]
+    )
     if usable and probe is not None and not probe.result["refit"]:
         head, source = load_head(probe.path), f"the head of {probe.name}"
     else:
