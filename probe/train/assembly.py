@@ -55,7 +55,7 @@ def head_spec(text: str | None, trunk: Any, classes: int) -> HeadSpec:
 
 def count_head(head: HeadSpec, trunk: Any) -> tuple[int, int]:
     """(all, trainable) parameters of the head, output layer included."""
-    import keras
+    from probe.tensorflow_setup import keras
 
     inputs = keras.Input(trunk.output.shape[1:])
     model = keras.Model(inputs, head.apply(inputs, policy="float32", seed=0))
@@ -93,7 +93,7 @@ class Assembly:
 
         The trunk handed to `assemble` takes the trained weights: nothing else shares them any more.
         """
-        import keras
+        from probe.tensorflow_setup import keras
 
         trunk = self.cut.trunk
         for layer in self.body.layers if self.body is not None else ():
@@ -129,7 +129,7 @@ def assemble(
         inference mode, in the frozen part always.
     scope : of a ``tf.distribute`` strategy.
     """
-    import keras
+    from probe.tensorflow_setup import keras
 
     policy = POLICIES[precision]
     with scope or nullcontext():
@@ -156,7 +156,7 @@ def _in_inference(model: Any) -> Any:
     ``model(x, training=False)`` does not do that in Keras 3: what is recorded with a call of a functional
     model is overruled by the ``training=True`` of the training step, and batch normalisation moves again.
     """
-    import keras
+    from probe.tensorflow_setup import keras
 
     class Inference(keras.layers.Layer):
         def __init__(self) -> None:

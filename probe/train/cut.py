@@ -57,7 +57,7 @@ class Cut:
 
     def shapes(self, size: int) -> dict[str, tuple[int, ...]]:
         """Crossing layer -> shape of its output for one image of `size` pixels."""
-        import keras
+        from probe.tensorflow_setup import keras
 
         outputs = {name: self._tensor(name) for name in self.crossing}
         found = keras.Model(self.trunk.input, outputs).compute_output_shape((1, size, size, 3))
@@ -65,13 +65,13 @@ class Cut:
 
     def prefix(self) -> Any:
         """Keras model from pixels to the list of crossing tensors, sharing the trunk's layers."""
-        import keras
+        from probe.tensorflow_setup import keras
 
         return keras.Model(self.trunk.input, [self._tensor(name) for name in self.crossing])
 
     def suffix(self) -> Any | None:
         """Keras model from the crossing tensors to the trunk's output; None when nothing lies between."""
-        import keras
+        from probe.tensorflow_setup import keras
 
         tensors = [self._tensor(name) for name in self.crossing]
         if len(tensors) == 1 and tensors[0] is self.trunk.output:
@@ -116,7 +116,7 @@ def cut_network(
 
 
 def _trunk(network: Any, stages: Mapping[str, str], name: str | None) -> Any:
-    import keras
+    from probe.tensorflow_setup import keras
 
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise UsageError(
@@ -188,7 +188,7 @@ def clone(model: Any, policy: str, *, trainable: bool) -> Any:
 
     Made in the caller's ``tf.distribute`` scope, which the original, built elsewhere, is not in.
     """
-    import keras
+    from probe.tensorflow_setup import keras
 
     def copy(layer: Any) -> Any:
         made = layer.__class__.from_config({**layer.get_config(), "dtype": policy})

@@ -183,7 +183,7 @@ def _plain_material(job: TuneJob) -> _Material:
     convention = preprocess.convention(job.backbone.preprocess)
 
     def prepare_pixels(pixels: Any) -> Any:
-        import tensorflow as tf
+        from probe.tensorflow_setup import tf
 
         return convention.apply(tf.cast(pixels, tf.float32))
 
@@ -223,7 +223,7 @@ def _head_start(
 
 
 def _strategy(devices: Sequence[str] | None) -> Any | None:
-    import tensorflow as tf
+    from probe.tensorflow_setup import tf
 
     chosen = devices or [device.name for device in tf.config.list_logical_devices("GPU")]
     return tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def write_scalars(folder: Path, step: int, figures: Mapping[str, float]) -> None:
     """Add an event file with the figures of one step; TensorBoard reads all files of a folder as one run."""
-    import tensorflow as tf
+    from probe.tensorflow_setup import tf
 
     # tf.summary wants the tensorboard package; an event file is but a TFRecord file of Event messages.
     folder.mkdir(parents=True, exist_ok=True)
