@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 
 from probe import backbones
+from probe.commands.finetune import _settings, command
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, UnknownNameError, UsageError
 from probe.images.augment import Augment
 from probe.store import find_store, list_stores
+from probe.train.baselines import BASELINES
 from probe.train.cut import cut_network
 from probe.train.finetune import finetune, plan
 from probe.train.plan import TuneJob, TuneSettings, prepare
@@ -438,6 +441,17 @@ def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tm
     spec = shell.json("stores", "show", again["store"])["spec"]["backbone"]
     assert (spec["size"], spec["outputs"]) == (16, ["add3"])
     assert spec["preprocess"] == found["network"]["preprocess"]
+
+
+TUNED = sorted(
+    {line for row in BASELINES.values() for line in row.commands if line.startswith("probe finetune")}
+)
+
+
+@pytest.mark.parametrize("line", TUNED)
+def test_the_command_lines_of_the_studies_are_understood(line):
+    context = command.make_context("finetune", shlex.split(line)[2:])
+    assert _settings(context.params, context.params["trunk"], "fp32").epochs > 0
 
 
 def test_the_picture_of_augmented_samples(shell, folder, tmp_path):  # noqa: F811
