@@ -98,6 +98,7 @@ LIGHT = {
     "help": ["--help"],
     "fit help": ["fit", "logreg", "--help"],
     "extract help": ["extract", "--help"],
+    "finetune help": ["finetune", "--help"],
     "stores": ["stores", "ls"],
     "runs": ["runs", "ls"],
     "data": ["data", "ls"],

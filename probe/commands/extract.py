@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from probe.commands.backbone_choice import choose, resolve_choice
 from probe.commands.data import fetch_named
 from probe.commands.options import (
     dataset_options,
@@ -30,9 +31,16 @@ if TYPE_CHECKING:
 
 @click.command(name="extract")
 @click.argument("dataset")
-@click.option("--backbone", required=True, help="A name from `probe backbones`, or a .keras file.")
+@click.option(
+    "--backbone",
+    required=True,
+    help="A name from `probe backbones`, a .keras file, or a RUN of `probe finetune`.",
+)
 @click.option("--size", type=click.IntRange(min=1), help="Side of the network's input, pixels.")
-@click.option("--preprocess", help="Value convention in place of the backbone's own: unit, caffe, tf, …")
+@click.option(
+    "--preprocess",
+    help="Value convention in place of the backbone's own: unit, standardise (by the training part), …",
+)
 @click.option(
     "--weights", default="imagenet", show_default=True, help="imagenet, random, random:SEED or a file."
 )
@@ -186,18 +194,17 @@ def make_job(
     views_of: str,
 ) -> ExtractJob:
     """Resolve the backbone and put the job together."""
-    from probe.backbones import resolve
     from probe.extract import ExtractJob, Views
     from probe.images.augment import parse_augment
 
-    spec = resolve(
-        backbone,
-        size=size,
-        preprocess=preprocess,
+    spec = resolve_choice(
+        home,
+        choose(home, backbone, size, preprocess),
+        dataset,
         weights=weights,
         outputs=outputs.split(",") if outputs else None,
         precision=precision,
-        home=home,
+        exif=exif,
     )
     drawn = Views(views, parse_augment(augment), view_seed, views_of == "all") if views else None
     return ExtractJob(dataset, spec, batch_size, exif, store_dtype, drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Dataset:
     source : gives the bytes of a row; ``source.read(i)`` belongs to ``ids[i]``.
     facts : what should be remembered with the data (year, publisher's split, licence), as strings.
     notes : sentences a user should see: what was skipped, carved or counted.
+    origin : how to open it again, see `probe.datasets.reopen`; empty for one that was not opened by name.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     source: ImageSource
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.backbone import Extractor
+from probe.errors import DataError
 from probe.extract.job import ExtractJob
 from probe.images.augment import draw, transform_pixels, view_seed
 from probe.images.reader import Batch
 from probe.store import Layout
+
+
+class HalfRangeError(DataError):
+    """A feature is too large for float16."""
 
 
 @dataclass
@@ -69,12 +74,26 @@ def _empty_unit(layout: Layout, unit: int) -> UnitContent:
 def _fill_plain(content: UnitContent, batch: Batch, features: dict[str, NDArray[np.float32]]) -> None:
     at = int(batch.rows[0]) - content.start
     for output, values in features.items():
-        content.arrays[f"features/{output}"][at : at + batch.count] = values[: batch.count]
+        _put(content.arrays[f"features/{output}"], slice(at, at + batch.count), values[: batch.count])
     for row, (status, reason) in batch.problems.items():
         for output in features:
             content.arrays[f"features/{output}"][row - content.start] = np.nan
         content.arrays["status"][row - content.start] = status
         content.unreadable[row] = (int(status), reason)
+
+
+def _put(column: NDArray[Any], places: Any, values: NDArray[np.float32]) -> None:
+    """Store `values`; `HalfRangeError` rather than infinities where float16 cannot hold them."""
+    try:
+        with np.errstate(over="raise"):
+            column[places] = values
+    except FloatingPointError as error:
+        raise HalfRangeError(
+            "these features do not fit in float16",
+            expected="values up to 65,504",
+            found=f"{np.abs(values).max():,.0f}",
+            hint="--store-dtype float32",
+        ) from error
 
 
 class _Views:
@@ -112,5 +131,5 @@ class _Views:
             seeds = np.array([view_seed(self._views.seed, text, view) for text in hashes], np.uint64)
             pixels = transform_pixels(self._pixels, draw(augment, seeds), augment.fill).numpy()
             for output, values in self._extractor(pixels).items():
-                content.arrays[f"features/{output}@{view}"][places] = values[: len(places)]
+                _put(content.arrays[f"features/{output}@{view}"], places, values[: len(places)])
         self._rows.clear()

@@ -187,6 +187,7 @@ def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "versions": versions(),
+        "origin": dict(job.dataset.origin),
         "weights_path": _absolute(job.backbone.weights_path),
     }
 

@@ -20,8 +20,7 @@ from probe.fit.samples import Choice, Part, load_parts, source_of
 from probe.heads import HEADS
 from probe.heads.head import FitOutcome, Head
 from probe.heads.saving import save_head
-from probe.runs import Predictions, Run, write_run
-from probe.stats.classification import evaluate
+from probe.runs import Predictions, Run, scores, write_run
 from probe.stats.intervals import mean_interval
 from probe.store import Store, slug
 from probe.versions import versions
@@ -123,13 +122,6 @@ def predict_part(job: FitJob, head: Head, part: Part) -> Predictions:
             total = total + head.predict_proba(views[:])
         total = (total / (1 + job.store.view_count)).astype(np.float32)
     return Predictions(part.ids, labels, total)
-
-
-def scores(predictions: Predictions) -> dict[str, Any] | None:
-    """All figures of `probe.stats`, or None when there is nothing to score."""
-    if not len(predictions.ids):
-        return None
-    return evaluate(predictions.probabilities, predictions.labels).to_json()
 
 
 def _val_scores(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:

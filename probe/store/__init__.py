@@ -15,6 +15,7 @@ from probe.store.catalog import (
 from probe.store.files import LocalFiles
 from probe.store.index import Index
 from probe.store.manifest import Manifest, read_manifest
+from probe.store.mapped import MappedRows
 from probe.store.reader import READ, FeatureArray, Store, open_store
 from probe.store.spec import Layout, StoreSpec, images_digest, unit_rows
 from probe.store.verify import Verification, verify_store
@@ -27,6 +28,7 @@ __all__ = [
     "Layout",
     "LocalFiles",
     "Manifest",
+    "MappedRows",
     "Store",
     "StoreSpec",
     "StoreWriter",

@@ -16,6 +16,7 @@ from probe.registry import unknown_name
 from probe.store.files import LocalFiles
 from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
+from probe.store.mapped import MappedRows
 
 READ = 0
 """Status of a row whose image was read; every other value says why not."""
@@ -146,6 +147,10 @@ class FeatureArray:
             start = int(number) * unit
             out[mine] = self._range(start, min(start + unit, self.shape[0]))[rows[mine] - start]
         return out
+
+    def mapped(self, rows: NDArray[np.intp]) -> MappedRows:
+        """`rows` for reading in any order, as stored; nothing is read yet."""
+        return MappedRows(LocalFiles(self.store.path), self.store.manifest.layout, self.name, rows)
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
         try:

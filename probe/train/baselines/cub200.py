@@ -10,7 +10,8 @@ from probe.train.recipe import Optimiser, Published, Recipe
 _EXTRACT = "probe extract --backbone resnet50 cub200"
 _TUNE_A = (
     "probe finetune --backbone resnet50 --preprocess standardise --augment flipzoom --epochs 10 "
-    "--batch-size 32 --optimiser sgd --lr 0.01 --momentum 0.9 --nesterov --decay 1e-6"
+    "--batch-size 32 --optimiser sgd --lr 0.01 --momentum 0.9 --nesterov --decay 1e-6 "
+    "--head-epochs 0 --keep last"
 )
 _TUNE_B = (
     "probe finetune --unfreeze all --optimiser adam --lr 1e-5 --epochs 10 --batch-size 32 --augment cub200-b"

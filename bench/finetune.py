@@ -1,0 +1,133 @@
+"""An epoch of fine-tuning from the prefix cache beside an epoch of Keras ``fit`` with the same frozen layers.
+
+For VGG16 from block5 and ResNet50 from block5 (conv5), at 224×224 and batch 32, interleaved in rounds:
+
+* ``cache bf16``, ``cache fp32``  this program's training step on the stored activations, mapped from disk;
+* ``keras fp32``, ``keras bf16``  the whole network in Keras, layers below the cut frozen, batch norm in
+  inference, in float32 and under ``mixed_bfloat16``, on decoded pictures in memory.
+
+Each side trains over the same number of pictures with the same optimiser, and has warmed up before. The
+one-off extraction is stated beside it, and after how many epochs it has paid for itself. Weights are random:
+speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common import interleave, machine, paired_ratio, print_table, write_results
+from probe import backbones
+from probe.backbones import preprocess
+from probe.backbones.backbone import BackboneSpec
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.datasets.dataset import TRAIN
+from probe.train.assembly import assemble, head_spec
+from probe.train.cut import Cut, cut_network
+from probe.train.data import ArrayInputs, Part
+from probe.train.prefix import cached_parts, extract_prefix
+from probe.train.trainer import POLICIES
+
+SIZE, BATCH, CLASSES = 224, 32, 10
+UNFREEZE = "block5"
+BACKBONES = ("vgg16", "resnet50")
+PRECISIONS = ("bf16", "fp32")
+
+
+def main(quick: bool = False) -> None:
+    facts = machine()
+    images, rounds = (64, 2) if quick else (256, 3)
+    rows = [_measure(name, images, rounds) for name in BACKBONES]
+    print_table(f"fine-tuning {UNFREEZE}, ms an image and step (medians of {rounds} rounds)", rows)
+    write_results("finetune", rows, {**facts, "images": images, "rounds": rounds, "quick": quick})
+
+
+def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        pictures = _pictures(Path(folder) / "pictures.npz", images)
+        dataset = open_dataset(str(Path(folder) / "pictures.npz"), home)
+        fast = backbones.resolve(name, weights="random", precision="bf16", home=home)
+        network = backbones.build_network(fast)
+        cut = cut_network(network, backbones.find_row(name).stages, unfreeze=UNFREEZE)
+        store, _ = extract_prefix(dataset, fast, cut, home, exif=False, views=None)
+        part = cached_parts(store)[TRAIN]
+        sides: dict[str, Callable[[], Any]] = {}
+        for precision in PRECISIONS:
+            sides[f"cache {precision}"] = _cached(cut, part, precision)
+        for precision in PRECISIONS:
+            whole = backbones.build_network(fast)
+            sides[f"keras {precision}"] = _whole(whole, cut, Part(pictures, part.labels), fast, precision)
+        for run in sides.values():
+            run()
+        times = interleave(sides, rounds)
+        once = store.manifest.facts["seconds"]
+    per_image = {side: 1000 * statistics.median(values) / images for side, values in times.items()}
+    saved = (per_image["keras fp32"] - per_image["cache bf16"]) * images / 1000
+    return {
+        "backbone": name,
+        **per_image,
+        "keras fp32 / cache bf16": paired_ratio(times["keras fp32"], times["cache bf16"]),
+        "keras fp32 / cache fp32": paired_ratio(times["keras fp32"], times["cache fp32"]),
+        "keras bf16 / cache bf16": paired_ratio(times["keras bf16"], times["cache bf16"]),
+        "extraction, ms an image": 1000 * once / images,
+        "pays after epochs": once / saved,
+    }
+
+
+def _pictures(path: Path, images: int) -> Any:
+    """(N, S, S, 3) uint8 noise, all in the training part but one picture of each class for validation."""
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (images, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = np.arange(images) % CLASSES
+    held = generator.integers(0, 256, (CLASSES, SIZE, SIZE, 3), dtype=np.uint8)
+    np.savez(path, train_images=pictures, train_labels=labels, val_images=held, val_labels=np.arange(CLASSES))
+    return pictures
+
+
+def _cached(cut: Cut, part: Part, precision: str) -> Callable[[], Any]:
+    model = assemble(
+        cut,
+        head_spec(None, cut.trunk, CLASSES),
+        cut.shapes(SIZE),
+        cached=True,
+        size=SIZE,
+        precision=precision,
+        seed=0,
+    ).model
+    return _epoch(model, ArrayInputs(part, None, batch_size=BATCH, seed=0))
+
+
+def _whole(network: Any, cut: Cut, part: Part, spec: BackboneSpec, precision: str) -> Callable[[], Any]:
+    """The network as people fine-tune it: layers frozen one by one, pooled, a softmax on top."""
+    import keras
+    import tensorflow as tf
+
+    convention = preprocess.convention(spec.preprocess)
+    for layer in network.layers:
+        layer.dtype_policy = POLICIES[precision]
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name in {kept.name for kept in cut.trunk.layers[cut.frozen :]} and not is_norm
+    pooled = keras.layers.GlobalAveragePooling2D()(network.output)
+    output = keras.layers.Dense(CLASSES, activation="softmax", dtype="float32")(pooled)
+
+    def prepare(pixels: Any) -> Any:
+        return convention.apply(tf.cast(pixels, tf.float32))
+
+    inputs = ArrayInputs(part, None, batch_size=BATCH, seed=0, prepare=prepare)
+    return _epoch(keras.Model(network.input, output), inputs)
+
+
+def _epoch(model: Any, inputs: ArrayInputs) -> Callable[[], Any]:
+    import keras
+
+    model.compile(keras.optimizers.RMSprop(1e-5), "sparse_categorical_crossentropy")
+    epochs = itertools.count()
+    return lambda: model.fit(inputs.training(next(epochs)), shuffle=False, verbose=0)

@@ -1,0 +1,90 @@
+"""``--backbone`` as a user may say it: a name, a .keras file, or a run of ``probe finetune``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probe.config import Home
+from probe.datasets.dataset import Dataset
+from probe.errors import ProbeError, UnknownNameError
+from probe.runs import Run, find_run
+
+if TYPE_CHECKING:
+    from probe.backbones.backbone import BackboneSpec
+
+KIND = "finetune"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `probe.backbones.resolve` is called with; None leaves a choice to the backbone.
+
+    ``features`` is the layer that a fine-tuned network's embeddings come from.
+    """
+
+    name: str
+    size: int | None
+    preprocess: str | None
+    features: str | None = None
+
+
+def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> Choice:
+    """Look a name up among the backbones, and then among the fine-tuned runs.
+
+    UnknownNameError lists the backbones when it is neither.
+    """
+    from probe.backbones import find_row
+
+    try:
+        find_row(name)
+    except UnknownNameError:
+        run = _fine_tuned(home, name)
+        if run is None:
+            raise
+        network = run.result["network"]
+        path = str(run.path / network["file"])
+        return Choice(path, size, preprocess or network["preprocess"], network["features"])
+    return Choice(name, size, preprocess)
+
+
+def _fine_tuned(home: Home, name: str) -> Run | None:
+    try:
+        run = find_run(home, name)
+    except ProbeError:
+        return None
+    return run if run.result.get("kind") == KIND else None
+
+
+def standardised(preprocess: str | None, dataset: Dataset, size: int, exif: bool) -> str | None:
+    """``standardise`` with the numbers of the training part; any other preprocessing as it is."""
+    from probe.extract import STANDARDISE, training_standardisation
+
+    if preprocess != STANDARDISE:
+        return preprocess
+    return training_standardisation(dataset, size, exif=exif)
+
+
+def resolve_choice(
+    home: Home,
+    choice: Choice,
+    dataset: Dataset,
+    *,
+    weights: str,
+    outputs: list[str] | None,
+    precision: str,
+    exif: bool,
+) -> BackboneSpec:
+    """`probe.backbones.resolve`, with ``standardise`` worked out on the data set."""
+    from probe.backbones import find_row, resolve
+
+    size = choice.size or find_row(choice.name).size
+    return resolve(
+        choice.name,
+        size=choice.size,
+        preprocess=standardised(choice.preprocess, dataset, size, exif),
+        weights=weights,
+        outputs=outputs or ([choice.features] if choice.features else None),
+        precision=precision,
+        home=home,
+    )

@@ -1,0 +1,46 @@
+"""From a finished store back to the backbone and the images that made it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from probe.backbones.backbone import BackboneSpec
+from probe.config import Home
+from probe.datasets import reopen
+from probe.datasets.dataset import Dataset
+from probe.errors import StoreError
+from probe.store import Store
+
+
+def backbone_of(store: Store) -> BackboneSpec:
+    """The backbone of a store, its weights where they lay when it was extracted."""
+    recorded = dict(store.manifest.spec["backbone"])
+    recorded["outputs"] = tuple(recorded["outputs"])
+    path = store.manifest.facts.get("weights_path")
+    return BackboneSpec(**recorded, weights_path=str(path) if path else None)
+
+
+def dataset_of(store: Store, home: Home) -> Dataset:
+    """The images of a store in its own order, with the labels and splits of its current index.
+
+    DataError when the data set cannot be opened again, StoreError when images of the store are gone or have
+    changed since.
+    """
+    dataset = reopen(store.manifest.facts.get("origin", {}), home)
+    index = store.index
+    order = np.argsort(dataset.ids)
+    places = np.searchsorted(dataset.ids, index.ids, sorter=order)
+    rows = order[np.minimum(places, len(order) - 1)]
+    same = (dataset.ids[rows] == index.ids) & (dataset.hashes[rows] == index.hashes)
+    if not same.all():
+        raise StoreError(
+            f"{dataset.name} is not what {store.name} was extracted from",
+            expected=f"the same {len(index.ids):,} images",
+            found=f"{int((~same).sum()):,} gone or changed, {index.ids[~same][0]} first",
+            hint="extract it again",
+        )
+    return replace(
+        dataset.take(rows), labels=index.labels, splits=index.splits, classes=tuple(index.classes.tolist())
+    )
