@@ -18,7 +18,7 @@ from probe.registry import load_object, unknown_name
 COMMANDS = {
     "extract": "Run a backbone over a data set once and store its embeddings.",
     "fit": "Fit a head on a store: logreg and others; the test split is scored once.",
-    "stores": "List, show, verify and remove stores of embeddings.",
+    "stores": "List, show, verify, export, import and remove stores of embeddings.",
     "compare": "Say whether the difference between two runs is real.",
     "predict": "Predict new images with a run.",
     "runs": "List, show and remove results.",

@@ -6,40 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from probe.cli import COMMANDS, main
-
-PROJECT = Path(__file__).parents[1]
-PHOTOS = PROJECT / "data" / "samples" / "photos"
-
-
-class Shell:
-    """Runs ``probe`` in this process with a home of its own."""
-
-    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.home, self._capsys = home, capsys
-        self.error = ""
-
-    def __call__(self, *arguments: object, code: int = 0) -> str:
-        with pytest.raises(SystemExit) as stop:
-            main(["--home", str(self.home), *map(str, arguments)])
-        captured = self._capsys.readouterr()
-        self.error = captured.err
-        assert stop.value.code == code, captured.out + captured.err
-        assert "Traceback" not in captured.err
-        return captured.out
-
-    def json(self, *arguments: object, code: int = 0) -> Any:
-        return json.loads(self(*arguments, "--json", code=code))
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(tmp_path / "home", capsys)
+from tests.shell import PHOTOS, PROJECT, Shell
 
 
 @pytest.fixture(scope="module")

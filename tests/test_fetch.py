@@ -8,7 +8,6 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import archives
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from probe.datasets import DATASETS, DatasetOptions, RemoteFile, open_dataset
 from probe.datasets.fetch import download_bytes, fetch
 from probe.datasets.place import data_folder, is_fetched
 from probe.errors import DataError
+from tests import archives
 
 
 class Server(ThreadingHTTPServer):

@@ -30,6 +30,7 @@ ONLY_IN = {
     "scipy": {"heads", "fit", "stats"},
     "tensorflow": {"tensorflow_setup"},
     "keras": {"tensorflow_setup"},
+    "pyarrow": {"store"},
     "pickle": {"backbones"},
 }
 

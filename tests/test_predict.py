@@ -16,7 +16,7 @@ from probe.config import Home
 from probe.fit.predict import load_predictor
 from probe.runs import find_run
 from probe.store import find_store
-from tests.test_cli import PHOTOS, Shell
+from tests.shell import PHOTOS, Shell
 
 
 @pytest.fixture(scope="module")

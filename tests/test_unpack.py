@@ -6,11 +6,11 @@ import stat
 import tarfile
 import zipfile
 
-import archives
 import pytest
 
 from probe.datasets.unpack import Limits, unpack
 from probe.errors import DataError
+from tests import archives
 
 GOOD = {"a/1.jpg": b"one" * 1000, "a/2.jpg": b"two", "b/3.jpg": b""}
 

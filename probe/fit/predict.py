@@ -19,6 +19,7 @@ from probe.heads.head import Head
 from probe.heads.saving import load_head
 from probe.images.reader import read_batches
 from probe.runs import Run
+from probe.store import IMPORTED
 
 BATCH = 32
 TOP = 5
@@ -70,6 +71,13 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     result = run.result
     if result.get("kind") != "fit":
         raise FitError(f"{run.name} is not a run of `probe fit`", found=f"kind {result.get('kind')!r}")
+    if result["backbone"]["name"] == IMPORTED:
+        raise FitError(
+            f"{run.name} cannot predict images: it was fitted on imported embeddings",
+            expected="a run on a store made by probe extract",
+            found="embeddings computed elsewhere, whose backbone is not known",
+            hint="probe extract --backbone NAME DATASET, then probe fit",
+        )
     spec = _same_backbone(result, home)
     return Predictor(
         backbones.load(spec, batch_size=BATCH),
