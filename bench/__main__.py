@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-MEASUREMENTS = ("startup", "extraction")
+MEASUREMENTS = ("startup", "extraction", "indexing")
 
 
 def main() -> None:
