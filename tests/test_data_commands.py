@@ -65,10 +65,17 @@ def test_a_named_set_is_checked_extracted_and_fitted(
     assert result["dataset_facts"]["publisher_split"] == DATASETS[name].facts["publisher_split"]
 
 
+class ThreeClasses(FakeTfds):
+    @staticmethod
+    def as_dataset(split: str, decoders: Any) -> list[dict[str, Any]]:
+        examples = FakeTfds.as_dataset(split, decoders)
+        return [entry | {"label": np.int64(row % 3)} for row, entry in enumerate(examples)]
+
+
 def test_a_set_of_tensorflow_datasets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", FakeTfds("tensorflow_datasets"))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", ThreeClasses("tensorflow_datasets"))
     checked = shell.json("data", "check", "tfds:birds")
-    assert (checked["ok"], checked["parts"]) == (True, {"train": 36, "val": 4, "test": 10})
+    assert (checked["ok"], checked["parts"]) == (True, {"train": 37, "val": 3, "test": 10})
     assert shell.json("extract", "--backbone", "pixels", "--size", 8, "tfds:birds")["rows"] == 50
     assert shell.json("fit", "logreg", "--c", 1)["test"]["n"] == 10
 
