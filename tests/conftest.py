@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from probe.config import Home
+from tests.shell import Shell
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "home", capsys)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``probe`` as a user calls it, for tests of the command line."""
+"""``probe`` in this process, as the tests of commands use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PHOTOS = PROJECT / "data" / "samples" / "photos"
 
 
 class Shell:
-    """Runs ``probe`` in this process with a home of its own."""
+    """Runs ``probe`` with a home of its own; `error` is what the last call said on stderr."""
 
     def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.home, self._capsys = home, capsys

@@ -6,7 +6,6 @@ import types
 from collections import Counter
 from pathlib import Path
 
-import archives
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from probe.datasets.check import check
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import load_object
+from tests import archives
 
 
 @pytest.fixture

@@ -9,14 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import PHOTOS, PROJECT, Shell
 
 from probe.cli import COMMANDS, main
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(tmp_path / "home", capsys)
+from tests.shell import PHOTOS, PROJECT, Shell
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from probe.fit.predict import load_predictor
 from probe.heads import HEADS
 from probe.images.reader import read_batches
 from probe.runs import find_run
-from tests.test_cli import PHOTOS, Shell
+from tests.shell import PHOTOS, Shell
 
 EXPORTABLE = ("logreg", "ridge", "dense", "conv", "centroid")
 LINES = {

@@ -18,7 +18,7 @@ from probe import backbones
 from probe.backbones import BackboneSpec, resolve
 from probe.config import Home
 from probe.datasets import Dataset, DatasetOptions, open_dataset
-from probe.extract import ExtractJob, estimate, extract
+from probe.extract import ExtractJob, Shard, estimate, extract
 from probe.store import find_store, open_store, verify_store
 
 PROJECT = Path(__file__).parents[1]
@@ -255,3 +255,25 @@ def test_kill_minus_nine_then_the_same_command_gives_the_same_bytes(tmp_path: Pa
     files = sorted(p.relative_to(one) for p in (one / "data.zarr").rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(other) for p in (other / "data.zarr").rglob("*") if p.is_file())
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
+
+
+def test_turned_images_are_counted_in_the_store_whoever_computed_them(
+    folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.extract.run.unit_rows", lambda *_: 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (30, 20), "red").save(folder / "coffee" / f"{name}.jpg", exif=exif)
+    job = pixels_job(folder, home)
+    first = extract(job, home, shard=Shard(0, 2))
+    assert not first.finished
+    result = extract(job, home, shard=Shard(1, 2))
+    assert result.turned == 3
+    assert any("3 images with an EXIF orientation: it was ignored" in line for line in result.lines())
+    assert find_store(home, None).manifest.facts["exif_turned"] == 3
+    again = extract(job, home)
+    assert (again.reused, again.turned) == (True, 3)
+    turned = extract(replace(job, exif=True), home)
+    assert turned.key != result.key
+    assert any("they were turned" in line for line in turned.lines())

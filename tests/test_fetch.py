@@ -1,106 +1,24 @@
 """Fetching from a server that breaks, truncates, resets and lies."""
 
 import hashlib
-import re
 import socket
-import struct
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import archives
 import numpy as np
 import pytest
 
-from probe.config import Home
-from probe.datasets import DATASETS, DatasetOptions, RemoteFile, open_dataset
+from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.fetch import download_bytes, fetch
 from probe.datasets.place import data_folder, is_fetched
 from probe.errors import DataError
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `files`; `behave` takes one entry a request from the front, then behaves well."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.behave, self.asked = {}, [], []
-
-    def url(self, name):
-        return f"http://127.0.0.1:{self.server_port}/{name}"
-
-    def handle_error(self, request, client_address):
-        """Broken connections are the point here."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        """Quiet."""
-
-    def do_GET(self):
-        server = self.server
-        content = server.files.get(self.path.lstrip("/"))
-        start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
-        server.asked.append(start)
-        how = server.behave.pop(0) if server.behave else "well"
-        if content is None or how in (404, 403, 503):
-            return self.send_whole(how if content is not None else 404, b"no")
-        if how == "page":
-            return self.send_whole(200, b"<html>sign in</html>", type="text/html")
-        if how == "other":
-            return self.send_whole(200, b"x" * len(content))
-        if how == "longer":
-            return self.send_whole(200, content + b"tail")
-        if how == "no ranges" or (start == 0 and how == "well"):
-            return self.send_whole(200, content)
-        if start >= len(content):
-            return self.send_whole(416, b"")
-        if how == "wrong part":
-            return self.send_part(content, 0 if start else 5)
-        return self.send_part(content, start, how)
-
-    def send_whole(self, status, body, type="application/octet-stream"):
-        self.send_response(status)
-        self.send_header("Content-Type", type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def send_part(self, content, start, how="well"):
-        rest = content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if how != "unannounced":
-            self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        self.wfile.write(rest if how == "well" else rest[: len(rest) // 3 + 1])
-        self.wfile.flush()
-        if how == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if how != "well":
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR) if how != "reset" else self.connection.close()
+from tests import archives
+from tests.faulty_server import running_server, serve
 
 
 @pytest.fixture
 def server():
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def home(tmp_path):
-    return Home(tmp_path / "home")
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -111,15 +29,6 @@ def row(server, tmp_path):
         archives.cub_2011(8) | {"noise": np.random.default_rng(0).bytes(400_000)},
     )
     return serve(server, DATASETS["cub200-2011"], {"CUB_200_2011.tgz": path.read_bytes()})
-
-
-def serve(server, row, contents):
-    server.files |= contents
-    files = tuple(
-        RemoteFile(name, server.url(name), len(raw), sha256=hashlib.sha256(raw).hexdigest())
-        for name, raw in contents.items()
-    )
-    return replace(row, files=files)
 
 
 def leftovers(home):

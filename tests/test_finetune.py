@@ -26,7 +26,6 @@ from probe.train.cut import cut_network
 from probe.train.finetune import finetune, plan
 from probe.train.plan import TuneJob, TuneSettings, prepare
 from probe.train.recipe import Optimiser
-from tests.test_cli import Shell, shell  # noqa: F401
 
 PROJECT = Path(__file__).parents[1]
 HEAD8 = "F D1024 R B DO.5 D1024 R B DO.5 D512 R B DO.5"
@@ -375,7 +374,7 @@ def test_two_devices_train_one_network(folder, tmp_path):
 # ---- the command -----------------------------------------------------------------------------------------
 
 
-def test_the_three_lines_of_the_customer(shell, folder, monkeypatch, tmp_path):  # noqa: F811
+def test_the_three_lines_of_the_customer(shell, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(folder)
     shell("extract", "--backbone", "resnet50", "--weights", "random", "--size", 32, "toy.npz")
     shell("fit", "logreg")
@@ -390,7 +389,7 @@ def test_the_three_lines_of_the_customer(shell, folder, monkeypatch, tmp_path): 
     assert (run / "curves.png").stat().st_size > 1000
 
 
-def test_dry_run_counts_without_weights_or_data(shell):  # noqa: F811
+def test_dry_run_counts_without_weights_or_data(shell):
     line = "finetune --dry-run --backbone vgg16 --size 32 --unfreeze none --epochs 15 scenes15 --head"
     found = shell.json(*line.split(), "F D120 R")
     assert (found["trainable_params"], found["frozen_params"]) == (63_375, 14_714_688)
@@ -413,7 +412,7 @@ def test_dry_run_counts_without_weights_or_data(shell):  # noqa: F811
     assert not (shell.home / "stores").exists()
 
 
-def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tmp_path):  # noqa: F811
+def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tmp_path):
     line = (
         "finetune --backbone TINY --preprocess standardise --trunk add3 --unfreeze conv3 --optimiser sgd"
         " --lr 0.01 --momentum 0.9 --nesterov --epochs 3 --batch-size 16 --stop val_loss:2"
@@ -454,7 +453,7 @@ def test_the_command_lines_of_the_studies_are_understood(line):
     assert _settings(context.params, context.params["trunk"], "fp32").epochs > 0
 
 
-def test_the_picture_of_augmented_samples(shell, folder, tmp_path):  # noqa: F811
+def test_the_picture_of_augmented_samples(shell, folder, tmp_path):
     picture = tmp_path / "shown.png"
     shell(
         "finetune", "--backbone", "vgg16", "--augment", "flip", "--show-augment", picture, folder / "toy.npz"
@@ -475,7 +474,7 @@ def test_the_picture_of_augmented_samples(shell, folder, tmp_path):  # noqa: F81
         ("--backbone resnet51", "no backbone called"),
     ],
 )
-def test_wrong_choices_are_one_clear_message(shell, folder, line, says):  # noqa: F811
+def test_wrong_choices_are_one_clear_message(shell, folder, line, says):
     backbone = [] if "--backbone" in line else ["--backbone", folder / "tiny.keras", "--preprocess", "unit"]
     shell("finetune", *backbone, *line.split(), folder / "toy.npz", code=2)
     assert says in shell.error

@@ -42,6 +42,7 @@ ONLY_IN = {
     "keras": {"tensorflow_setup"},
     "onnx": {"fit"},
     "tf2onnx": {"fit"},
+    "pyarrow": {"store"},
     "pickle": {"backbones"},
 }
 

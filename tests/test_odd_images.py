@@ -4,7 +4,6 @@ import io
 import struct
 import zlib
 
-import archives
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +12,7 @@ from probe.config import Home
 from probe.datasets import open_dataset
 from probe.images.reader import read_batches
 from probe.images.status import Status
+from tests import archives
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 

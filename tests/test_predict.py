@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import PHOTOS, Shell
 
 from probe.cli import main
 from probe.config import Home
 from probe.fit.predict import load_predictor
 from probe.runs import find_run
 from probe.store import find_store
+from tests.shell import PHOTOS, Shell
 
 
 @pytest.fixture(scope="module")

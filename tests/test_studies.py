@@ -25,7 +25,7 @@ from probe.train.baselines import BASELINES
 from probe.train.experiment import count_params
 from probe.train.recipe import Published
 from probe.train.reproduce import Plan, Verdict, judge, recipes_of
-from tests.test_cli import PROJECT, Shell
+from tests.shell import PROJECT, Shell
 
 TINY = ("--data", "fashion-sample", "--limit", 140, "--precision", "fp32")
 RUN = ("baseline", "run", "cifar10/exp0", *TINY)

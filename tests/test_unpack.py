@@ -3,14 +3,16 @@
 import gzip
 import io
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 
-import archives
 import pytest
 
 from probe.datasets.unpack import Limits, unpack
 from probe.errors import DataError
+from tests import archives
 
 GOOD = {"a/1.jpg": b"one" * 1000, "a/2.jpg": b"two", "b/3.jpg": b""}
 
@@ -229,3 +231,24 @@ def test_an_existing_target_is_not_written_into(tmp_path):
     (tmp_path / "set" / "whole").write_bytes(b"")
     unpack([archives.write_zip(tmp_path / "x.zip", GOOD)], tmp_path / "set")
     assert [place.name for place in (tmp_path / "set").iterdir()] == ["whole"]
+
+
+def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_are_not(tmp_path):
+    from probe.datasets.scratch import scratch_folder
+
+    path = archives.write_zip(tmp_path / "x.zip", GOOD)
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom probe.datasets.scratch import scratch_folder\n"
+        "with scratch_folder(Path(sys.argv[1]), '.unpacking-') as folder:\n"
+        "    (folder / 'part').mkdir()\n    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    (dead,) = tmp_path.glob(".unpacking-*/")
+    foreign = tmp_path / ".unpacking-without-a-lock"
+    foreign.mkdir()
+    with scratch_folder(tmp_path, ".unpacking-other-") as living:
+        unpack([path], tmp_path / "set")
+        assert not dead.exists()
+        assert living.is_dir()
+    assert {place.name for place in tmp_path.iterdir()} == {"x.zip", "set", foreign.name}

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.commands.options import (
+    dataset_options,
+    emit,
+    json_option,
+    note,
+    quiet_option,
+    table,
+    wants_progress,
+)
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
 from probe.datasets.check import check as check_row
@@ -67,10 +75,11 @@ def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
         size = download_bytes(row)
         note(f"fetching {row.name}" + (f", {size / 1e6:,.0f} MB" if size else ""), quiet)
     bars: dict[str, Any] = {}
+    hidden = not wants_progress(quiet)
 
     def progress(file: str, here: int, total: int) -> None:
         if file not in bars:
-            bars[file] = tqdm(total=total or None, unit="B", unit_scale=True, desc=file, disable=quiet)
+            bars[file] = tqdm(total=total or None, unit="B", unit_scale=True, desc=file, disable=hidden)
         bars[file].update(here - bars[file].n)
 
     try:

@@ -32,8 +32,8 @@ def split_option(value: str | None) -> tuple[float, float, float] | None:
     return train, val, test
 
 
-def dataset_options(command: CommandT) -> CommandT:
-    """The options that say how a data set is read; the command receives `options: DatasetOptions`."""
+def labelling_options(command: CommandT) -> CommandT:
+    """Labels and splits of rows that are not a named data set; the command receives `options`, as below."""
 
     def wrapped(
         labels: Path | None,
@@ -41,7 +41,7 @@ def dataset_options(command: CommandT) -> CommandT:
         split_seed: int,
         validation: float,
         drop_duplicates: bool,
-        source: Path | None,
+        source: Path | None = None,
         **rest: Any,
     ) -> Any:
         options = DatasetOptions(
@@ -57,12 +57,6 @@ def dataset_options(command: CommandT) -> CommandT:
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     for option in (
-        click.option(
-            "--from",
-            "source",
-            type=click.Path(path_type=Path),
-            help="Archive or unpacked folder of a named data set that is already on disk.",
-        ),
         click.option(
             "--drop-duplicates", is_flag=True, help="Leave out of train what also lies in another split."
         ),
@@ -95,6 +89,17 @@ def parse_bytes(text: str) -> int:
     except (ValueError, KeyError):
         raise UsageError("this is not a size", expected="such as 500MB or 2GB", found=text) from None
     return int(size)
+
+
+def dataset_options(command: CommandT) -> CommandT:
+    """The options that say how a data set is read; the command receives `options: DatasetOptions`."""
+    source = click.option(
+        "--from",
+        "source",
+        type=click.Path(path_type=Path),
+        help="Archive or unpacked folder of a named data set that is already on disk.",
+    )
+    return source(labelling_options(command))
 
 
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

@@ -22,6 +22,8 @@ def result_lines(run: Run) -> list[str]:
     lines += _score_lines("test", result.get("test")) + _score_lines("val", result.get("val"))[:1]
     lines += _seed_lines(result.get("seeds")) + _curve_lines(result.get("curve"))
     lines += _training_lines(result)
+    if copies := result.get("duplicates"):
+        lines.append(f"copies    {copies_text(copies)}")
     lines += [f"note      {line}" for line in result.get("notes", [])]
     lines.append(f"time      {result.get('seconds')} s")
     return lines
@@ -42,6 +44,12 @@ def _training_lines(result: Mapping[str, Any]) -> list[str]:
         label = f" ({published['label']})" if published["label"] else ""
         lines.append(f"published {published['accuracy']:.4f} on {published['part']}{label}{other}")
     return lines
+
+
+def copies_text(duplicates: Mapping[str, int]) -> str:
+    """Exact copies of pictures across splits, as `probe.store.Index.duplicates` counts them."""
+    pairs = (f"{count:,} in both {pair.replace('_', ' and ')}" for pair, count in duplicates.items())
+    return "the same picture " + ", ".join(pairs)
 
 
 def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:

@@ -9,16 +9,22 @@ from typing import Any
 import click
 
 from probe.commands.options import emit, json_option, note, table
+from probe.commands.results import copies_text
+from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_VERIFY
-from probe.store import Store, find_store, list_stores, remove_store, verify_store
+from probe.store import IMPORTED, Store, find_store, list_stores, remove_store, verify_store
 
 UNREADABLE_SHOWN = 20
 
 
 @click.group(name="stores")
 def command() -> None:
-    """List, show, verify and remove stores of embeddings."""
+    """List, show, verify, export, import and remove stores of embeddings."""
+
+
+command.add_command(export_command)
+command.add_command(import_command)
 
 
 @command.command()
@@ -79,6 +85,7 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
         "layout": manifest.layout.as_json(),
         "spec": dict(manifest.spec),
         "facts": dict(manifest.facts),
+        "duplicates": found.index.duplicates(),
         "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
         "parts": {name or "none": int((found.index.splits == name).sum()) for name in _splits(found)},
         "classes": found.index.classes.tolist(),
@@ -97,16 +104,16 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         f"store      {record['path']}",
         f"key        {record['key']}",
         f"data set   {facts.get('dataset')}, {layout['rows']:,} rows, {len(record['classes'])} classes",
+        *(f"           {name.replace('_', ' ')}: {value}" for name, value in _told(facts)),
         f"parts      {', '.join(f'{name} {count:,}' for name, count in record['parts'].items())}",
-        (
-            f"backbone   {backbone['name']} at {backbone['size']} px, {backbone['precision']},"
-            f" preprocess {backbone['preprocess']}"
-        ),
+        _backbone_line(backbone),
         f"weights    {backbone['weights']}",
         "outputs    " + ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in layout["shapes"].items()),
         f"created    {facts.get('created')} in {facts.get('seconds')} s",
         *(f"note       {line}" for line in facts.get("notes", [])),
     ]
+    if record["duplicates"]:
+        lines.append(f"copies     {copies_text(record['duplicates'])}")
     unreadable = record["unreadable"]
     if unreadable:
         lines.append(f"unread     {len(unreadable):,}")
@@ -115,6 +122,21 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         if len(unreadable) > len(shown):
             lines.append(f"           … and {len(unreadable) - len(shown):,} more (--json lists all)")
     return lines
+
+
+def _told(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the data set; copies are told for the labelling in force and not as first recorded."""
+    known = facts.get("dataset_facts", {})
+    return [(name, value) for name, value in known.items() if not name.startswith("copies_")]
+
+
+def _backbone_line(backbone: dict[str, Any]) -> str:
+    if backbone["name"] == IMPORTED:
+        return "backbone   not known: imported embeddings"
+    return (
+        f"backbone   {backbone['name']} at {backbone['size']} px, {backbone['precision']},"
+        f" preprocess {backbone['preprocess']}"
+    )
 
 
 @command.command()

@@ -10,7 +10,8 @@ from probe.config import Home
 from probe.datasets.download import Progress, ResumingDownloader
 from probe.datasets.place import data_folder
 from probe.datasets.row import DatasetRow, RemoteFile
-from probe.datasets.unpack import is_archive, unpack
+from probe.datasets.scratch import hold, lock_of, scratch_folder, sweep
+from probe.datasets.unpack import UNPACKING, is_archive, unpack
 from probe.errors import DataError
 
 
@@ -23,28 +24,35 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
     """Bring the files of `row` to ``PROBE_HOME/datasets/<folder>`` and return that folder.
 
     A folder that is there is complete and is returned at once. An interrupted download goes on where it
-    stopped. Raises DataError: no address, not reachable, another size or another hash than the pinned one.
+    stopped; what is left of one is removed once the set is there. Raises DataError: no address, not
+    reachable, another size or another hash than the pinned one, or another process is fetching the same.
     """
     target = data_folder(row, home)
+    downloads = home.datasets / f".fetching-{target.name}"
     if target.is_dir():
+        sweep(home.datasets, downloads.name)
         return target
     if not row.files:
         raise DataError(
             f"{row.name} cannot be fetched by a program",
             hint=f"get it by hand and point at it with --from PATH: {row.source or row.summary}",
         )
-    downloads = home.datasets / f".fetching-{target.name}"
     try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        paths = [_fetch_file(row, file, downloads, progress, pause) for file in row.files]
-        _put(paths, target)
+        home.datasets.mkdir(parents=True, exist_ok=True)
+        with hold(lock_of(downloads)) as free:
+            if not free:
+                raise DataError(f"another process is fetching {row.name}", hint="wait for it to end")
+            downloads.mkdir(exist_ok=True)
+            paths = [_fetch_file(row, file, downloads, progress, pause) for file in row.files]
+            _put(paths, target)
+            shutil.rmtree(downloads)
+            lock_of(downloads).unlink()
     except OSError as error:
         raise DataError(
             f"{row.name} cannot be stored in {home.datasets}",
             found=error.strerror or str(error),
             hint="free some room, or set PROBE_HOME to another disk",
         ) from error
-    shutil.rmtree(downloads)
     return target
 
 
@@ -54,12 +62,12 @@ def _put(paths: list[Path], target: Path) -> None:
     if archives:
         unpack(archives, target)
         return
-    staging = target.with_name(f".unpacking-{target.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for path in paths:
-        path.rename(staging / path.name)
-    staging.rename(target)
+    with scratch_folder(target.parent, UNPACKING) as scratch:
+        part = scratch / "part"
+        part.mkdir()
+        for path in paths:
+            path.rename(part / path.name)
+        part.rename(target)
 
 
 def _fetch_file(

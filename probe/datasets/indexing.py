@@ -72,7 +72,8 @@ class _Memory:
 
 def _index_files(source: FileSource, cache: Path) -> NDArray[np.str_]:
     names = np.array(source.files, dtype=np.str_)
-    stamps = _stamps([os.path.join(source.root, name) for name in source.files])  # noqa: PTH118 - by the thousand
+    root = f"{source.root}{os.sep}"
+    stamps = _stamps([name if name.startswith(os.sep) else root + name for name in source.files])
     file = _cache_file(cache, [source.root])
     memory = _load(file)
     hashes = _recall(memory, names, stamps)

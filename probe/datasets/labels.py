@@ -13,7 +13,6 @@ from probe.datasets.folder import SPLIT_FOLDERS, labelled_files, short_name
 from probe.datasets.listing import Listing, count_of, string_array
 from probe.errors import DataError, UsageError
 
-REQUIRED = ("path", "label")
 SPLIT_WORDS: Mapping[str, str] = {"": NO_SPLIT, **SPLIT_FOLDERS}
 
 
@@ -25,8 +24,11 @@ class LabelRow:
     group: str = ""
 
 
-def read_labels(path: Path) -> list[LabelRow]:
+def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: bool = False) -> list[LabelRow]:
     """The rows of a CSV file with the columns path, label and, if there, split and group.
+
+    The column that names the rows is the first of `names` that is there; with `numbered` it may be missing,
+    and ``path`` is then empty in every row.
 
     Raises UsageError when there is no such file and DataError when it cannot be read as such a table.
     """
@@ -34,20 +36,22 @@ def read_labels(path: Path) -> list[LabelRow]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
-            if not set(REQUIRED) <= set(columns):
+            key = next((name for name in names if name in columns), "")
+            if "label" not in columns or not (key or numbered):
+                required = "label" if numbered else f"{' or '.join(names)},label"
                 raise DataError(
                     f"{path} does not start with the names of its columns",
-                    expected="path,label and, where wanted, split and group",
+                    expected=f"{required} and, where wanted, split and group",
                     found=",".join(columns)[:200] or "an empty file",
                 )
-            rows = [_row(path, reader.line_num, record) for record in reader]
+            rows = [_row(path, reader.line_num, record, key) for record in reader]
     except FileNotFoundError as error:
         raise UsageError(f"there is no label file {path}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the label file {path} cannot be read", found=str(error)) from error
     seen: set[str] = set()
     for row in rows:
-        if row.path in seen:
+        if key and row.path in seen:
             raise DataError(f"{path} names {row.path} twice", hint="keep one row an image")
         seen.add(row.path)
     return rows
@@ -122,24 +126,24 @@ def _listing(root: Path, rows: list[LabelRow], name: str) -> Listing:
         [row.path for row in rows],
         [row.label for row in rows],
         [row.split for row in rows],
-        _class_order({row.label for row in rows} - {""}),
+        class_order({row.label for row in rows} - {""}),
     )
     groups = string_array([row.group for row in rows]) if any(row.group for row in rows) else None
     return replace(listing, name=name, groups=groups)
 
 
-def _class_order(names: set[str]) -> tuple[str, ...]:
+def class_order(names: set[str]) -> tuple[str, ...]:
     """Sorted by name; by value when every name is a whole number."""
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
 
-def _row(path: Path, line: int, record: Mapping[str, str | None]) -> LabelRow:
+def _row(path: Path, line: int, record: Mapping[str, str | None], key: str) -> LabelRow:
     name, label, split, group = (
-        (record.get(column) or "").strip() for column in ("path", "label", "split", "group")
+        (record.get(column) or "").strip() for column in (key, "label", "split", "group")
     )
-    if not name or "\0" in name:
+    if (key and not name) or "\0" in name:
         raise DataError(f"{path}, line {line}: there is no usable path")
     if split.lower() not in SPLIT_WORDS:
         raise DataError(

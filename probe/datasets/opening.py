@@ -66,11 +66,14 @@ def open_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Datas
     return finish(_list_spec(table, spec, home, options), home, options)
 
 
-def finish(listing: Listing, home: Home, options: DatasetOptions) -> Dataset:
-    """Hash every row, divide the rows, count the duplicates."""
+def finish(
+    listing: Listing, home: Home, options: DatasetOptions, hashes: NDArray[np.str_] | None = None
+) -> Dataset:
+    """Hash every row unless `hashes` are known, divide the rows, count the duplicates."""
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
-    hashes = index_rows(listing.source, len(listing), home.cache)
+    if hashes is None:
+        hashes = index_rows(listing.source, len(listing), home.cache)
     splits, made = _splits(listing, hashes, options)
     splits, copies, copy_facts = _copies(hashes, splits, options)
     unreadable = int((hashes == UNREADABLE).sum())

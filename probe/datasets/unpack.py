@@ -14,7 +14,6 @@ import io
 import lzma
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from probe.datasets.scratch import scratch_folder
 from probe.errors import DataError
+
+UNPACKING = ".unpacking-"
+"""How the folder of an unpacking that is not finished begins."""
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
@@ -58,12 +61,23 @@ def is_archive(path: Path) -> bool:
 
 def unpack(archives: Sequence[Path], target: Path, limits: Limits | None = None) -> None:
     """Unpack all of `archives` into one new folder `target`. Raises DataError; then there is no `target`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as scratch:
-        part = Path(scratch) / "part"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _unpack_beside(archives, target, limits or Limits())
+    except OSError as error:
+        raise DataError(
+            f"the archive {archives[0]} cannot be unpacked",
+            found=f"{error.strerror or error}: {target.parent}",
+            hint="free some room, or set PROBE_HOME to another disk",
+        ) from error
+
+
+def _unpack_beside(archives: Sequence[Path], target: Path, limits: Limits) -> None:
+    with scratch_folder(target.parent, UNPACKING) as scratch:
+        part = scratch / "part"
         part.mkdir()
         for archive in archives:
-            _Unpacking(archive, part, limits or Limits()).run()
+            _Unpacking(archive, part, limits).run()
         try:
             part.rename(target)
         except OSError:

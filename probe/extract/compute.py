@@ -30,12 +30,14 @@ class UnitContent:
     unit, start : its number and its first row.
     arrays : array name -> (r, …).
     unreadable : row -> (status, reason).
+    turned : images with an EXIF orientation other than upright.
     """
 
     unit: int
     start: int
     arrays: dict[str, NDArray[Any]]
     unreadable: dict[int, tuple[int, str]] = field(default_factory=dict)
+    turned: int = 0
 
     def __len__(self) -> int:
         return len(self.arrays["status"])
@@ -52,6 +54,7 @@ def compute_units(
         if content is None:
             content = _empty_unit(layout, first // layout.unit_rows)
         _fill_plain(content, batch, extractor(batch.pixels))
+        content.turned += batch.turned
         if views is not None:
             views.add(content, batch)
         if first + batch.count == content.start + len(content):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from probe.store import (
     StoreWriter,
     create,
     is_finished,
-    is_whole,
     put_index,
     read_layout,
     read_manifest,
+    reuse_finished,
     store_path,
     unit_rows,
 )
@@ -52,6 +53,9 @@ class ExtractResult:
     ----------
     rows_computed, rows_resumed : rows this call computed, and rows it found finished.
     unreadable : rows of the whole store whose image could not be read.
+    turned : images of the whole store with an EXIF orientation other than upright.
+    exif : whether they were turned accordingly.
+    duplicates : exact copies of one picture across splits, by pair of splits.
     reused : the finished store was there already.
     seconds : wall time of the call; `images_per_s` is over the time from the first batch to the last commit.
     finished : False when other shards still have to run.
@@ -68,6 +72,9 @@ class ExtractResult:
     seconds: float
     images_per_s: float
     finished: bool = True
+    turned: int = 0
+    exif: bool = False
+    duplicates: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,6 +91,9 @@ class ExtractResult:
             lines.append(
                 f"unread  {self.unreadable:,} images could not be read: probe stores show {self.store}"
             )
+        if self.turned:
+            done = "they were turned" if self.exif else "it was ignored, --exif turns them"
+            lines.append(f"exif    {self.turned:,} images with an EXIF orientation: {done}")
         if not self.finished:
             lines.append("state   unfinished: other shards still have to run")
         return lines
@@ -123,13 +133,7 @@ def reuse(path: Path, job: ExtractJob) -> bool:
 
     A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
     """
-    if not is_finished(path):
-        return False
-    if not is_whole(path):
-        LocalFiles(path).remove("MANIFEST.json")
-        return False
-    put_index(path, job.index())
-    return True
+    return reuse_finished(path, job.index())
 
 
 def create_store(path: Path, job: ExtractJob) -> Extractor:
@@ -200,7 +204,7 @@ def summarise(
     path: Path, job: ExtractJob, computed: int, resumed: int, started: float, computing: float
 ) -> ExtractResult:
     """The result of a call that began at `started` (``time.perf_counter``) and computed for `computing` s."""
-    finished = is_finished(path)
+    manifest = read_manifest(LocalFiles(path)) if is_finished(path) else None
     return ExtractResult(
         store=path.name,
         path=str(path),
@@ -208,9 +212,12 @@ def summarise(
         rows=len(job.dataset),
         rows_computed=computed,
         rows_resumed=resumed,
-        unreadable=len(read_manifest(LocalFiles(path)).unreadable) if finished else 0,
-        reused=finished and not computed,
+        unreadable=len(manifest.unreadable) if manifest else 0,
+        reused=manifest is not None and not computed,
         seconds=round(time.perf_counter() - started, 3),
         images_per_s=round(computed / computing, 2) if computed else 0.0,
-        finished=finished,
+        finished=manifest is not None,
+        turned=int(manifest.facts.get("exif_turned", 0)) if manifest else 0,
+        exif=job.exif,
+        duplicates=job.index().duplicates(),
     )

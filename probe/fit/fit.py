@@ -169,6 +169,7 @@ def provenance(store: Store) -> dict[str, Any]:
         "pixels": store.manifest.spec["pixels"],
         "weights_path": facts.get("weights_path"),
         "classes": store.index.classes.tolist(),
+        "duplicates": store.index.duplicates(),
         "unreadable": len(store.manifest.unreadable),
         "versions": versions(),
     }

@@ -19,6 +19,7 @@ from probe.heads.head import Head
 from probe.heads.saving import load_head
 from probe.images.reader import read_batches
 from probe.runs import Run
+from probe.store import IMPORTED
 
 BATCH = 32
 TOP = 5
@@ -89,6 +90,13 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
     if result.get("kind") != "fit":
         raise FitError(f"{run.name} is not a run of `probe fit`", found=f"kind {result.get('kind')!r}")
     recorded = result["backbone"]
+    if recorded["name"] == IMPORTED:
+        raise FitError(
+            f"{run.name} cannot predict images: it was fitted on imported embeddings",
+            expected="a run on a store made by probe extract",
+            found="embeddings computed elsewhere, whose backbone is not known",
+            hint="probe extract --backbone NAME DATASET, then probe fit",
+        )
     identity = str(recorded["weights"])
     path = result.get("weights_path")
     if identity.startswith("random:"):

@@ -9,6 +9,7 @@ from probe.store.catalog import (
     list_stores,
     put_index,
     remove_store,
+    reuse_finished,
     slug,
     store_path,
 )
@@ -17,11 +18,12 @@ from probe.store.index import Index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.reader import READ, FeatureArray, Store, open_store
-from probe.store.spec import Layout, StoreSpec, images_digest, unit_rows
+from probe.store.spec import IMPORTED, Layout, StoreSpec, images_digest, unit_rows
 from probe.store.verify import Verification, verify_store
 from probe.store.writer import StoreWriter, create, finished_rows, is_whole, read_layout
 
 __all__ = [
+    "IMPORTED",
     "READ",
     "FeatureArray",
     "Index",
@@ -45,6 +47,7 @@ __all__ = [
     "read_layout",
     "read_manifest",
     "remove_store",
+    "reuse_finished",
     "slug",
     "store_path",
     "unit_rows",

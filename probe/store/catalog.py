@@ -15,6 +15,7 @@ from probe.store.files import LocalFiles
 from probe.store.index import Index, set_current, write_index
 from probe.store.manifest import MANIFEST
 from probe.store.reader import Store, open_store
+from probe.store.writer import is_whole
 
 
 def slug(name: str) -> str:
@@ -47,6 +48,20 @@ def put_index(path: Path, index: Index) -> str:
     digest = write_index(files, index)
     set_current(files, digest, datetime.now(UTC).isoformat(timespec="microseconds"))
     return digest
+
+
+def reuse_finished(path: Path, index: Index) -> bool:
+    """Whether a finished store can serve as it is; it then takes `index` and is the newest.
+
+    A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
+    """
+    if not is_finished(path):
+        return False
+    if not is_whole(path):
+        LocalFiles(path).remove(MANIFEST)
+        return False
+    put_index(path, index)
+    return True
 
 
 def list_stores(home: Home) -> tuple[list[Store], list[tuple[Path, StoreError]]]:

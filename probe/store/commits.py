@@ -23,11 +23,13 @@ class Commit:
     unit : its number.
     chunks : array name -> sha256 of the chunk file as it lies on disk.
     unreadable : row -> (status, reason) of every image that could not be read.
+    turned : images with an EXIF orientation other than upright.
     """
 
     unit: int
     chunks: Mapping[str, str]
     unreadable: Mapping[int, tuple[int, str]]
+    turned: int = 0
 
     def to_line(self, layout: Layout) -> bytes:
         record = {
@@ -35,6 +37,7 @@ class Commit:
             "rows": list(layout.unit_range(self.unit)),
             "chunks": dict(self.chunks),
             "unreadable": {str(row): list(problem) for row, problem in self.unreadable.items()},
+            "turned": self.turned,
         }
         return json.dumps(record, sort_keys=True).encode()
 
@@ -48,6 +51,7 @@ class Commit:
                 unit,
                 {str(name): str(digest) for name, digest in value["chunks"].items()},
                 {int(row): (int(p[0]), str(p[1])) for row, p in value["unreadable"].items()},
+                int(value.get("turned", 0)),
             )
             fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):

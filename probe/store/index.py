@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.duplicates import shared_pictures
 from probe.errors import StoreError
 from probe.store.files import LocalFiles
 
@@ -36,6 +37,11 @@ class Index:
     labels: NDArray[np.int32]
     splits: NDArray[np.str_]
     classes: NDArray[np.str_]
+
+    def duplicates(self) -> dict[str, int]:
+        """``train_val``, ``train_test``, ``val_test`` -> exact copies of one picture in both; 0 left out."""
+        shared = shared_pictures(self.hashes, self.splits)
+        return {f"{first}_{second}": count for (first, second), count in shared.items()}
 
     @property
     def hash(self) -> str:

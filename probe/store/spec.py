@@ -15,6 +15,9 @@ from probe.config import canonical_json
 from probe.errors import StoreError
 
 SCHEMA = 1
+IMPORTED = "imported"
+"""The backbone's name in stores of embeddings that were computed elsewhere."""
+
 UNIT_BYTES = 16 << 20
 """No array's unit is larger than this, bytes."""
 

@@ -136,7 +136,11 @@ class StoreWriter:
                     leftover.unlink(missing_ok=True)
 
     def write_unit(
-        self, unit: int, arrays: Mapping[str, NDArray[Any]], unreadable: Mapping[int, tuple[int, str]]
+        self,
+        unit: int,
+        arrays: Mapping[str, NDArray[Any]],
+        unreadable: Mapping[int, tuple[int, str]],
+        turned: int = 0,
     ) -> None:
         """Write, fsync and commit one unit.
 
@@ -144,6 +148,7 @@ class StoreWriter:
         ----------
         arrays : ``features/<output>``, ``status`` (and ``viewed``) -> (r, …) rows of this unit.
         unreadable : row -> (status, reason).
+        turned : images with an EXIF orientation other than upright.
         """
         start, stop = self.layout.unit_range(unit)
         names = {name: self.layout.chunk_name(name, unit) for name in self.layout.array_names()}
@@ -152,7 +157,7 @@ class StoreWriter:
                 self._arrays[name][start:stop] = arrays[name]
             self._files.sync(list(names.values()))
         chunks = {name: self.chunk_hash(file) for name, file in names.items()}
-        self._log.append(Commit(unit, chunks, unreadable).to_line(self.layout))
+        self._log.append(Commit(unit, chunks, unreadable, turned).to_line(self.layout))
 
     def chunk_hash(self, file: str) -> str:
         """sha256 of a chunk file as it lies on disk."""
@@ -169,7 +174,7 @@ class StoreWriter:
                 spec.as_json(),
                 commits_digest(commits),
                 {str(ids[row]): problems[row] for row in sorted(problems)},
-                facts,
+                {**facts, "exif_turned": sum(commit.turned for commit in commits.values())},
             )
             self._files.write(MANIFEST, manifest.to_bytes())
         return done

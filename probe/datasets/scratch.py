@@ -1,0 +1,58 @@
+"""Folders for work in progress that a later run can tell from those of a live process, and sweep.
+
+A live owner holds a lock on ``<folder>.lock`` from before the folder exists until after it is gone. The
+system releases the lock of a process that dies, however it dies; process numbers would be used again and mean
+nothing on another machine that shares the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def hold(lock: Path) -> Iterator[bool]:
+    """Take the lock file `lock`, or yield False at once when another process has it."""
+    with lock.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder ``<parent>/<prefix><random>``, removed at the end; dead ones of the prefix go first."""
+    sweep(parent, prefix)
+    folder = parent / f"{prefix}{uuid.uuid4().hex}"
+    lock = lock_of(folder)
+    with hold(lock):
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the scratch folders of processes that are gone. A folder without a lock file is not ours."""
+    for folder in parent.glob(f"{prefix}*/"):
+        lock = lock_of(folder)
+        if not lock.exists():
+            continue
+        with hold(lock) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+def lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

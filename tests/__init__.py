@@ -1,0 +1,1 @@
+"""Tests of behaviour, through public functions and the command line."""

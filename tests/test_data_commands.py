@@ -1,0 +1,197 @@
+"""Every named data set through the command line, from what its publisher ships to a fitted head."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.datasets import DATASETS
+from tests import archives
+from tests.faulty_server import Server, running_server, serve
+from tests.shell import Shell
+from tests.test_catalog import CASES, FakeTfds
+
+KAGGLE = "dogs-vs-cats of Kaggle"
+LARGE = {"pathmnist-128", "pathmnist-224", "dogs-vs-cats-2000"}
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, name: str, **facts: Any) -> None:
+    monkeypatch.setitem(DATASETS._rows, name, replace(DATASETS[name], **facts))
+
+
+def counted(row: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """The counts a tiny fixture has, in the place of those declared for the real set."""
+    parts = dict(found["parts"])
+    if "val" not in row.splits:
+        parts["train"] += parts.pop("val", 0)
+    splits = {name: parts[name] for name in row.splits}
+    return {"images": found["images"], "classes": found["classes"], "splits": splits}
+
+
+@pytest.mark.parametrize("case", [*CASES, KAGGLE])
+def test_a_named_set_is_checked_extracted_and_fitted(
+    case: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = case.split()[0]
+    if case == KAGGLE:
+        source = archives.write_files(tmp_path / "kaggle", archives.kaggle_dogs(20)) / "train"
+    else:
+        source = CASES[name][0](tmp_path)
+    # The fixture of the small dogs is as large as the real subset.
+    exact = name == "dogs-vs-cats-2000"
+    found = shell.json("data", "check", name, "--from", source, code=0 if exact else 3)
+    whats = {entry["what"] for entry in found["differences"]}
+    counts = {"images", "classes", *(f"images in {split}" for split in ("train", "val", "test"))}
+    assert whats <= counts
+    assert ("images" in whats) != exact
+    declare(monkeypatch, name, **counted(DATASETS[name], found))
+    assert shell("data", "check", name, "--from", source).startswith("ok")
+    unread = 4 if name == "dogs-vs-cats" and case != KAGGLE else 0
+    limit = ["--limit", 400] if name in LARGE else []
+    extract = shell.json(
+        "extract", "--backbone", "pixels", "--size", 8, "--from", source, *limit, name, code=unread
+    )
+    assert extract["rows"] == (min(found["images"], 400) if limit else found["images"])
+    result = shell.json("fit", "logreg", "--c", 1)
+    assert result["dataset"] == name
+    assert result["test"]["n"] > 0
+    assert result["dataset_facts"]["publisher_split"] == DATASETS[name].facts["publisher_split"]
+
+
+class ThreeClasses(FakeTfds):
+    @staticmethod
+    def as_dataset(split: str, decoders: Any) -> list[dict[str, Any]]:
+        examples = FakeTfds.as_dataset(split, decoders)
+        return [entry | {"label": np.int64(row % 3)} for row, entry in enumerate(examples)]
+
+
+def test_a_set_of_tensorflow_datasets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", ThreeClasses("tensorflow_datasets"))
+    checked = shell.json("data", "check", "tfds:birds")
+    assert (checked["ok"], checked["parts"]) == (True, {"train": 37, "val": 3, "test": 10})
+    assert shell.json("extract", "--backbone", "pixels", "--size", 8, "tfds:birds")["rows"] == 50
+    assert shell.json("fit", "logreg", "--c", 1)["test"]["n"] == 10
+
+
+@pytest.mark.parametrize(("name", "year"), [("cub200", "2010"), ("cub200-2011", "2011")])
+def test_the_year_of_the_birds_is_in_the_store(name: str, year: str, shell: Shell, tmp_path: Path) -> None:
+    shell("extract", "--backbone", "pixels", "--size", 8, "--from", CASES[name][0](tmp_path), name)
+    assert f"year: {year}" in shell("stores", "show")
+    assert shell.json("fit", "centroid")["dataset_facts"]["year"] == year
+
+
+def test_copies_across_splits_are_told_by_check_extract_and_every_result(
+    shell: Shell, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    test = np.concatenate([pixels[:3], 255 - pixels[:9]])
+    path = tmp_path / "set.npz"
+    np.savez(path, train_images=pixels, train_labels=labels, test_images=test, test_labels=labels[:12])
+    checked = shell("data", "check", path)
+    assert "exact copies: " in checked
+    extract = shell.json("extract", "--backbone", "pixels", "--size", 8, path)
+    assert sum(extract["duplicates"].values()) == 3
+    assert "exact copies" in shell.error
+    assert "same picture" in shell("stores", "show")
+    assert shell.json("fit", "logreg", "--c", 1)["duplicates"] == extract["duplicates"]
+    assert "copies    the same picture 3 in both train and test" in shell("fit", "centroid")
+    dropped = shell.json("extract", "--backbone", "pixels", "--size", 8, "--drop-duplicates", path)
+    assert dropped["reused"]
+    assert "train_test" not in shell.json("fit", "centroid")["duplicates"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr("probe.datasets.download.time.sleep", lambda _: None)
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def birds(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """cub200-2011 with an archive of our own behind the address."""
+    noise = {"noise": np.random.default_rng(0).bytes(400_000)}
+    path = archives.write_tar(tmp_path / "CUB_200_2011.tgz", archives.cub_2011(8) | noise)
+    row = serve(server, DATASETS["cub200-2011"], {path.name: path.read_bytes()})
+    declare(monkeypatch, row.name, files=row.files)
+    return row.name
+
+
+def test_fetch_survives_three_broken_connections(shell: Shell, server: Server, birds: str) -> None:
+    server.behave = ["cut", "reset", "cut"]
+    found = shell.json("data", "fetch", birds)
+    assert "fetching cub200-2011" in shell.error
+    assert len(server.asked) == 4
+    assert Path(found["path"]).is_dir()
+    assert shell.json("data", "check", birds, code=3)["images"] == 24
+    assert shell.json("data", "fetch", birds) == found
+    assert len(server.asked) == 4
+
+
+def test_extract_fetches_what_is_missing(shell: Shell, server: Server, birds: str) -> None:
+    assert shell.json("extract", "--backbone", "pixels", "--size", 8, birds)["rows"] == 24
+    assert "fetching cub200-2011, 0 MB" in shell.error
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("other", "is not the file that is known"),
+        ("longer", "is not the file that is known"),
+        ("page", "web page"),
+        (404, "the server answered 404"),
+        (503, "the server answered 503"),
+    ],
+)
+def test_fetch_from_a_server_that_lies(
+    shell: Shell, server: Server, birds: str, how: object, said: str
+) -> None:
+    server.behave = [how] * 12
+    shell("data", "fetch", birds, code=1)
+    assert said in shell.error
+    assert "--from" in shell.error
+    shell("extract", "--backbone", "pixels", birds, "--dry-run", code=1)
+    server.behave = []
+    shell("data", "fetch", birds)
+    assert {place.name for place in (shell.home / "datasets").iterdir()} == {"cub200-2011"}
+
+
+def test_fetch_of_a_file_that_stays_cut(
+    shell: Shell, server: Server, birds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = DATASETS[birds].files
+    whole = server.files[file.name]
+    server.files[file.name] = whole[:-5000]
+    shell("data", "fetch", birds, code=1)
+    assert "is not the file that is known" in shell.error
+    assert f"{len(whole):,} bytes" in shell.error
+    declare(monkeypatch, birds, files=(replace(file, bytes=0),))
+    shell("data", "fetch", birds, code=1)
+    assert hashlib.sha256(whole).hexdigest() in shell.error
+    assert not list((shell.home / "datasets").glob("[!.]*"))
+
+
+def test_two_processes_do_not_fetch_the_same(shell: Shell, birds: str) -> None:
+    from probe.datasets.scratch import hold
+
+    datasets = shell.home / "datasets"
+    datasets.mkdir(parents=True)
+    with hold(datasets / ".fetching-cub200-2011.lock"):
+        shell("data", "fetch", birds, code=1)
+    assert "another process is fetching" in shell.error
+    shell("data", "fetch", birds)
+
+
+def test_fetch_of_what_has_no_address_or_no_name(shell: Shell) -> None:
+    shell("data", "fetch", "scenes15", code=1)
+    assert "--from PATH" in shell.error
+    shell("data", "fetch", "cub2000", code=2)
+    assert "did you mean 'cub200'" in shell.error
