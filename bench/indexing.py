@@ -1,8 +1,8 @@
 """How long it takes to know 10,000 files by their content: the first time, and once they are remembered.
 
 Cold reads and hashes every file (its bytes may be in the page cache, which only root can empty); warm finds
-them unchanged by name, size and time. "index" is that alone; "open" also walks the folders and makes the split, the
-same both times.
+them unchanged by name, size and time. "index" is that alone; "open" also walks the
+folders and makes the split, which is the same work both times.
 """
 
 from __future__ import annotations

@@ -195,3 +195,42 @@ def test_fetch_of_what_has_no_address_or_no_name(shell: Shell) -> None:
     assert "--from PATH" in shell.error
     shell("data", "fetch", "cub2000", code=2)
     assert "did you mean 'cub200'" in shell.error
+
+
+WRONG = [
+    ("objects.npz", 1, "Python objects, which are never unpickled"),
+    ("embeddings.npz", 1, "probe stores import"),
+    ("embeddings.npy", 2, "probe stores import"),
+    ("folders", 1, "2 folders without images"),
+    ("photos --labels semicolon.csv", 1, "separate the columns by commas"),
+    ("photos --labels utf16.csv", 1, "save it as UTF-8"),
+    ("photos --labels columns.csv", 1, "file,class"),
+    ("cifar10 --from embeddings.npy", 2, "no archive of cifar10"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "said"), WRONG, ids=[line for line, _, _ in WRONG])
+def test_what_a_stranger_gets_wrong_is_answered(
+    line: str, code: int, said: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("objects.npz", train_images=np.array([{}, 1]), train_labels=np.arange(2))
+    np.savez("embeddings.npz", features=np.zeros((3, 4)), labels=np.arange(3))
+    np.save("embeddings.npy", np.zeros((3, 4)))
+    archives.write_files(tmp_path / "photos", {"a/1.jpg": archives.jpeg(0)})
+    for name in ("a", "b"):
+        (tmp_path / "folders" / name).mkdir(parents=True)
+    Path("semicolon.csv").write_text("path;label\na/1.jpg;x\n")
+    Path("utf16.csv").write_bytes("path,label\na/1.jpg,é\n".encode("utf-16"))
+    Path("columns.csv").write_text("file,class\na/1.jpg,x\n")
+    shell("extract", "--backbone", "pixels", *line.split(), code=code)
+    assert said in shell.error
+
+
+def test_images_without_a_label_are_said(shell: Shell, tmp_path: Path) -> None:
+    root = archives.write_files(tmp_path / "photos", {f"{i}.jpg": archives.jpeg(i) for i in range(3)})
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n0.jpg,a\n1.jpg\n2.jpg,\n")
+    shell("extract", "--backbone", "pixels", root, "--labels", labels)
+    assert "2 images without a label in labels.csv" in shell.error
+    assert "\n3 images, precision" in shell.error

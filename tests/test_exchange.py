@@ -173,7 +173,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     ("images", {"features": np.zeros((4, 8, 8, 3), np.uint8)}, ["look like images", "probe extract"]),
     ("three axes", {"features": np.zeros((4, 3, 2))}, ["(N, D) or (N, H, W, C)"]),
     ("none", {"features": np.zeros((0, 3))}, ["at least one"]),
-    ("objects", {"features": np.array([{}, 1, 2, 3])}, ["objects", "unpickled"]),
+    ("objects", {"features": np.array([{}, 1, 2, 3])}, ["Python objects", "never unpickled"]),
     ("no features", {"x": np.zeros((4, 3))}, ["no array called features", "x"]),
     ("a data set", {"train_images": np.zeros((4, 3))}, ["probe extract"]),
     ("labels short", good() | {"labels": np.arange(3)}, ["not one class a row", "(3,)"]),

@@ -21,6 +21,7 @@ from probe.commands.options import (
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import Dataset
+from probe.datasets.listing import count_of
 from probe.datasets.place import is_fetched
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
 from probe.machine import count_gpus
@@ -109,7 +110,7 @@ def command(
     job = make_job(home, limited(open_dataset(dataset, home, options), limit), **choices)
     for line in job.dataset.notes:
         note(line, quiet)
-    note(f"{len(job.dataset):,} images, {_precision_text(choices['precision'], job)}", quiet)
+    note(f"{count_of(len(job.dataset), 'image')}, {_precision_text(choices['precision'], job)}", quiet)
     if dry_run:
         plan = estimate(job, home)
         emit(plan.to_json(), as_json, plan.lines)

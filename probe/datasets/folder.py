@@ -117,10 +117,11 @@ def _by_class(found: Found) -> Listing | None:
 def _unlabelled(found: Found) -> Listing:
     files = found.images
     if not files:
+        folders = [f"{count_of(len(found.folders), 'folder')} without images"] if found.folders else []
         raise DataError(
             f"there are no images in {found.root}",
             expected="class folders with images, train/val/test folders with class folders, or images",
-            found="; ".join(found.notes()) or "an empty folder",
+            found="; ".join([*folders, *found.notes()]) or "an empty folder",
         )
     blank = [""] * len(files)
     return labelled_files(found.root, files, blank, blank, ()).noting(

@@ -43,11 +43,14 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
                     f"{path} does not start with the names of its columns",
                     expected=f"{required} and, where wanted, split and group",
                     found=",".join(columns)[:200] or "an empty file",
+                    hint="separate the columns by commas" if ";" in "".join(columns) else None,
                 )
             rows = [_row(path, reader.line_num, record, key) for record in reader]
     except FileNotFoundError as error:
         raise UsageError(f"there is no label file {path}") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"the label file {path} is not UTF-8 text", hint="save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"the label file {path} cannot be read", found=str(error)) from error
     seen: set[str] = set()
     for row in rows:
@@ -89,6 +92,7 @@ def read_labelled_folder(root: Path, labels: Path) -> Listing:
         *found.notes(),
         f"left out: {count_of(extra, 'image')} that {labels.name} does not name" if extra else "",
         f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
+        _without_label(rows, labels),
     )
 
 
@@ -115,8 +119,14 @@ def read_list_file(path: Path, labels: Path | None) -> Listing:
     rows = [known.get(name, LabelRow(name, "")) for name in unique]
     repeated = len(files) - len(unique)
     return _listing(path.parent, rows, short_name(path.stem)).noting(
-        f"left out: {count_of(repeated, 'repeated line')}" if repeated else ""
+        f"left out: {count_of(repeated, 'repeated line')}" if repeated else "",
+        _without_label(rows, labels) if labels else "no --labels: the images have no labels",
     )
+
+
+def _without_label(rows: list[LabelRow], labels: Path) -> str:
+    number = sum(not row.label for row in rows)
+    return f"{count_of(number, 'image')} without a label in {labels.name}" if number else ""
 
 
 def _listing(root: Path, rows: list[LabelRow], name: str) -> Listing:

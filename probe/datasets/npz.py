@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from probe.datasets.dataset import SPLITS
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.sources import ArraySource
-from probe.datasets.unzip import open_arrays
+from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError
 
 LAYOUT = "{train,val,test}_images (n, H, W) or (n, H, W, 3) uint8 and {train,val,test}_labels (n,) or (n, 1)"
@@ -28,14 +27,17 @@ def read_npz(
     """
     try:
         arrays = open_arrays(path, cache)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DataError(
-            f"{path} cannot be read as an .npz file", expected=LAYOUT, found=str(error)
+            f"{path} cannot be read as an .npz file", expected=LAYOUT, found=reason_of(error)
         ) from error
     present = sorted(split for split in SPLITS if f"{split}_images" in arrays)
     if not present:
         raise DataError(
-            f"{path} holds no images", expected=LAYOUT, found=", ".join(sorted(arrays)) or "nothing"
+            f"{path} holds no images",
+            expected=LAYOUT,
+            found=", ".join(sorted(arrays)) or "nothing",
+            hint=f"probe stores import {path} takes embeddings" if "features" in arrays else None,
         )
     images = [_images(path, f"{split}_images", arrays) for split in present]
     labels = [

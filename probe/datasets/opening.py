@@ -123,7 +123,12 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         if options.labels is not None:
             raise UsageError("an .npz file carries its own labels", hint="leave out --labels")
         return read_npz(path, home.cache)
-    raise UsageError(f"{spec} is not a data set", expected="a folder, a .txt list of images or an .npz file")
+    embeddings = path.suffix.lower() in (".npy", ".parquet")
+    raise UsageError(
+        f"{spec} is not a data set",
+        expected="a folder, a .txt list of images or an .npz file",
+        hint=f"probe stores import {spec} takes embeddings" if embeddings else None,
+    )
 
 
 def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from probe.config import Home
 from probe.datasets.layout import find_base, layout_error
 from probe.datasets.row import DatasetRow
-from probe.datasets.unpack import is_archive, unpack
+from probe.datasets.unpack import SUFFIXES, is_archive, unpack
 from probe.errors import DataError, UsageError
 
 
@@ -56,6 +56,11 @@ def _resolve(row: DatasetRow, home: Home, source: Path | None) -> Path:
         return source
     if is_archive(source):
         return _unpacked(row, home, [source, *_companions(row, source)])
+    if find_base(source.parent, row.markers) is None:
+        raise UsageError(
+            f"{source} is no archive of {row.name}",
+            expected=f"an unpacked folder, or an archive ({', '.join(SUFFIXES)})",
+        )
     return source.parent
 
 

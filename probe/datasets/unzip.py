@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from probe.errors import DataError
 
+DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile)
+"""What numpy and zipfile raise for a file that is not what its name says."""
+
 IN_MEMORY = 64 * 2**20
 """Bytes of arrays, all together, that are simply read."""
 
@@ -37,6 +40,12 @@ def open_arrays(path: Path, cache: Path, *, in_memory: int = IN_MEMORY) -> dict[
         _key(member): np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False)
         for place, member in enumerate(members)
     }
+
+
+def reason_of(error: BaseException) -> str:
+    """What to tell of one of `DAMAGE`."""
+    text = str(error) or type(error).__name__
+    return "Python objects, which are never unpickled" if "object" in text.lower() else text
 
 
 def _key(member: zipfile.ZipInfo) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from probe import backbones
 from probe.backbones.backbone import Extractor
 from probe.config import Home
+from probe.datasets.listing import count_of
 from probe.extract.background import BackgroundWriter
 from probe.extract.batch import load_for_new_store
 from probe.extract.compute import compute_units
@@ -88,12 +89,11 @@ class ExtractResult:
             done += f", {self.rows_resumed:,} resumed" if self.rows_resumed else ""
         lines = [f"store   {self.path}", f"rows    {self.rows:,}: {done}", f"time    {self.seconds:.1f} s"]
         if self.unreadable:
-            lines.append(
-                f"unread  {self.unreadable:,} images could not be read: probe stores show {self.store}"
-            )
+            number = count_of(self.unreadable, "image")
+            lines.append(f"unread  {number} could not be read: probe stores show {self.store}")
         if self.turned:
             done = "they were turned" if self.exif else "it was ignored, --exif turns them"
-            lines.append(f"exif    {self.turned:,} images with an EXIF orientation: {done}")
+            lines.append(f"exif    {count_of(self.turned, 'image')} with an EXIF orientation: {done}")
         if not self.finished:
             lines.append("state   unfinished: other shards still have to run")
         return lines

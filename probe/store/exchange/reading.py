@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,11 @@ from numpy.typing import NDArray
 
 from probe.datasets.labels import LabelRow, class_order, read_labels
 from probe.datasets.listing import count_of, string_array
-from probe.datasets.unzip import open_arrays
+from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError, UsageError
 from probe.store.exchange.table import FeatureTable, Labelling, default_ids, parse_labelling
 
 NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits and classes"
-_DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile)
 
 
 def read_features(path: Path, cache: Path) -> FeatureTable:
@@ -54,22 +52,17 @@ def _read_npy(path: Path, cache: Path) -> FeatureTable:
 def _map_array(path: Path) -> NDArray[Any]:
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except _DAMAGE as error:
-        raise DataError(f"{path} cannot be read as an .npy file", found=_reason(error)) from error
+    except DAMAGE as error:
+        raise DataError(f"{path} cannot be read as an .npy file", found=reason_of(error)) from error
 
 
 def _open_npz(path: Path, cache: Path) -> dict[str, NDArray[np.generic]]:
     try:
         return open_arrays(path, cache)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(
-            f"{path} cannot be read as an .npz file", expected=NPZ_LAYOUT, found=_reason(error)
+            f"{path} cannot be read as an .npz file", expected=NPZ_LAYOUT, found=reason_of(error)
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return "objects, which would have to be unpickled" if "object" in text.lower() else text
 
 
 def _read_npz(path: Path, cache: Path) -> FeatureTable:
