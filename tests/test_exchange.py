@@ -153,6 +153,8 @@ def test_export_of_a_store_of_images(shell: Shell, tmp_path: Path, monkeypatch: 
     shell("stores", "export", "--output", "conv9", "--output-file", "x.npz", code=2)
     shell("stores", "export", "--output-file", "x.csv", code=2)
     assert "--format" in shell.error
+    shell("stores", "export", "--format", "npy", "--output-file", "x.npz", code=2)
+    assert "ending in .npy" in shell.error
     shell("stores", "export", "--output-file", tmp_path / "no" / "x.npy", code=2)
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 

@@ -71,7 +71,7 @@ def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
     """Fetch with a bar on stderr, after saying what and how large."""
     from tqdm import tqdm
 
-    if not is_fetched(row, home):
+    if row.files and not is_fetched(row, home):
         size = download_bytes(row)
         note(f"fetching {row.name}" + (f", {size / 1e6:,.0f} MB" if size else ""), quiet)
     bars: dict[str, Any] = {}

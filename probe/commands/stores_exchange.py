@@ -35,7 +35,12 @@ def import_command(home: Home, file: Path, options: DatasetOptions, as_json: boo
 
 @click.command(name="export")
 @click.argument("store", required=False)
-@click.option("--format", "file_format", type=click.Choice(["npz", "npy", "parquet"]), help="[default: npz]")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["npz", "npy", "parquet"]),
+    help="[default: as the file is called, else npz]",
+)
 @click.option(
     "--output-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -42,6 +42,8 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
         with hold(lock_of(downloads)) as free:
             if not free:
                 raise DataError(f"another process is fetching {row.name}", hint="wait for it to end")
+            if target.is_dir():
+                return target
             downloads.mkdir(exist_ok=True)
             paths = [_fetch_file(row, file, downloads, progress, pause) for file in row.files]
             _put(paths, target)

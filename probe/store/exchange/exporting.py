@@ -77,7 +77,10 @@ def export_store(
     `probe stores import` reads all three back. Raises UsageError when a file is there already, StoreError
     when it cannot be written.
     """
-    file_format = file_format or FORMAT_OF.get(file.suffix.lower(), "")
+    named = FORMAT_OF.get(file.suffix.lower(), "")
+    if file_format and named and file_format != named:
+        raise UsageError(f"{file} would hold {file_format}", expected=f"a name ending in .{file_format}")
+    file_format = file_format or named
     if file_format not in FORMATS:
         raise UsageError(f"{file} does not say its format", expected="--format npz, npy or parquet")
     if file_format == "parquet":
