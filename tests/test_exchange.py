@@ -65,6 +65,8 @@ def test_a_run_on_imported_embeddings_cannot_predict_images(shell: Shell, tmp_pa
     shell("predict", "latest", PHOTOS, code=1)
     assert "cannot predict images" in shell.error
     assert "backbone is not known" in shell.error
+    shell("finetune", "--unfreeze", "block5", code=1)
+    assert "neither their backbone nor their images are known" in shell.error
 
 
 def test_the_same_embeddings_are_one_store_and_new_labels_renew_it(

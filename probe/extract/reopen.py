@@ -11,11 +11,15 @@ from probe.config import Home
 from probe.datasets import reopen
 from probe.datasets.dataset import Dataset
 from probe.errors import StoreError
-from probe.store import Store
+from probe.store import IMPORTED, Store
 
 
 def backbone_of(store: Store) -> BackboneSpec:
-    """The backbone of a store, its weights where they lay when it was extracted."""
+    """The backbone of a store, its weights where they lay when it was extracted.
+
+    StoreError for imported embeddings, whose backbone is not known.
+    """
+    _expect_extracted(store)
     recorded = dict(store.manifest.spec["backbone"])
     recorded["outputs"] = tuple(recorded["outputs"])
     path = store.manifest.facts.get("weights_path")
@@ -28,6 +32,7 @@ def dataset_of(store: Store, home: Home) -> Dataset:
     DataError when the data set cannot be opened again, StoreError when images of the store are gone or have
     changed since.
     """
+    _expect_extracted(store)
     dataset = reopen(store.manifest.facts.get("origin", {}), home)
     index = store.index
     order = np.argsort(dataset.ids)
@@ -44,3 +49,12 @@ def dataset_of(store: Store, home: Home) -> Dataset:
     return replace(
         dataset.take(rows), labels=index.labels, splits=index.splits, classes=tuple(index.classes.tolist())
     )
+
+
+def _expect_extracted(store: Store) -> None:
+    if store.manifest.spec["backbone"]["name"] == IMPORTED:
+        raise StoreError(
+            f"{store.name} holds imported embeddings: neither their backbone nor their images are known",
+            expected="a store made by probe extract",
+            hint="probe extract --backbone NAME DATASET, or name another store (probe stores ls)",
+        )
