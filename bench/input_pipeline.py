@@ -83,7 +83,7 @@ def main(*, quick: bool = False) -> None:
     precision, _ = choose_precision("auto")
     rows = []
     for name in RECIPES:
-        sides = prepare(name, 4096 if quick else 10_240, precision)
+        sides = prepare(name, 4096 if quick else 5120, precision)
         times = interleave({"real": sides.real, "ready": sides.ready}, 3 if quick else 7)
         rows.append(
             {

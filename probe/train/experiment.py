@@ -151,6 +151,7 @@ def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
     several = len(values) > 1
     return {
         "runs": [run.name for run in runs],
+        "accuracies": values,
         "mean": float(np.mean(values)) if values else None,
         "spread": float(np.std(values, ddof=1)) if several else None,
         "low": low if several else None,
