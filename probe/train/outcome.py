@@ -41,7 +41,7 @@ def judge(test: Predictions, start: HeadStart | None, probe: Run | None, ready: 
     comparison = _compare(test, frozen, probe)
     return {
         "comparison": comparison.to_json() if comparison else None,
-        "notes": _notes(comparison, frozen, ready),
+        "notes": _notes(comparison, frozen, probe, ready),
     }
 
 
@@ -59,10 +59,14 @@ def _compare(tuned: Predictions, frozen: Predictions | None, probe: Run | None) 
     return compare_predictions(left.correct, right.correct, name_a="fine-tuning", name_b=name)
 
 
-def _notes(comparison: Comparison | None, frozen: Predictions | None, ready: Prepared) -> list[str]:
+def _notes(
+    comparison: Comparison | None, frozen: Predictions | None, probe: Run | None, ready: Prepared
+) -> list[str]:
     notes = [f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"]
     if comparison is not None:
         notes.append(comparison.verdict)
+        if probe is not None and probe.result.get("refit"):
+            notes.append("the frozen probe was fitted on train and validation, fine-tuning on train alone")
     elif frozen is None:
         notes.append("no frozen probe to compare with: probe extract, then probe fit logreg")
     return notes
