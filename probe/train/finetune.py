@@ -9,58 +9,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe import backbones
-from probe.backbones import preprocess
 from probe.config import Home, canonical_json
-from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
+from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import FitError
 from probe.extract import ExtractJob
-from probe.runs import Predictions, Run, pair_predictions, scores, write_run
-from probe.stats.paired import Comparison, compare_predictions
-from probe.store import Store, slug
+from probe.runs import Predictions, Run, write_run
+from probe.store import slug
 from probe.train.assembly import Assembly, assemble
-from probe.train.data import ArrayInputs, Inputs, Part, batches
 from probe.train.headstart import HeadStart, embeddings, find_probe, fit_start
-from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop, probabilities
-from probe.train.pictures import open_pictures
+from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop
+from probe.train.material import Material, count_parts, labelled, open_material
+from probe.train.outcome import KIND, NETWORK, describe, judge, predict
 from probe.train.plan import Plan, Prepared, TuneJob, prepare
-from probe.train.prefix import ViewedInputs, cached_parts, extract_prefix, views_of
 from probe.train.recipe import Optimiser
 from probe.train.tensorboard import write_scalars
-from probe.versions import versions
-
-NETWORK = "network.keras"
-KIND = "finetune"
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Material:
-    """What the loop reads, and the parts in order for scoring.
-
-    `parts` are in memory, mapped or decoded on demand; `prepare` turns their batches into network inputs.
-    """
-
-    inputs: Inputs
-    parts: Mapping[str, Part]
-    ids: Mapping[str, NDArray[np.str_]]
-    prepare: Any
-    store: Store | None = None
-    seconds: float = 0.0
 
 
 def plan(job: TuneJob, home: Home, *, parts: Mapping[str, int] | None = None) -> Plan:
     """What `finetune` would do. `parts` (images a split) stands in for a data set that is not here."""
     network = backbones.build_network(job.backbone)
-    return prepare(job, network, parts or _count_parts(job), home).plan
+    return prepare(job, network, parts or count_parts(job), home).plan
 
 
 def finetune(
@@ -88,18 +64,30 @@ def finetune(
     Raises UnknownNameError and UsageError for a cut or head that cannot be, FitError without training images.
     """
     started = time.perf_counter()
-    counts = _count_parts(job)
+    counts = count_parts(job)
     if not counts[TRAIN]:
         raise FitError(f"{job.dataset.name} has no labelled training images", hint="--split 0.7,0.1,0.2")
     ready = prepare(job, backbones.build_network(job.backbone), counts, home)
     for line in ready.plan.lines():
         say(line)
     start, probe = _head_start(job, ready, home, progress)
-    if start is not None:
-        say(f"head from {start.source}")
-    material = _material(_labelled(job), ready, home, progress)
+    material = open_material(labelled(job), ready, home, progress)
+    network = _assemble(job, ready, devices)
+    folder = home.cache / KIND / _identity(job, ready)[:16]
+    stages = _Stages(network, material, folder, resume, _log(on_epoch, tensorboard))
+    head_result, result = _train(job, ready, stages, start, say)
+    predictions = {name: predict(network, material, name, job) for name in (VAL, TEST)}
+    record = describe(job, ready, material, result, head_result, predictions, start)
+    record |= judge(predictions[TEST], start, probe, ready)
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    run = _keep(job, home, record, predictions[TEST], network.whole())
+    shutil.rmtree(folder, ignore_errors=True)
+    return run
+
+
+def _assemble(job: TuneJob, ready: Prepared, devices: Sequence[str] | None) -> Assembly:
     strategy = _strategy(devices)
-    network = assemble(
+    return assemble(
         ready.cut,
         ready.head,
         ready.shapes,
@@ -110,104 +98,14 @@ def finetune(
         train_bn=job.settings.train_bn,
         scope=strategy.scope() if strategy is not None else nullcontext(),
     )
-    folder = home.cache / KIND / _identity(job, ready)[:16]
-    log = _log(on_epoch, tensorboard)
-    head_result = None
-    if start is not None:
-        network.set_output(start.weights, start.bias)
-    elif ready.cut.trains and job.settings.head_epochs:
-        network.train_trunk(False)
-        say(f"stage 1: the head alone, {job.settings.head_epochs} epochs")
-        head_result = _train(network, material, _head_settings(job, material), folder / "head", resume, log)
-    network.train_trunk(ready.cut.trains)
-    say(f"training for at most {job.settings.epochs} epochs")
-    result = _train(network, material, _settings(job, material), folder / "all", resume, log)
-    _check_converged(result)
-    predictions = {name: _predict(network, material, name, job) for name in (VAL, TEST)}
-    frozen = _frozen_predictions(start, probe)
-    comparison = _compare(predictions[TEST], frozen, probe)
-    record = _record(job, ready, material, result, head_result, predictions, start)
-    record["comparison"] = comparison.to_json() if comparison else None
-    record["notes"] = _notes(comparison, frozen, ready)
-    record["seconds"] = round(time.perf_counter() - started, 3)
-    whole = network.whole()
 
+
+def _keep(job: TuneJob, home: Home, record: dict[str, Any], test: Predictions, network: Any) -> Run:
     def write_more(path: Path) -> None:
-        whole.save(path / NETWORK)
+        network.save(path / NETWORK)
 
     label = f"{KIND}-{slug(job.dataset.name)}-{slug(job.backbone.name)}"
-    run = write_run(home, label, record, predictions[TEST], write_more)
-    shutil.rmtree(folder, ignore_errors=True)
-    return run
-
-
-# ---- material --------------------------------------------------------------------------------------------
-
-
-def _usable(job: TuneJob) -> NDArray[np.bool_]:
-    return (job.dataset.labels != UNLABELLED) & np.isin(job.dataset.splits, SPLITS)
-
-
-def _labelled(job: TuneJob) -> TuneJob:
-    return replace(job, dataset=job.dataset.take(np.flatnonzero(_usable(job))))
-
-
-def _count_parts(job: TuneJob) -> dict[str, int]:
-    usable = _usable(job)
-    return {split: int((usable & (job.dataset.splits == split)).sum()) for split in SPLITS}
-
-
-def _material(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> _Material:
-    if ready.cache.used:
-        return _cached_material(job, ready, home, progress)
-    return _plain_material(job)
-
-
-def _cached_material(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> _Material:
-    settings = job.settings
-    views = views_of(settings.augment, settings.views, settings.seed)
-    store, seconds = extract_prefix(
-        job.dataset, job.backbone, ready.cut, home, exif=job.exif, views=views, progress=progress
-    )
-    parts = cached_parts(store)
-    inputs: Inputs
-    if views is not None:
-        inputs = ViewedInputs(store, batch_size=settings.batch_size, seed=settings.seed)
-    else:
-        inputs = _array_inputs(job, parts, None)
-    ids = {split: store.index.ids[store.rows(split)] for split in SPLITS}
-    return _Material(inputs, parts, ids, None, store, seconds)
-
-
-def _plain_material(job: TuneJob) -> _Material:
-    convention = preprocess.convention(job.backbone.preprocess)
-
-    def prepare_pixels(pixels: Any) -> Any:
-        from probe.tensorflow_setup import tf
-
-        return convention.apply(tf.cast(pixels, tf.float32))
-
-    parts, ids = {}, {}
-    for split in SPLITS:
-        rows = np.flatnonzero(job.dataset.splits == split)
-        readable, pictures = open_pictures(job.dataset, rows, job.backbone.size, exif=job.exif)
-        parts[split] = Part(pictures, job.dataset.labels[readable])
-        ids[split] = job.dataset.ids[readable]
-    return _Material(_array_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels)
-
-
-def _array_inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any) -> Inputs:
-    return ArrayInputs(
-        parts[TRAIN],
-        parts[VAL] if len(parts[VAL]) else None,
-        batch_size=job.settings.batch_size,
-        seed=job.settings.seed,
-        prepare=prepare_batch,
-        augment=job.settings.augment if prepare_batch is not None else None,
-    )
-
-
-# ---- training --------------------------------------------------------------------------------------------
+    return write_run(home, label, record, test, write_more)
 
 
 def _head_start(
@@ -229,7 +127,7 @@ def _strategy(devices: Sequence[str] | None) -> Any | None:
     return tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None
 
 
-def _settings(job: TuneJob, material: _Material) -> LoopSettings:
+def _settings(job: TuneJob, material: Material) -> LoopSettings:
     settings = job.settings
     return LoopSettings(
         optimiser=settings.optimiser,
@@ -244,7 +142,7 @@ def _settings(job: TuneJob, material: _Material) -> LoopSettings:
     )
 
 
-def _head_settings(job: TuneJob, material: _Material) -> LoopSettings:
+def _head_settings(job: TuneJob, material: Material) -> LoopSettings:
     return replace(
         _settings(job, material),
         optimiser=Optimiser("adam", job.settings.head_lr),
@@ -254,28 +152,49 @@ def _head_settings(job: TuneJob, material: _Material) -> LoopSettings:
     )
 
 
-def _class_weights(job: TuneJob, material: _Material) -> dict[int, float]:
+def _class_weights(job: TuneJob, material: Material) -> dict[int, float]:
     counts = np.bincount(material.parts[TRAIN].labels, minlength=len(job.dataset.classes))
     return {c: float(counts.sum() / (len(counts) * count)) for c, count in enumerate(counts) if count}
 
 
+@dataclass(frozen=True)
+class _Stages:
+    """Runs one stage after the other on one network; each keeps its state in a folder of its own."""
+
+    network: Assembly
+    material: Material
+    folder: Path
+    resume: bool
+    log: Callable[[str], OnEpoch]
+
+    def run(self, name: str, settings: LoopSettings, *, trunk: bool) -> LoopResult:
+        self.network.train_trunk(trunk)
+        return fit_loop(
+            self.network.model,
+            self.material.inputs,
+            settings,
+            folder=self.folder / name,
+            resume=self.resume,
+            identity=self.folder.name,
+            on_epoch=self.log(name),
+        )
+
+
 def _train(
-    network: Assembly,
-    material: _Material,
-    settings: LoopSettings,
-    folder: Path,
-    resume: bool,
-    on_epoch: OnEpoch,
-) -> LoopResult:
-    return fit_loop(
-        network.model,
-        material.inputs,
-        settings,
-        folder=folder,
-        resume=resume,
-        identity=folder.parent.name,
-        on_epoch=lambda epoch, figures: on_epoch(epoch, {**figures, "stage": float(folder.name == "all")}),
-    )
+    job: TuneJob, ready: Prepared, stages: _Stages, start: HeadStart | None, say: Say
+) -> tuple[LoopResult | None, LoopResult]:
+    """The head first, by `start` or by epochs of its own, then head and trunk: the results of both."""
+    head_result = None
+    if start is not None:
+        say(f"head from {start.source}")
+        stages.network.set_output(start.weights, start.bias)
+    elif ready.cut.trains and job.settings.head_epochs:
+        say(f"the head alone for {job.settings.head_epochs} epochs")
+        head_result = stages.run("head", _head_settings(job, stages.material), trunk=False)
+    say(f"training for at most {job.settings.epochs} epochs")
+    result = stages.run("all", _settings(job, stages.material), trunk=ready.cut.trains)
+    _check_converged(result)
+    return head_result, result
 
 
 def _check_converged(result: LoopResult) -> None:
@@ -288,17 +207,19 @@ def _check_converged(result: LoopResult) -> None:
         )
 
 
-def _log(on_epoch: OnEpoch | None, tensorboard: Path | None) -> OnEpoch:
-    """Tell the caller, and write TensorBoard's scalars, a folder a stage."""
+def _log(on_epoch: OnEpoch | None, tensorboard: Path | None) -> Callable[[str], OnEpoch]:
+    """Stage -> what is called after each of its epochs: the caller, and TensorBoard in a folder a stage."""
 
-    def log(epoch: int, figures: Mapping[str, float]) -> None:
-        plain = {name: value for name, value in figures.items() if name != "stage"}
-        if tensorboard is not None:
-            write_scalars(tensorboard / ("all" if figures["stage"] else "head"), epoch, plain)
-        if on_epoch is not None:
-            on_epoch(epoch, plain)
+    def of_stage(stage: str) -> OnEpoch:
+        def log(epoch: int, figures: Mapping[str, float]) -> None:
+            if tensorboard is not None:
+                write_scalars(tensorboard / stage, epoch, figures)
+            if on_epoch is not None:
+                on_epoch(epoch, figures)
 
-    return log
+        return log
+
+    return of_stage
 
 
 def _identity(job: TuneJob, ready: Prepared) -> str:
@@ -316,84 +237,3 @@ def _identity(job: TuneJob, ready: Prepared) -> str:
         "cached": ready.cache.used,
     }
     return hashlib.sha256(canonical_json(record).encode()).hexdigest()
-
-
-# ---- result ----------------------------------------------------------------------------------------------
-
-
-def _predict(network: Assembly, material: _Material, name: str, job: TuneJob) -> Predictions:
-    part = material.parts[name]
-    if len(part):
-        found = probabilities(network.model, batches(part, job.settings.batch_size, material.prepare))
-    else:
-        found = np.empty((0, len(job.dataset.classes)), np.float32)
-    return Predictions(material.ids[name], part.labels.astype(np.int32), found)
-
-
-def _frozen_predictions(start: HeadStart | None, probe: Run | None) -> Predictions | None:
-    if probe is not None:
-        return probe.predictions
-    return start.test if start is not None else None
-
-
-def _compare(tuned: Predictions, frozen: Predictions | None, probe: Run | None) -> Comparison | None:
-    if frozen is None or not len(tuned.ids):
-        return None
-    name = f"the frozen probe ({probe.name})" if probe is not None else "the frozen probe"
-    left, right = pair_predictions(tuned, frozen, "fine-tuning", name)
-    return compare_predictions(left.correct, right.correct, name_a="fine-tuning", name_b=name)
-
-
-def _notes(comparison: Comparison | None, frozen: Predictions | None, ready: Prepared) -> list[str]:
-    notes = [f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"]
-    if comparison is not None:
-        notes.append(comparison.verdict)
-    elif frozen is None:
-        notes.append("no frozen probe to compare with: probe extract, then probe fit logreg")
-    return notes
-
-
-def _record(
-    job: TuneJob,
-    ready: Prepared,
-    material: _Material,
-    result: LoopResult,
-    head_result: LoopResult | None,
-    predictions: Mapping[str, Predictions],
-    start: HeadStart | None,
-) -> dict[str, Any]:
-    data, settings = job.dataset, job.settings
-    backbone = replace(job.backbone, outputs=job.backbone.outputs[:1], precision=settings.precision)
-    return {
-        "kind": KIND,
-        "head": ready.plan.head,
-        "chosen": {"epoch": result.kept_epoch},
-        "options": json.loads(json.dumps(asdict(settings))),
-        "plan": ready.plan.to_json(),
-        "network": {
-            "file": NETWORK,
-            "preprocess": job.backbone.preprocess,
-            "size": job.backbone.size,
-            "features": ready.plan.trunk,
-        },
-        "head_start": start.source if start is not None else None,
-        "head_history": dict(head_result.history) if head_result is not None else None,
-        "history": dict(result.history),
-        "stopped": result.stopped,
-        "training_seconds": round(result.seconds + (head_result.seconds if head_result else 0), 3),
-        "extraction_seconds": material.seconds,
-        "test": scores(predictions[TEST]),
-        "val": scores(predictions[VAL]),
-        "parts": {name: len(part) for name, part in material.parts.items()},
-        "store": material.store.name if material.store is not None else None,
-        "store_key": material.store.key if material.store is not None else None,
-        "index": ExtractJob(data, job.backbone, exif=job.exif).index().hash,
-        "dataset": data.name,
-        "dataset_facts": dict(data.facts),
-        "backbone": backbone.key_part(),
-        "pixels": ExtractJob(data, job.backbone, exif=job.exif).spec().pixels,
-        "weights_path": job.backbone.weights_path,
-        "classes": list(data.classes),
-        "versions": versions(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
