@@ -177,6 +177,15 @@ def test_a_warm_started_path_ends_where_single_fits_do():
         assert row["objective"] == pytest.approx(best, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("c", [1e-9, 1e-7, 1e-5])
+def test_weights_are_right_where_c_leaves_them_small(c):
+    """There they hardly move the objective, yet with even classes they alone decide the prediction."""
+    train, _ = structured(300, 40, 5)
+    head = HEADS["logreg"].fit(train, None, 5, LogregOptions(c=(c,))).head
+    best = converged(head, train, c)
+    assert np.linalg.norm(head.weights - best.weights) < 0.03 * np.linalg.norm(best.weights)
+
+
 def test_a_path_walked_downwards_ends_there_too(digits):
     train, _, _ = digits
     rotation = Rotation.of(train.features)

@@ -31,15 +31,17 @@ class Look:
 class SoftmaxLoss(Protocol):
     """Weighted mean loss of coefficients (R, B, C), intercept in the last row.
 
-    `total` (B,) sums the row weights, `variance` (R,) is that of each column of the inputs.
+    `total` (B,) sums the row weights, `priors` (B, C) are the weighted class frequencies, `variance` (R,) is
+    that of each column of the inputs.
     """
 
     classes: int
     total: Float64s
+    priors: Floats
     variance: Floats
 
-    def reset(self) -> None:
-        """Go to zero coefficients."""
+    def reset(self, intercept: Floats) -> None:
+        """Go to zero coefficients with this intercept (B, C)."""
         ...
 
     def mark(self) -> None:
@@ -86,11 +88,12 @@ class MemoryLoss:
         self.labels = np.asarray(labels, dtype=np.intp)
         self.classes = classes
         self.total, self.weights = _normalised(weights, len(inputs))
+        self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.einsum("nr,nr->r", inputs, inputs) / np.float32(len(inputs))
-        self.reset()
+        self.reset(np.zeros_like(self.priors))
 
-    def reset(self) -> None:
-        self.logits = np.zeros((*self.weights.shape, self.classes), dtype=np.float32)
+    def reset(self, intercept: Floats) -> None:
+        self.logits = np.tile(intercept, (len(self.labels), 1, 1))
         self._along = self._mark = self.logits
 
     def mark(self) -> None:
@@ -147,9 +150,10 @@ class StreamedLoss:
         self.labels = np.asarray(labels, dtype=np.intp)
         self.classes = classes
         self.total, self.weights = _normalised(weights, len(self.labels))
+        self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.append(rotation.variance, np.float32(1))
 
-    def reset(self) -> None:
+    def reset(self, intercept: Floats) -> None:
         """Nothing is kept between looks."""
 
     def mark(self) -> None:
@@ -228,6 +232,12 @@ def dots(a: Floats, b: Floats) -> Float64s:
     if a.shape[1] == 1:
         return np.array([np.vdot(a, b)], dtype=np.float64)
     return np.einsum("rbc,rbc->b", a, b).astype(np.float64)
+
+
+def _priors(labels: Labels, weights: Floats, classes: int) -> Floats:
+    """Weighted frequency (B, C) of each class."""
+    counts = [np.bincount(labels, weights=column, minlength=classes) for column in weights.T]
+    return np.array(counts, dtype=np.float32)
 
 
 def _normalised(weights: Floats | None, rows: int) -> tuple[Float64s, Floats]:

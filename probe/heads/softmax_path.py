@@ -28,6 +28,8 @@ from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, dots
 
 MEMORY = 6
 DECADE = 10.0
+DEPTH = 1e-4
+RESOLUTION = 1e-9
 ENOUGH = (1e-4, 1e-5)
 MAX_ITERATIONS = 500
 MAX_TRIALS = 12
@@ -80,9 +82,15 @@ class SoftmaxPath:
     def _restart(self) -> None:
         """Back to zero coefficients: climbing again is shorter than coming down from overgrown ones."""
         loss = self.loss
-        loss.reset()
         self.coefficients = np.zeros((len(loss.variance), len(loss.total), loss.classes), dtype=np.float32)
-        self._here = loss.look(self.coefficients, self.coefficients, np.zeros(len(loss.total)))
+        # The minimum as C goes to zero: class frequencies alone. A class without rows gets next to nothing.
+        self.coefficients[-1] = np.log(np.maximum(loss.priors, 0.1 / loss.total.max()))
+        self.coefficients[-1] -= self.coefficients[-1].mean(axis=1, keepdims=True)
+        loss.reset(self.coefficients[-1])
+        nowhere = np.zeros_like(self.coefficients)
+        loss.aim(nowhere)
+        self._here = loss.look(self.coefficients, nowhere, np.zeros(len(loss.total)))
+        self._null = self._here.loss
         self._change: Floats | None = None
         self._pairs.clear()
         # Where the penalty's curvature equals the loss's on the widest axis; below it there is little to fit.
@@ -105,7 +113,7 @@ class SoftmaxPath:
             slope = dots(full, direction)
             gap = -0.5 * slope
             near = gap <= ENOUGH[0] * objective + ENOUGH[1]
-            active = gap > self.tolerance * objective
+            active = gap > self._allowed(objective)
             if not active.any():
                 break
             direction[:, ~active] = 0.0
@@ -125,6 +133,15 @@ class SoftmaxPath:
         return Solution(
             c, self.coefficients, self._objective(penalty), self._here.loss, iterations, bool(near.all())
         )
+
+    def _allowed(self, objective: Float64s) -> Float64s:
+        """The distance to the minimum (B,) that counts as none.
+
+        At small C the whole fit lowers the objective by little, and a share of the objective would allow it
+        all: there the share is of what has been gained over class frequencies, down to what float32 resolves.
+        """
+        gained = np.maximum(DEPTH * (self._null - objective), RESOLUTION * objective)
+        return np.minimum(self.tolerance * objective, gained)
 
     def _objective(self, penalty: Float64s) -> Float64s:
         return self._here.loss + 0.5 * penalty * self._squares(self.coefficients)
