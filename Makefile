@@ -30,8 +30,8 @@ check: $(STAMP)  ## Lint, format and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check  ## Lint, types and the whole test suite
-	$(BIN)/python -m pytest
+test: check  ## Lint, types and the whole test suite, a file at a time on each of two cores
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(STAMP)  ## Rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
