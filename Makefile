@@ -40,6 +40,9 @@ format: $(STAMP)  ## Rewrite the code as ruff wants it
 bench: $(STAMP)  ## Measure: interleaved pairs, medians, ratios, written to bench/results/
 	$(BIN)/python -m bench
 
+faults: $(STAMP)  ## Kill extractions at random moments and compare every byte
+	$(BIN)/python -m bench.faults
+
 samples: $(STAMP)  ## Rebuild data/samples from the Debian package dataset-fashion-mnist
 	$(BIN)/python data/samples/make_fashion_sample.py
 

@@ -49,9 +49,10 @@ OUTPUTS = {
 }
 
 
-def main(quick: bool = False) -> None:
+def main(quick: bool = False, images: int = 1000, rounds: int = 3) -> None:
     facts = machine()
-    images, rounds = (128, 2) if quick else (1000, 3)
+    if quick:
+        images, rounds = 128, 2
     with tempfile.TemporaryDirectory() as folder:
         photos = make_photos(Path(folder) / "photos", images)
         rows = [_measure(name, photos, rounds) for name in BACKBONES]
@@ -62,6 +63,7 @@ def main(quick: bool = False) -> None:
         print_table("bfloat16 beside fp32", close)
         memory = [_memory(count) for count in ((200, 400) if quick else (1000, 10_000))]
         print_table("peak memory of extraction, resnet50", memory)
+    facts |= {"images": images, "rounds": rounds}
     write_results("extraction", [*rows, *passes, *close, *memory], facts)
 
 

@@ -127,6 +127,17 @@ def test_a_learning_curve_rises_and_is_of_several_draws(store: Store, home: Home
     assert curve["all"]["low"] is None
 
 
+def test_a_cluster_gives_what_this_machine_gives(store: Store, home: Home) -> None:
+    from distributed import LocalCluster
+
+    job = FitJob(store, options=replace(QUICK, cv=2), shots=("2", "5"), repeats=2)
+    here = fit(job, home).result
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None, silence_logs=50) as cluster:
+        there = fit(replace(job, dask=cluster.scheduler_address), home).result
+    assert there["chosen"] == here["chosen"]
+    assert there["curve"] == here["curve"]
+
+
 def test_several_runs_are_compared_pair_by_pair(store: Store, home: Home, plain_run: Run) -> None:
     others = [
         fit(FitJob(store, "majority"), home),

@@ -16,6 +16,7 @@ FLOORS = [
         "errors",
         "registry",
         "config",
+        "cluster",
         "hashing",
         "machine",
         "reasons",

@@ -136,7 +136,7 @@ def test_a_dask_worker_killed_in_the_middle_loses_nothing(tmp_path: Path) -> Non
 
 
 def test_no_scheduler_is_one_clear_message(npz: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probe.extract.cluster.CONNECT_S", 0.2)
+    monkeypatch.setattr("probe.cluster.CONNECT_S", 0.2)
     with pytest.raises(UsageError, match="no Dask scheduler answers"):
         extract_on_cluster(job_on(npz, home), home, "tcp://127.0.0.1:1")
 

@@ -100,6 +100,9 @@ def _common_options() -> list[click.Option]:
             help="Draws of each size of a curve.",
         ),
         click.Option(
+            ["--dask"], metavar="ADDRESS", help="Fit folds and curves on a cluster, tcp://host:port."
+        ),
+        click.Option(
             ["--memory"],
             default="2GB",
             show_default=True,
@@ -122,6 +125,7 @@ def _fit(
     fractions: tuple[float, ...],
     repeats: int,
     memory: str,
+    dask: str | None,
     refit: bool = True,
 ) -> None:
     from probe.fit import Choice, FitJob, fit
@@ -134,7 +138,7 @@ def _fit(
         note(f"store {found.name} (the newest)", quiet)
     choice = Choice(outputs, views, parse_bytes(memory))
     job = FitJob(
-        found, row.name, choice, options, refit, average_views, shots, fractions, repeats, jobs=usable_cpus()
+        found, row.name, choice, options, refit, average_views, shots, fractions, repeats, usable_cpus(), dask
     )
     run = fit(job, home)
     emit(dict(run.result), as_json, lambda: result_lines(run))

@@ -6,13 +6,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from probe.cluster import connect, worker_count
 from probe.config import Home
-from probe.errors import ProbeError, UsageError
 from probe.extract.job import ExtractJob
 from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise
 from probe.store import store_path
 
-CONNECT_S = 15
 RETRIES = 3
 """How often a shard is tried elsewhere; Dask itself also moves the shards of a worker that is gone."""
 
@@ -21,29 +20,16 @@ def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResu
     """Run one shard per Dask worker at `address` (``tcp://host:port``).
 
     The workers must see the images, the weights and PROBE_HOME under the same absolute paths. When a worker
-    dies, Dask gives its shard to another, which goes on from the last commit. UsageError when distributed is
-    not installed or nothing answers at `address`.
+    dies, Dask gives its shard to another, which goes on from the last commit. Raises as `connect`.
     """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise UsageError("--dask needs dask.distributed", hint="pip install 'probe[dask]'") from error
     started = time.perf_counter()
     home = Home(home.root.resolve())
     job = _with_absolute_weights(job)
     path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
     if reuse(path, job):
         return summarise(path, job, 0, len(job.dataset), started, 0.0)
-    try:
-        client = Client(address, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(
-            f"no Dask scheduler answers at {address}", found=str(error), hint="dask scheduler; dask worker"
-        ) from error
-    with client:
-        count = len(client.scheduler_info(n_workers=-1)["workers"])
-        if not count:
-            raise ProbeError(f"the Dask cluster at {address} has no workers", hint=f"dask worker {address}")
+    with connect(address) as client:
+        count = worker_count(client)
         began = time.perf_counter()
         shards = [Shard(number, count) for number in range(count)]
         futures = [client.submit(extract, job, home, shard=s, retries=RETRIES, pure=False) for s in shards]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.cluster import joblib_on
 from probe.config import Home
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
@@ -39,6 +40,7 @@ class FitJob:
     shots, fractions : sizes of a learning curve, see `probe.fit.curve`; empty for none.
     repeats : draws of each size.
     jobs : fits of the curve at the same time.
+    dask : address of a Dask cluster that fits the folds and the curve instead.
     """
 
     store: Store
@@ -51,10 +53,16 @@ class FitJob:
     fractions: tuple[float, ...] = ()
     repeats: int = 5
     jobs: int = 1
+    dask: str | None = None
 
 
 def fit(job: FitJob, home: Home) -> Run:
     """Fit, score and keep. FitError when the data cannot be fitted on, UnknownNameError for a wrong name."""
+    with joblib_on(job.dask):
+        return _fit(job, home)
+
+
+def _fit(job: FitJob, home: Home) -> Run:
     started = time.perf_counter()
     row, store = HEADS[job.head], job.store
     sizes = parse_sizes(job.shots, job.fractions)

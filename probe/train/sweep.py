@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.cluster import joblib_on
 from probe.config import canonical_json
 from probe.errors import DataError, UsageError
 from probe.train.data import Part, TrainingData
 from probe.train.recipe import Recipe, override
 
 CELL_VERSION = 1
-CONNECT_S = 15
 
 Figures = Mapping[str, Sequence[float | None]]
 
@@ -175,19 +175,9 @@ def _in_processes(jobs: int, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple
 
 
 def _on_cluster(address: str, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Path, CellResult]]:
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
 
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise UsageError("--dask needs dask.distributed", hint="pip install 'probe[dask]'") from error
-    try:
-        client = Client(address, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise UsageError(
-            f"no Dask scheduler answers at {address}", found=str(error), hint="dask scheduler; dask worker"
-        ) from error
-    with client, parallel_config(backend="dask"):
+    with joblib_on(address):
         # joblib's Dask backend gives results once all are there; the workers write each when it is finished.
         found: list[tuple[Path, CellResult]] = Parallel(n_jobs=-1)(delayed(_run_cell)(*t) for t in tasks)
     return found
