@@ -1,4 +1,4 @@
-"""``make faults``: kill -9 at random moments, again and again, and compare every byte with an undisturbed store.
+"""``make faults``: kill -9 at random moments, many times, and compare every byte with an undisturbed store.
 
 Each trial starts the same extraction in a home of its own, kills it at a random moment, starts it again,
 kills it again, and at last lets it finish. The test suite does this once; here it is done many times.
