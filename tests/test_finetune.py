@@ -19,7 +19,10 @@ from probe.commands.finetune import _settings, command
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, UnknownNameError, UsageError
+from probe.fit.predict import load_predictor
 from probe.images.augment import Augment
+from probe.images.decode import resize
+from probe.runs import open_run
 from probe.store import find_store, list_stores
 from probe.train.baselines import BASELINES
 from probe.train.cut import cut_network
@@ -387,6 +390,17 @@ def test_the_three_lines_of_the_customer(shell, folder, monkeypatch, tmp_path):
     assert found["head_start"].startswith("C of ")
     run = shell.home / "runs" / found["run"]
     assert (run / "curves.png").stat().st_size > 1000
+    assert_predicts_as_scored(run, folder / "toy.npz", shell)
+
+
+def assert_predicts_as_scored(path, npz, shell):
+    """New images go the same way as the test images did, but for the float16 of the cached prefix."""
+    run, data = open_run(path), open_dataset(str(npz), Home(shell.home))
+    predictor = load_predictor(run, Home(shell.home))
+    rows = [data.ids.tolist().index(name) for name in run.predictions.ids.tolist()]
+    pixels = np.stack([resize(np.asarray(data.source.read(row)), 32) for row in rows])
+    np.testing.assert_allclose(predictor(pixels), run.predictions.probabilities, atol=0.01)
+    assert len(shell("predict", path, PHOTOS).splitlines()) == 11
 
 
 def test_dry_run_counts_without_weights_or_data(shell):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe import backbones
 from probe.backbones.backbone import BackboneSpec, Extractor
+from probe.backbones.preprocess import convention
 from probe.config import Home
 from probe.datasets.files import find_images
 from probe.errors import FitError, UsageError, WeightsError
@@ -22,6 +23,7 @@ from probe.runs import Run
 from probe.store import IMPORTED
 
 BATCH = 32
+FINE_TUNED = "finetune"
 TOP = 5
 
 
@@ -49,16 +51,28 @@ class Prediction:
         return record
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """A run made ready: pixels (B, S, S, 3) uint8 -> probabilities (B, C)."""
+class Predictor(Protocol):
+    """A run made ready. `size` is the side of the pictures it takes, `exif` whether they are turned first."""
 
-    extractor: Extractor
-    head: Head
-    outputs: tuple[str, ...]
     size: int
     exif: bool
     classes: tuple[str, ...]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, S, S, 3) uint8 -> (B, C) probabilities; B is always `BATCH`."""
+        ...
+
+
+@dataclass
+class HeadPredictor:
+    """A run of ``probe fit``: the recorded backbone, then the head."""
+
+    size: int
+    exif: bool
+    classes: tuple[str, ...]
+    extractor: Extractor
+    head: Head
+    outputs: tuple[str, ...]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         features = self.extractor(pixels)
@@ -66,18 +80,45 @@ class Predictor:
         return self.head.predict_proba(np.concatenate(flat, axis=1))
 
 
+@dataclass
+class NetworkPredictor:
+    """A run of ``probe finetune``: its preprocessing, then the network it saved."""
+
+    size: int
+    exif: bool
+    classes: tuple[str, ...]
+    network: Any
+    convention: Any
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = np.asarray(self.network(self.convention.apply(pixels.astype(np.float32)), training=False))
+        # Two classes share one sigmoid unit, the probability of the second.
+        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+
+
 def load_predictor(run: Run, home: Home) -> Predictor:
-    """The backbone and head of a run; WeightsError when the weights here are not those it was fitted on."""
+    """A run made ready for pictures.
+
+    WeightsError when the weights here are not those it was fitted on, FitError for a run that cannot predict.
+    """
     result = run.result
+    exif, classes = bool(result["pixels"]["exif"]) if "pixels" in result else False, tuple(result["classes"])
+    if result.get("kind") == FINE_TUNED:
+        return _load_network(run, exif, classes)
     spec = recorded_backbone(run, home)
-    return Predictor(
-        backbones.load(spec, batch_size=BATCH),
-        load_head(run.path),
-        tuple(result["output"]),
-        spec.size,
-        bool(result["pixels"]["exif"]),
-        tuple(result["classes"]),
-    )
+    extractor, head = backbones.load(spec, batch_size=BATCH), load_head(run.path)
+    return HeadPredictor(spec.size, exif, classes, extractor, head, tuple(result["output"]))
+
+
+def _load_network(run: Run, exif: bool, classes: tuple[str, ...]) -> NetworkPredictor:
+    from probe.tensorflow_setup import keras
+
+    network = run.result["network"]
+    path = run.path / str(network["file"])
+    if path.parent != run.path or not path.is_file():
+        raise FitError(f"the network of {run.name} is missing", expected=str(path), hint="fine-tune again")
+    model = keras.models.load_model(path, compile=False)
+    return NetworkPredictor(int(network["size"]), exif, classes, model, convention(network["preprocess"]))
 
 
 def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> BackboneSpec:
@@ -88,7 +129,11 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
     """
     result = run.result
     if result.get("kind") != "fit":
-        raise FitError(f"{run.name} is not a run of `probe fit`", found=f"kind {result.get('kind')!r}")
+        raise FitError(
+            f"{run.name} cannot be used on new images",
+            expected="a run of `probe fit` or `probe finetune`",
+            found=f"kind {result.get('kind')!r}",
+        )
     recorded = result["backbone"]
     if recorded["name"] == IMPORTED:
         raise FitError(
