@@ -5,6 +5,8 @@ Both answer the same three questions along a search direction: the loss, its slo
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,9 +34,10 @@ class SoftmaxLoss(Protocol):
     """Weighted mean loss of coefficients (R, B, C), intercept in the last row.
 
     `total` (B,) sums the row weights, `priors` (B, C) are the weighted class frequencies, `variance` (R,) is
-    that of each column of the inputs.
+    that of each column of the inputs. `lines_are_free` says that looking along marked points costs little.
     """
 
+    lines_are_free: bool
     classes: int
     total: Float64s
     priors: Floats
@@ -45,15 +48,15 @@ class SoftmaxLoss(Protocol):
         ...
 
     def mark(self) -> None:
-        """Remember this point for `aim_on`."""
+        """Remember this point for `aim_on`; the last three are kept."""
         ...
 
     def aim(self, direction: Floats) -> None:
         """Prepare to look along a direction (R, B, C)."""
         ...
 
-    def aim_on(self, change: Floats) -> None:
-        """As `aim`, for the change of the coefficients since the mark."""
+    def aim_on(self, order: int) -> None:
+        """As `aim`, for the first or second difference of the marked points."""
         ...
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
@@ -83,6 +86,8 @@ class MemoryLoss:
     weights : (N, B) weight of each row in each problem, by default one problem of ones.
     """
 
+    lines_are_free = True
+
     def __init__(self, inputs: Floats, labels: Labels, classes: int, weights: Floats | None = None) -> None:
         self.inputs = inputs
         self.labels = np.asarray(labels, dtype=np.intp)
@@ -94,16 +99,17 @@ class MemoryLoss:
 
     def reset(self, intercept: Floats) -> None:
         self.logits = np.tile(intercept, (len(self.labels), 1, 1))
-        self._along = self._mark = self.logits
+        self._along = self.logits
+        self._marks = deque([self.logits], maxlen=3)
 
     def mark(self) -> None:
-        self._mark = self.logits
+        self._marks.append(self.logits)
 
     def aim(self, direction: Floats) -> None:
         self._along = (self.inputs @ direction.reshape(len(direction), -1)).reshape(self.logits.shape)
 
-    def aim_on(self, change: Floats) -> None:
-        self._along = self.logits - self._mark
+    def aim_on(self, order: int) -> None:
+        self._along = difference(self._marks, order)
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
         loss, residual = softmax_residual(self._logits_at(step), self.labels, self.weights)
@@ -137,6 +143,8 @@ class StreamedLoss:
     The rotation is applied to the coefficients, not to the rows: D × R × C instead of N × D × R a pass.
     """
 
+    lines_are_free = False
+
     def __init__(
         self,
         features: Features,
@@ -162,7 +170,7 @@ class StreamedLoss:
     def aim(self, direction: Floats) -> None:
         """Nothing is kept between looks."""
 
-    def aim_on(self, change: Floats) -> None:
+    def aim_on(self, order: int) -> None:
         """Nothing is kept between looks."""
 
     def accept(self, step: Float64s) -> None:
@@ -232,6 +240,14 @@ def dots(a: Floats, b: Floats) -> Float64s:
     if a.shape[1] == 1:
         return np.array([np.vdot(a, b)], dtype=np.float64)
     return np.einsum("rbc,rbc->b", a, b).astype(np.float64)
+
+
+def difference(marks: Sequence[Floats], order: int) -> Floats:
+    """First or second difference of the last points of a sequence."""
+    change = marks[-1] - marks[-2]
+    if order == 2:
+        change -= marks[-2] - marks[-3]
+    return change
 
 
 def _priors(labels: Labels, weights: Floats, classes: int) -> Floats:

@@ -8,8 +8,8 @@ a whole path cheap:
   it (variance of the axis × mean p(1 − p) of the class + penalty) does most of the work;
 * logits are linear in the coefficients, so once those of the search direction are known a line search costs
   no matrix product: an iteration is exactly two, Z·P and Zᵀ·R;
-* the solution of one C starts the next, moved on along the last change by a line search that is free for
-  the same reason, and the curvature pairs are kept: only the penalty's share in them changes with C.
+* the solution of one C starts the next, moved on the way the last ones went by line searches that are free
+  for the same reason, and the curvature pairs are kept: only the penalty's share in them changes with C.
 
 Several problems that share the inputs (cross-validation folds, as 0/1 row weights) are solved in one go, so
 that few classes still make products large enough to be fast.
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probe.heads.head import Floats
-from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, dots
+from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, difference, dots
 
 MEMORY = 6
 DECADE = 10.0
@@ -91,7 +91,7 @@ class SoftmaxPath:
         loss.aim(nowhere)
         self._here = loss.look(self.coefficients, nowhere, np.zeros(len(loss.total)))
         self._null = self._here.loss
-        self._change: Floats | None = None
+        self._marks = deque([self.coefficients], maxlen=3)
         self._pairs.clear()
         # Where the penalty's curvature equals the loss's on the widest axis; below it there is little to fit.
         widest = float(loss.total.max() * loss.variance[:-1].max(initial=1e-30))
@@ -100,7 +100,6 @@ class SoftmaxPath:
     def _minimise(self, c: float) -> Solution:
         # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
         penalty = (2.0 if self.loss.classes == 2 else 1.0) / (c * self.loss.total)
-        start = self.coefficients
         self._extrapolate(penalty)
         hessian = self._hessian_guess(penalty)
         gradient = self.loss.gradient(self._here)
@@ -128,7 +127,8 @@ class SoftmaxPath:
                 self._pairs.clear()
             else:
                 break
-        self._change = self.coefficients - start
+        self._marks.append(self.coefficients)
+        self.loss.mark()
         self._last = c
         return Solution(
             c, self.coefficients, self._objective(penalty), self._here.loss, iterations, bool(near.all())
@@ -147,14 +147,14 @@ class SoftmaxPath:
         return self._here.loss + 0.5 * penalty * self._squares(self.coefficients)
 
     def _extrapolate(self, penalty: Float64s) -> None:
-        """Go on in the direction of the last change, as far as the new objective falls."""
-        if self._change is None:
-            return
-        self.loss.aim_on(self._change)
-        self.loss.mark()
-        slope = self.loss.slope(self._here, self._change)
-        slope += penalty * dots(self._penalised * self.coefficients, self._change)
-        self._advance(self._change, np.minimum(slope, 0.0), penalty)
+        """Go on the way the last solutions went, straight and then along its bend, to where it is lowest."""
+        orders = min(len(self._marks) - 1, 2 if self.loss.lines_are_free else 1)
+        for order in range(1, orders + 1):
+            self.loss.aim_on(order)
+            direction = difference(self._marks, order)
+            slope = self.loss.slope(self._here, direction)
+            slope += penalty * dots(self._penalised * self.coefficients, direction)
+            self._advance(direction, slope, penalty)
 
     def _advance(self, direction: Floats, slope: Float64s, penalty: Float64s) -> Float64s:
         """Line search, then go there; the steps (B,) taken."""
@@ -169,10 +169,12 @@ class SoftmaxPath:
         """Step lengths (B,) at which the slope is at most half as steep, and what is seen there.
 
         The objective is convex along the line, so its slope rises and a safeguarded secant finds the zero.
-        A problem whose slope is not negative stays where it is.
+        Where the slope rises the search goes the other way, where it is zero nowhere.
         """
+        way = -np.sign(slope)
+        slope = -np.abs(slope)
         moving = slope < 0
-        straight = penalty * dots(self._penalised * self.coefficients, direction)
+        straight = way * penalty * dots(self._penalised * self.coefficients, direction)
         bend = penalty * self._squares(direction)
         size = 0.5 * penalty * self._squares(self.coefficients)
         limit = (self._here.loss + size) * (1 + 1e-7)
@@ -180,12 +182,12 @@ class SoftmaxPath:
         low, low_slope = np.zeros_like(step), slope.copy()
         high, high_slope = np.full_like(step, np.inf), np.full_like(step, np.inf)
         for _ in range(MAX_TRIALS):
-            look = self.loss.look(self.coefficients, direction, step)
-            here = self.loss.slope(look, direction) + straight + step * bend
+            look = self.loss.look(self.coefficients, direction, way * step)
+            here = way * self.loss.slope(look, direction) + straight + step * bend
             value = look.loss + size + step * straight + 0.5 * step**2 * bend
             fine = ~moving | ((np.abs(here) <= 0.5 * np.abs(slope)) & (value <= limit))
             if fine.all():
-                return step, look
+                return way * step, look
             short = here < 0
             low, low_slope = np.where(short, step, low), np.where(short, here, low_slope)
             high, high_slope = np.where(short, high, step), np.where(short, high_slope, here)
@@ -194,7 +196,7 @@ class SoftmaxPath:
                 inside = np.clip(secant, low + 0.1 * (high - low), high - 0.1 * (high - low))
             step = np.where(fine, step, np.where(np.isinf(high), 3.0 * step, inside))
         # What is left is rounding: those problems stay where they are, and so end.
-        step = np.where(fine, step, 0.0)
+        step = np.where(fine, way * step, 0.0)
         return step, self.loss.look(self.coefficients, direction, step)
 
     def _ridge(self, penalty: Float64s) -> Floats:
