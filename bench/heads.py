@@ -1,6 +1,6 @@
 """How fast the heads are beside scikit-learn, on the same numbers at the same time.
 
-    python bench/heads.py [--quick] [--only wide|tall] [--features FILE.npz]
+    python -m bench.heads [--quick] [--only wide|tall] [--features FILE.npz]
 
 Two problems: 5,994 × 2,048 with 200 classes ("wide") and 90,000 × 1,056 with 9 ("tall"), structured synthetic
 features whose best C lies inside the grid; or `features` (N, D) and `labels` (N,) from a file. Rounds of the
@@ -11,13 +11,10 @@ Results go to bench/results/heads.json with the facts of the machine.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.common import machine, write_results
 from probe.heads import HEADS
 from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
@@ -36,7 +34,6 @@ from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, softmax_residual
 from probe.heads.softmax_path import SoftmaxPath
 
-RESULTS = Path(__file__).parent / "results" / "heads.json"
 JOBS = ("knn", "ridge", "search", "solver", "cv")
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 45))
 
@@ -301,61 +298,55 @@ def row(
     }
 
 
-def machine() -> dict[str, Any]:
-    import sklearn
-    from threadpoolctl import threadpool_info
-
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "blas": sorted({str(pool.get("architecture")) for pool in threadpool_info()}),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
-    parser.add_argument("--only", choices=("wide", "tall"))
-    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=JOBS, help="which comparisons")
-    parser.add_argument("--features", type=Path, help=".npz with features (N, D) and labels (N,)")
-    args = parser.parse_args()
+def main(
+    quick: bool = False,
+    only: str | None = None,
+    jobs: Sequence[str] = JOBS,
+    features: Path | None = None,
+) -> None:
+    facts = machine()
     warnings.filterwarnings("ignore", message=".*converge.*")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    share = 10 if args.quick else 1
-    rounds = 1 if args.quick else 3
+    share = 10 if quick else 1
+    rounds = 1 if quick else 3
     builders: dict[str, Callable[[], Problem]] = {
         "wide": lambda: synthetic(
             "wide", 5994 // share, 2048 // share, 200 // share, 0.5, 2000 // share, 0.2
         ),
         "tall": lambda: synthetic("tall", 90_000 // share, 1056 // share, 9, 0.25, 5000 // share, 0.0),
     }
-    if args.features:
-        builders = {"file": lambda: from_file(args.features)}
-    elif args.only:
-        builders = {args.only: builders[args.only]}
+    if features is not None:
+        builders = {"file": lambda: from_file(features)}
+    elif only:
+        builders = {only: builders[only]}
     rows: list[dict[str, Any]] = []
     for build in builders.values():
         problem = build()
         benches: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "knn": lambda p=problem: bench_knn(p, rounds, 2000),
-            "ridge": lambda p=problem: bench_ridge(p, rounds, 3 if args.quick else 9),
+            "ridge": lambda p=problem: bench_ridge(p, rounds, 3 if quick else 9),
             "search": lambda p=problem: bench_search(p, rounds),
             "solver": lambda p=problem: bench_solver(p, 1),
             "cv": lambda p=problem: bench_cross_validation(p, 1),
         }
-        for job in args.jobs:
+        for job in jobs:
             for entry in benches[job]():
                 seconds = f"{entry['probe_s']:9.2f} s {entry['other_s']:9.2f} s {entry['times_faster']:7.1f}×"
                 print(
                     f"{entry['problem']:6} {entry['job']:14} {seconds}  {entry['against']}; {entry['note']}"
                 )
                 rows.append(entry)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "quick": args.quick, "rows": rows}, indent=1) + "\n")
+    write_results("heads", rows, facts | {"quick": quick})
+
+
+def _arguments() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one round")
+    parser.add_argument("--only", choices=("wide", "tall"))
+    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=JOBS, help="which comparisons")
+    parser.add_argument("--features", type=Path, help=".npz with features (N, D) and labels (N,)")
+    return vars(parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    main(**_arguments())

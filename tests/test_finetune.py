@@ -29,6 +29,7 @@ from probe.train.cut import cut_network
 from probe.train.finetune import finetune, plan
 from probe.train.plan import TuneJob, TuneSettings, prepare
 from probe.train.recipe import Optimiser
+from tests.shell import PHOTOS
 
 PROJECT = Path(__file__).parents[1]
 HEAD8 = "F D1024 R B DO.5 D1024 R B DO.5 D512 R B DO.5"
