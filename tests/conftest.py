@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import requests
 
 from probe.config import Home
 from tests.shell import Shell
+
+
+@pytest.fixture(autouse=True)
+def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see what a machine without the open internet sees; servers on this machine answer."""
+    send = requests.adapters.HTTPAdapter.send
+
+    def only_here(self: Any, request: Any, **rest: Any) -> Any:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", "localhost"):
+            raise requests.ConnectionError("the tests keep off the open internet", request=request)
+        return send(self, request, **rest)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", only_here)
 
 
 @pytest.fixture

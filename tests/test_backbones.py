@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
+from probe.backbones.backbone import WeightsFile
 from probe.backbones.precision import Machine
-from probe.backbones.weights import available_weights
+from probe.backbones.weights import available_weights, find
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
+from tests.faulty_server import running_server
 
 PLAIN = Machine(frozenset({"avx2"}))
 BF16 = Machine(frozenset({"avx512_bf16"}))
@@ -25,10 +28,8 @@ OLD_GPU = Machine(frozenset({"avx512_bf16"}), gpu_capability=6.1)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """An empty home on a machine with an empty Keras cache and no way out to the network."""
+    """An empty home on a machine with an empty Keras cache."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     return Home(tmp_path / "home")
 
 
@@ -122,6 +123,26 @@ def test_missing_weights_say_what_to_do(home: Home) -> None:
         "efficientnet-lite0",
     ):
         assert part in message
+
+
+@pytest.mark.parametrize("served", [b"the published weights", b"something else, no less long"])
+def test_weights_are_downloaded_once_and_only_with_the_pinned_hash(served: bytes, home: Home) -> None:
+    published = b"the published weights"
+    with running_server() as server:
+        server.files["w.h5"] = served
+        md5 = hashlib.md5(published, usedforsecurity=False).hexdigest()
+        file = WeightsFile("w.h5", server.url("w.h5"), md5, len(published))
+        row = dataclasses.replace(BACKBONES["resnet50"], weights=file)
+        if served != published:
+            with pytest.raises(WeightsError, match="could not be fetched"):
+                find(row, "imagenet", 224, home)
+            assert not (home.weights / "w.h5").exists()
+            return
+        found = find(row, "imagenet", 224, home)
+        assert find(row, "imagenet", 224, home) == found
+        assert len(server.asked) == 1
+    assert found.path == home.weights / "w.h5"
+    assert found.identity == "sha256:" + hashlib.sha256(published).hexdigest()
 
 
 @pytest.mark.parametrize("place", ["home", "keras"])
