@@ -98,7 +98,10 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
         if spec.precision == "fp16"
         else frozen
     )
-    return GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
+    extractor = GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
+    # The first call optimises the graph and lays the weights out, seconds that belong to loading.
+    extractor(np.zeros((batch_size, spec.size, spec.size, 3), np.uint8))
+    return extractor
 
 
 def layers(row: Backbone, spec: BackboneSpec) -> list[Layer]:

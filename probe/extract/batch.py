@@ -34,9 +34,8 @@ def load_for_new_store(job: ExtractJob) -> Extractor:
 
 
 def _speed(extractor: Extractor, side: int) -> float:
-    """Images/s on ready batches, after one batch to warm up; the fastest batch, since noise only slows."""
+    """Images/s on ready batches; the fastest batch, since noise only slows."""
     pixels = np.zeros((extractor.batch_size, side, side, 3), np.uint8)
-    extractor(pixels)
     times = []
     for _ in range(max(TRIAL_IMAGES // extractor.batch_size, 2)):
         began = time.perf_counter()

@@ -46,7 +46,6 @@ def estimate(job: ExtractJob, home: Home) -> Estimate:
     """Load the network, run a few real batches and extrapolate; nothing is written."""
     extractor = backbones.load(job.backbone, batch_size=job.batch_size or DEFAULT_BATCH)
     layout = new_layout(job, extractor)
-    extractor(np.zeros((extractor.batch_size, job.backbone.size, job.backbone.size, 3), np.uint8))
     rows = np.arange(min(len(job.dataset), TRIAL_BATCHES * extractor.batch_size))
     began = time.perf_counter()
     batches = read_batches(
