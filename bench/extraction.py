@@ -261,7 +261,7 @@ def _sample_accuracy() -> dict[str, Any]:
 
 
 MEMORY_CODE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from probe.backbones import resolve
 from probe.config import Home
@@ -270,7 +270,9 @@ from probe.extract import ExtractJob, extract
 photos, home = sys.argv[1], Home(Path(sys.argv[2]))
 spec = resolve("resnet50", size=64, weights="random", home=home)
 result = extract(ExtractJob(open_dataset(photos, home), spec, 32), home)
-print(json.dumps([result.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+# VmHWM, not ru_maxrss: the latter still counts the parent that this process was forked from.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([result.rows, int(peak.split()[1]) / 1024]))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,11 +79,31 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
     ------
     UnknownNameError : an output is no layer of the model.
     """
+    frozen = _freeze(model, row, spec, batch_size)
+    # The first call copies every weight several times over; the network itself is not needed any more.
+    del model
+    gc.collect()
+    graph = (
+        tf.function(frozen, input_signature=[_signature(spec, batch_size)], jit_compile=True)
+        if spec.precision == "fp16"
+        else frozen
+    )
+    extractor = GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
+    # It also optimises the graph and lays the weights out, seconds that belong to loading.
+    extractor(np.zeros((batch_size, spec.size, spec.size, 3), np.uint8))
+    return extractor
+
+
+def _signature(spec: BackboneSpec, batch_size: int) -> Any:
+    return tf.TensorSpec((batch_size, spec.size, spec.size, 3), tf.uint8)
+
+
+def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
+    """The model with preprocessing and pooling as one function without variables."""
     names = [layer_name(model, row, output) for output in spec.outputs]
     folding.fold_batch_norms(model, keep=names)
     submodel = keras.Model(model.inputs, [layer_output(model.get_layer(name)) for name in names])
     convention = preprocess.convention(spec.preprocess)
-    signature = tf.TensorSpec((batch_size, spec.size, spec.size, 3), tf.uint8)
 
     def forward(pixels: Any) -> list[Any]:
         values = convention.apply(tf.cast(pixels, tf.float32))
@@ -91,17 +112,9 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
 
     # The low-precision pass for CPUs would not touch a graph that TensorFlow placed on a GPU.
     with tf.device("/CPU:0" if spec.precision == "bf16" else None):
-        traced = tf.function(forward, input_signature=[signature]).get_concrete_function()
-        frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)
-    graph = (
-        tf.function(frozen, input_signature=[signature], jit_compile=True)
-        if spec.precision == "fp16"
-        else frozen
-    )
-    extractor = GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
-    # The first call optimises the graph and lays the weights out, seconds that belong to loading.
-    extractor(np.zeros((batch_size, spec.size, spec.size, 3), np.uint8))
-    return extractor
+        signature = [_signature(spec, batch_size)]
+        traced = tf.function(forward, input_signature=signature).get_concrete_function()
+        return convert_variables_to_constants_v2(traced, lower_control_flow=False)
 
 
 def layers(row: Backbone, spec: BackboneSpec) -> list[Layer]:
