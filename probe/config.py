@@ -7,7 +7,6 @@ default. click applies it: the file becomes its default map, the environment its
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +48,6 @@ class Home:
     def cache(self) -> Path:
         """May be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
         return self.root / "cache"
-
-
-def default_home() -> Home:
-    return Home(Path(os.environ.get("PROBE_HOME", "data")))
 
 
 def read_config(path: Path) -> dict[str, Any]:

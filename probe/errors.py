@@ -70,9 +70,3 @@ class WeightsError(ProbeError):
 
 class FitError(ProbeError):
     """A head cannot be fitted on what it was given."""
-
-
-class VerificationError(ProbeError):
-    """A check of stored data against its own record failed."""
-
-    exit_code = EXIT_VERIFY

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from probe.commands.options import (
+    count_parts,
     dataset_options,
     emit,
     json_option,
@@ -103,18 +104,13 @@ def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:
         "ok": not differences,
         "images": len(dataset),
         "classes": len(dataset.classes),
-        "parts": {part or "none": int((dataset.splits == part).sum()) for part in _parts(dataset.splits)},
+        "parts": count_parts(dataset.splits),
         "differences": [asdict(difference) for difference in differences],
         "facts": dict(dataset.facts),
         "notes": list(dataset.notes),
     }
     emit(record, as_json, lambda: _check_lines(record))
     return EXIT_DONE if record["ok"] else EXIT_VERIFY
-
-
-def _parts(splits: Any) -> list[str]:
-    present = set(splits.tolist())
-    return [name for name in ("train", "val", "test", "") if name in present]
 
 
 def _check_lines(record: dict[str, Any]) -> list[str]:

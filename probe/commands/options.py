@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from probe.datasets import DatasetOptions
+from probe.datasets.dataset import NO_SPLIT, SPLITS
 from probe.errors import UsageError
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -100,6 +103,12 @@ def dataset_options(command: CommandT) -> CommandT:
         help="Archive or unpacked folder of a named data set that is already on disk.",
     )
     return source(labelling_options(command))
+
+
+def count_parts(splits: NDArray[np.str_]) -> dict[str, int]:
+    """(N,) splits -> images in each part there is; ``none`` for those in no part."""
+    counts = {part: int((splits == part).sum()) for part in (*SPLITS, NO_SPLIT)}
+    return {part or "none": count for part, count in counts.items() if count}
 
 
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, note, table
+from probe.commands.options import count_parts, emit, json_option, note, table
 from probe.commands.results import copies_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
@@ -87,15 +87,10 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
         "facts": dict(manifest.facts),
         "duplicates": found.index.duplicates(),
         "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
-        "parts": {name or "none": int((found.index.splits == name).sum()) for name in _splits(found)},
+        "parts": count_parts(found.index.splits),
         "classes": found.index.classes.tolist(),
     }
     emit(record, as_json, lambda: _show_lines(record))
-
-
-def _splits(store: Store) -> list[str]:
-    present = set(store.index.splits.tolist())
-    return [name for name in ("train", "val", "test", "") if name in present]
 
 
 def _show_lines(record: dict[str, Any]) -> list[str]:

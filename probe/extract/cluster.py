@@ -9,7 +9,7 @@ from pathlib import Path
 from probe.cluster import connect, worker_count
 from probe.config import Home
 from probe.extract.job import ExtractJob
-from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise
+from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise, summarise_shards
 from probe.store import store_path
 
 RETRIES = 3
@@ -34,9 +34,7 @@ def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResu
         shards = [Shard(number, count) for number in range(count)]
         futures = [client.submit(extract, job, home, shard=s, retries=RETRIES, pure=False) for s in shards]
         results: list[ExtractResult] = client.gather(futures)
-    computed = sum(result.rows_computed for result in results)
-    resumed = sum(result.rows_resumed for result in results)
-    return summarise(path, job, computed, resumed, started, time.perf_counter() - began)
+    return summarise_shards(path, job, results, started, time.perf_counter() - began)
 
 
 def _with_absolute_weights(job: ExtractJob) -> ExtractJob:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from probe.config import Home
 from probe.errors import StoreError
 from probe.extract.job import ExtractJob
-from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise
+from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise, summarise_shards
 from probe.store import finished_rows, store_path
 
 POLL_S = 0.5
@@ -44,9 +44,7 @@ def extract_in_processes(
                 "a process died while extracting, perhaps for want of memory",
                 hint="run the same command again: finished units are kept; or use fewer --jobs",
             ) from error
-    computed = sum(result.rows_computed for result in results)
-    resumed = sum(result.rows_resumed for result in results)
-    return summarise(path, job, computed, resumed, started, time.perf_counter() - began)
+    return summarise_shards(path, job, results, started, time.perf_counter() - began)
 
 
 def _run_shard(job: ExtractJob, home: Home, shard: Shard, gpus: int) -> ExtractResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -221,3 +221,12 @@ def summarise(
         exif=job.exif,
         duplicates=job.index().duplicates(),
     )
+
+
+def summarise_shards(
+    path: Path, job: ExtractJob, results: Sequence[ExtractResult], started: float, computing: float
+) -> ExtractResult:
+    """The result of a call whose shards ran elsewhere, see `summarise`."""
+    computed = sum(result.rows_computed for result in results)
+    resumed = sum(result.rows_resumed for result in results)
+    return summarise(path, job, computed, resumed, started, computing)
