@@ -173,7 +173,8 @@ def _openvino_side(name: str, data: Any) -> dict[str, Callable[[], float]]:
     from probe.backbones.preprocess import convention
     from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
 
-    spec = resolve(name, weights="random", precision="fp32", home=Home(Path("unused")))
+    with tempfile.TemporaryDirectory() as folder:
+        spec = resolve(name, weights="random", precision="fp32", home=Home(Path(folder)))
     network, change = build_network(spec), convention(spec.preprocess)
 
     def pooled(pixels: Any) -> Any:
@@ -222,12 +223,13 @@ def _passes(name: str, photos: Path) -> dict[str, Any]:
 
 def _cosine(name: str, photos: Path) -> dict[str, Any]:
     """Smallest cosine of an image's features in bfloat16 with those in fp32; random weights."""
-    home = Home(Path("unused"))
-    data = open_dataset(str(photos), home)
-    low, full = (
-        load(resolve(name, weights="random", precision=precision, home=home), batch_size=BATCH)
-        for precision in ("bf16", "fp32")
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        data = open_dataset(str(photos), home)
+        low, full = (
+            load(resolve(name, weights="random", precision=precision, home=home), batch_size=BATCH)
+            for precision in ("bf16", "fp32")
+        )
     cosines = []
     for batch in read_batches(data.source.read, np.arange(2 * BATCH), SIZE, BATCH):
         a, b = low(batch.pixels)["avg_pool"], full(batch.pixels)["avg_pool"]
