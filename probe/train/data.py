@@ -79,10 +79,17 @@ class Normaliser:
     scale: tuple[float, ...]
 
     def __call__(self, pixels: Any) -> Any:
-        """(B, H, W, channels) tensor of any type -> float32."""
+        """(B, H, W, channels) tensor of any type, H and W known -> float32."""
         from probe.tensorflow_setup import tf
 
-        return (tf.cast(pixels, tf.float32) - tf.constant(self.mean)) / tf.constant(self.scale)
+        values = tf.cast(pixels, tf.float32)
+        if len({*self.mean}) == len({*self.scale}) == 1:
+            return (values - self.mean[0]) / self.scale[0]
+        # A line of pixels at a time: broadcasting three numbers costs several times what the arithmetic does.
+        height, width = values.shape[1:3]
+        lines = tf.reshape(values, (-1, height, width * len(self.mean)))
+        lines = (lines - tf.constant(self.mean * width)) / tf.constant(self.scale * width)
+        return tf.reshape(lines, (-1, height, width, len(self.mean)))
 
 
 def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
@@ -107,6 +114,11 @@ def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
 
 class Inputs(Protocol):
     """What `probe.train.loop.fit_loop` reads: ``tf.data.Dataset`` objects of ``(inputs, labels)`` batches."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch of training."""
+        ...
 
     def training(self, epoch: int) -> Any:
         """The batches of an epoch, which may depend on its number and on nothing that happened before."""
@@ -139,6 +151,10 @@ class ArrayInputs:
         self.batch_size, self.seed = batch_size, seed
         self.prepare = prepare or _as_float
         self.augment = augment or Augment()
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.train) // self.batch_size)
 
     def training(self, epoch: int) -> Any:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))

@@ -132,6 +132,10 @@ class ViewedInputs:
         self._val = cached_parts(store)[VAL]
         self._batch_size, self._seed = batch_size, seed
 
+    @property
+    def steps(self) -> int:
+        return -(-len(self._views[0]) // self._batch_size)
+
     def training(self, epoch: int) -> Any:
         part = self._views[epoch % len(self._views)]
         return ArrayInputs(part, None, batch_size=self._batch_size, seed=self._seed).training(epoch)
