@@ -104,10 +104,16 @@ def test_golden_counts_of_the_transfer_networks():
 
 def test_the_order_of_changes_does_not_matter():
     row = BASELINES["cifar10/exp6"]
-    one = override(row, {"lr": "0.05", "optimiser": "sgd", "activation": "tanh", "network": "C8 R F"})
-    other = override(row, {"network": "C8 R F", "activation": "tanh", "optimiser": "sgd", "lr": "0.05"})
+    changes = {
+        "lr": "0.05",
+        "optimiser": "sgd",
+        "schedule": "cosine",
+        "activation": "tanh",
+        "network": "C8 R F",
+    }
+    one, other = override(row, changes), override(row, dict(reversed(changes.items())))
     assert one == other
-    assert one.optimiser == Optimiser("sgd", 0.05)
+    assert one.optimiser == Optimiser("sgd", 0.05, schedule="cosine")
     assert one.network == "C8k3s T F"
 
 
@@ -125,6 +131,7 @@ def test_a_changed_recipe_has_no_golden_count_and_no_published_figure():
         ("batch_size", "8.5"),
         ("lr", "fast"),
         ("lr", "nan"),
+        ("schedule", "sawtooth"),
         ("optimiser", "adamw2"),
         ("activation", "gelu"),
         ("augment", "flop"),

@@ -443,6 +443,7 @@ def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tm
         "momentum": 0.9,
         "nesterov": True,
         "decay": 0.0,
+        "schedule": "constant",
     }
     assert options["stops"] == [{"monitor": "val_loss", "patience": 2}]
     assert options["reduce_lr"] == {"monitor": "val_loss", "factor": 0.5, "patience": 1, "min_lr": 1e-4}

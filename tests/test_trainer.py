@@ -13,6 +13,7 @@ from probe.tensorflow_setup import keras, tf
 from probe.train.data import ArrayInputs, Part, TrainingData, batches, fit_normaliser
 from probe.train.loop import LoopSettings, fit_loop
 from probe.train.recipe import EarlyStop, Optimiser, Recipe, ReduceLr
+from probe.train.schedule import parse_schedule
 from probe.train.trainer import train
 
 
@@ -164,6 +165,8 @@ def vectors(count=8):
 class RisingLoss:
     """Training drives the model one way, validation is labelled the other way: val_loss only rises."""
 
+    steps = 1
+
     def training(self, epoch):
         return batches(Part(vectors().inputs, np.zeros(8, np.int32)), 8)
 
@@ -205,6 +208,45 @@ def test_decay_is_that_of_keras_before_version_3():
     np.testing.assert_allclose(result.history["lr"], [0.1 / 1.5, 0.1 / 2, 0.1 / 2.5], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("cosine", [0.1 * (1 + np.cos(np.pi * t / 4)) / 2 for t in (1, 2, 3, 4)]),
+        ("cosine=2", [0.05, 0.1, 0.05, 0.0]),
+        ("linear", [0.075, 0.05, 0.025, 0.0]),
+        ("exponential=0.5", [0.05, 0.025, 0.0125, 0.00625]),
+        ("step=0.1:2", [0.1, 0.01, 0.01, 0.001]),
+    ],
+)
+def test_a_schedule_moves_the_learning_rate_by_the_step(schedule, rates):
+    inputs = ArrayInputs(vectors(), None, batch_size=3, seed=0)
+    assert inputs.steps == 3
+    asked = settings(optimiser=Optimiser("sgd", 0.1, schedule=schedule), epochs=4)
+    result = fit_loop(build((), (2,), 2), inputs, asked)
+    np.testing.assert_allclose(result.history["lr"], rates, rtol=1e-5, atol=1e-8)
+
+
+def test_a_schedule_that_ends_with_the_training_is_not_prolonged(tmp_path):
+    def run(schedule, epochs):
+        inputs = ArrayInputs(vectors(), None, batch_size=3, seed=0)
+        asked = settings(optimiser=Optimiser("sgd", 0.1, schedule=schedule), epochs=epochs)
+        return fit_loop(build((), (2,), 2), inputs, asked, folder=tmp_path / schedule[:3], resume=True)
+
+    assert len(run("step=0.1:2", 2).history["lr"]) == 2
+    np.testing.assert_allclose(run("step=0.1:2", 4).history["lr"], [0.1, 0.01, 0.01, 0.001], rtol=1e-5)
+    run("cosine", 2)
+    with pytest.raises(UsageError, match="not the one to be resumed"):
+        run("cosine", 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cosine=x", "linear=2", "step=0.1", "step=2:3", "exponential", "step=0.1:0"]
+)
+def test_a_schedule_that_cannot_be_read_is_said(text):
+    with pytest.raises(UsageError, match="schedule cannot be read"):
+        parse_schedule(text)
+
+
 def test_a_diverged_training_stops_and_says_so():
     result = fit_loop(
         build(parse("D4"), (2,), 2), RisingLoss(), settings(optimiser=Optimiser("sgd", 1e38), epochs=50)
@@ -222,7 +264,9 @@ def test_a_diverged_training_stops_and_says_so():
         ({"keep": "best"}, "no epoch to keep"),
         ({"optimiser": Optimiser("adam", momentum=0.9)}, "adam has no momentum"),
         ({"optimiser": Optimiser("adamz")}, "no optimiser called 'adamz'"),
-        ({"optimiser": Optimiser(decay=1e-6), "reduce_lr": ReduceLr("loss")}, "cannot both decay"),
+        ({"optimiser": Optimiser(decay=1e-6), "reduce_lr": ReduceLr("loss")}, "both decay and a plateau"),
+        ({"optimiser": Optimiser(decay=1e-6, schedule="cosine")}, "both decay and a schedule"),
+        ({"optimiser": Optimiser(schedule="sawtooth")}, "schedule cannot be read"),
     ],
 )
 def test_settings_that_cannot_be_are_said(changes, says):

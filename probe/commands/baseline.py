@@ -22,6 +22,7 @@ from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.train.baselines import BASELINES, STUDIES
 from probe.train.recipe import Published, Recipe
+from probe.train.schedule import CONSTANT
 
 
 @click.group(name="baseline")
@@ -190,7 +191,8 @@ def _show_lines(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
             f"{optimiser.name} lr {optimiser.lr:g}"
             + "".join(
                 f" {name} {value:g}" if value is not True else f" {name}" for name, value in extras if value
-            ),
+            )
+            + ("" if optimiser.schedule == CONSTANT else f" schedule {optimiser.schedule}"),
         ),
         ("training", f"{recipe.epochs} epochs at most, batch {recipe.batch_size}"),
         ("stops", stops),

@@ -44,6 +44,12 @@ SHOWN = 6
 @click.option("--momentum", default=0.0, show_default=True)
 @click.option("--nesterov", is_flag=True)
 @click.option("--decay", default=0.0, show_default=True, help="Rate at step t: lr / (1 + decay · t).")
+@click.option(
+    "--schedule",
+    default="constant",
+    show_default=True,
+    help="Course of the rate: cosine, cosine=2 (warm-up epochs), linear, exponential=0.9, step=0.1:10.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--stop", multiple=True, metavar="FIGURE:N", help="Early stopping, val_loss:5; repeatable.")
@@ -244,7 +250,9 @@ def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> 
     from probe.registry import unknown_name
     from probe.train.plan import TuneSettings
     from probe.train.recipe import DEFAULT_RATES, Optimiser
+    from probe.train.schedule import parse_schedule
 
+    parse_schedule(choices["schedule"])
     if choices["optimiser"] not in DEFAULT_RATES:
         raise unknown_name("optimiser", choices["optimiser"], DEFAULT_RATES)
     same = (
@@ -265,7 +273,12 @@ def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> 
     return TuneSettings(
         trunk=trunk,
         optimiser=Optimiser(
-            choices["optimiser"], choices["lr"], choices["momentum"], choices["nesterov"], choices["decay"]
+            choices["optimiser"],
+            choices["lr"],
+            choices["momentum"],
+            choices["nesterov"],
+            choices["decay"],
+            choices["schedule"],
         ),
         stops=tuple(_early_stop(text) for text in choices["stop"]),
         reduce_lr=_reduce_lr(choices["reduce_lr"]) if choices["reduce_lr"] else None,

@@ -24,6 +24,7 @@ from probe.errors import UsageError
 from probe.registry import unknown_name
 from probe.train.data import Inputs
 from probe.train.recipe import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr
+from probe.train.schedule import CONSTANT, parse_schedule
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
@@ -131,7 +132,7 @@ def fit_loop(
     """
     _check_monitors(settings, has_validation=inputs.validation() is not None)
     with model.distribute_strategy.scope():
-        optimiser = _keras_optimiser(settings)
+        optimiser = _keras_optimiser(settings, inputs.steps)
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
     run = _Run(model, optimiser, settings, folder, _identity(settings, identity))
@@ -247,16 +248,26 @@ class _Run:
         _write(self.folder / STATE_FILE, asdict(self.state), _values(variables))
 
 
-def _keras_optimiser(settings: LoopSettings) -> Any:
+def _keras_optimiser(settings: LoopSettings, steps: int) -> Any:
     from probe.tensorflow_setup import keras
 
     asked = settings.optimiser
     if asked.name not in DEFAULT_RATES:
         raise unknown_name("optimiser", asked.name, DEFAULT_RATES)
-    if asked.decay and settings.reduce_lr:
-        raise UsageError("a learning rate cannot both decay by step and fall on a plateau", hint="drop one")
+    schedule = parse_schedule(asked.schedule)
+    ruled = {"decay": asked.decay, "a schedule": schedule.kind != CONSTANT, "a plateau": settings.reduce_lr}
+    rules = [name for name, given in ruled.items() if given]
+    if len(rules) > 1:
+        raise UsageError(
+            f"the learning rate cannot follow both {' and '.join(rules)}", expected="one of them at most"
+        )
     # Keras 3 dropped the `decay` argument of its optimisers; this is what it meant.
-    rate = keras.optimizers.schedules.InverseTimeDecay(asked.lr, 1, asked.decay) if asked.decay else asked.lr
+    inverse = keras.optimizers.schedules.InverseTimeDecay
+    rate = (
+        inverse(asked.lr, 1, asked.decay)
+        if asked.decay
+        else schedule.keras_rate(asked.lr, steps, settings.epochs)
+    )
     extra: dict[str, Any] = {}
     if asked.momentum:
         if asked.name not in ("sgd", "rmsprop"):
@@ -294,8 +305,14 @@ def _check_monitors(settings: LoopSettings, *, has_validation: bool) -> None:
 
 
 def _identity(settings: LoopSettings, identity: str) -> str:
-    """What a state must agree on; not the number of epochs, so that a training can be prolonged."""
-    return canonical_json([identity, {k: v for k, v in _plain(settings).items() if k != "epochs"}])
+    """What a state must agree on; not the number of epochs, so that a training can be prolonged.
+
+    A schedule that ends with the last epoch is another one when that epoch moves.
+    """
+    plain = _plain(settings)
+    if not parse_schedule(settings.optimiser.schedule).needs_end:
+        del plain["epochs"]
+    return canonical_json([identity, plain])
 
 
 def _plain(settings: LoopSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from probe.images.augment import parse_augment
 from probe.networks import format_network, parse, replace_activation
 from probe.networks.notation import ACTIVATIONS
 from probe.registry import unknown_name
+from probe.train.schedule import CONSTANT, parse_schedule
 
 DEFAULT_RATES: Mapping[str, float] = {
     "sgd": 1e-2,
@@ -35,13 +36,17 @@ MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True)
 class Optimiser:
-    """`lr` falls as lr / (1 + decay · step), the `decay` of Keras before version 3."""
+    """`lr` falls as lr / (1 + decay · step), the `decay` of Keras before version 3, or along `schedule`.
+
+    `schedule` is read by `probe.train.schedule.parse_schedule`.
+    """
 
     name: str = "adam"
     lr: float = 1e-3
     momentum: float = 0.0
     nesterov: bool = False
     decay: float = 0.0
+    schedule: str = CONSTANT
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,11 @@ def _optimiser(recipe: Recipe, text: str) -> Recipe:
     return replace(recipe, optimiser=Optimiser(text, DEFAULT_RATES[text]))
 
 
+def _schedule(recipe: Recipe, text: str) -> Recipe:
+    parse_schedule(text)
+    return replace(recipe, optimiser=replace(recipe.optimiser, schedule=text))
+
+
 def _augment(recipe: Recipe, text: str) -> Recipe:
     parse_augment(text)
     return replace(recipe, augment=text)
@@ -224,6 +234,7 @@ FIELDS: Mapping[str, Callable[[Recipe, str], Recipe]] = {
     "momentum": lambda r, text: replace(
         r, optimiser=replace(r.optimiser, momentum=_fraction("momentum", text))
     ),
+    "schedule": _schedule,
     "kernel_l2": lambda r, text: replace(r, kernel_l2=_fraction("kernel_l2", text)),
     "batch_size": _whole("batch_size"),
     "epochs": _whole("epochs"),
