@@ -204,8 +204,9 @@ def batches(
     chunk = together * batch_size
     whole = len(order) // chunk * chunk
     chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(chunks)).map(load, tf.data.AUTOTUNE)
-    dataset = dataset.map(lambda *loaded: _divided(loaded, together)).unbatch()
+    # One function, not one mapped after the other: each is traced anew in every epoch.
+    several = tf.data.Dataset.from_tensor_slices(tuple(chunks))
+    dataset = several.map(lambda *rows: _divided(load(*rows), together), tf.data.AUTOTUNE).unbatch()
     if whole < len(order):
         rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
         dataset = dataset.concatenate(rest.batch(batch_size).map(load, tf.data.AUTOTUNE))
