@@ -100,6 +100,14 @@ def test_views_are_more_training_rows_and_nothing_else(store: Store) -> None:
     assert len(parts["val"].samples) == len(plain["val"].samples)
 
 
+def test_rows_on_disk_can_be_read_in_any_order(store: Store) -> None:
+    stored = load_parts(store, Choice(("pixels", "pixels:map"), views=2, memory=1))["train"].samples.features
+    assert not isinstance(stored, np.ndarray)
+    places = np.random.default_rng(0).permutation(stored.shape[0])[:500]
+    np.testing.assert_array_equal(stored[places], stored[:][places])
+    assert stored[places[:0]].shape == (0, stored.shape[1])
+
+
 def test_averaging_over_views_changes_the_probabilities(store: Store, home: Home, plain_run: Run) -> None:
     averaged = fit(FitJob(store, options=QUICK, average_views=True), home)
     both = averaged.predictions.probabilities, plain_run.predictions.probabilities

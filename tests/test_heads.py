@@ -224,8 +224,7 @@ class Rows:
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_streamed_rows_give_the_same_answer(class_weight, digits, monkeypatch):
-    for module in ("head", "softmax_loss", "rotation", "linear", "standardise"):
-        monkeypatch.setattr(f"probe.heads.{module}.BLOCK", 97)
+    monkeypatch.setattr("probe.heads.head.BLOCK", 97)
     train, val, test = digits
     options = LogregOptions(c=(1e-3, 1e-2, 1.0), class_weight=class_weight)
     kept = HEADS["logreg"].fit(train, val, 10, options)
@@ -237,6 +236,36 @@ def test_streamed_rows_give_the_same_answer(class_weight, digits, monkeypatch):
         assert a["val_accuracy"] == pytest.approx(b["val_accuracy"], abs=0.004)
     np.testing.assert_allclose(
         streamed.head.predict_proba(Rows(test.features)), kept.head.predict_proba(test.features), atol=0.01
+    )
+
+
+@pytest.mark.parametrize("head", ["dense", "conv"])
+def test_heads_trained_by_steps_read_what_is_not_in_memory_batch_by_batch(head, digits, monkeypatch):
+    monkeypatch.setattr("probe.heads.head.BLOCK", 97)
+    train, val, test = digits
+    by_class = np.argsort(train.labels, kind="stable")
+    read = []
+
+    class Counted(Rows):
+        def __getitem__(self, rows):
+            read.append(len(self.array[rows]))
+            return super().__getitem__(rows)
+
+    sorted_rows = Counted(train.features[by_class])
+    sources = (
+        Samples(sorted_rows, train.labels[by_class], train.map_shape),
+        Samples(Counted(val.features), val.labels, val.map_shape),
+    )
+    options = replace(QUICK[head], seeds=2, class_weight="balanced")
+    outcome = HEADS[head].fit(*sources, 10, options)
+    assert max(read) <= 256
+    predicted = outcome.head.predict_proba(Counted(test.features)).argmax(axis=1)
+    assert (predicted == test.labels).mean() > FLOOR[head]
+    again = HEADS[head].fit(*sources, 10, replace(options, seeds=1))
+    np.testing.assert_allclose(
+        again.head.predict_proba(test.features),
+        outcome.seed_heads[0].predict_proba(test.features),
+        atol=1e-3,
     )
 
 

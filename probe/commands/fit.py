@@ -106,7 +106,7 @@ def _common_options() -> list[click.Option]:
             ["--memory"],
             default="2GB",
             show_default=True,
-            help="Features larger than this stay on disk and are streamed (logreg).",
+            help="Features larger than this stay on disk and are streamed (logreg, dense, conv).",
         ),
     ]
 

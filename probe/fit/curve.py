@@ -96,9 +96,7 @@ def learning_curve(
 
 
 def _rows(samples: Samples, rows: NDArray[np.intp]) -> Samples:
-    features = samples.features
-    chosen = features[rows] if isinstance(features, np.ndarray) else features[:][rows]
-    return Samples(chosen, samples.labels[rows], samples.map_shape)
+    return Samples(samples.features[rows], samples.labels[rows], samples.map_shape)
 
 
 def _score(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
 from probe.errors import FitError
 from probe.heads.head import Features, Samples
-from probe.store import FeatureArray, Store
+from probe.store import FeatureArray, MappedRows, Store
 
 DEFAULT_MEMORY = 2 << 30
 
@@ -55,7 +56,10 @@ class Part:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of a store as one (m, D) matrix on disk, read a slice at a time (`probe.heads.head.RowSource`).
+    """Rows of a store as one (m, D) matrix on disk (`probe.heads.head.RowSource`).
+
+    A slice is read through zarr, which checks it; rows by their numbers, in any order, are copied from the
+    mapped chunk files, which costs the bytes of these rows and no others.
 
     Attributes
     ----------
@@ -78,9 +82,11 @@ class StoredRows:
         _, height, width, channels = arrays[0].shape
         return height, width, channels
 
-    def __getitem__(self, wanted: slice) -> NDArray[np.float32]:
-        start, stop, _ = wanted.indices(self.shape[0])
+    def __getitem__(self, wanted: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         ends = np.cumsum([0, *(len(rows) for _, rows in self.segments)])
+        if not isinstance(wanted, slice):
+            return self._gather(wanted, ends)
+        start, stop, _ = wanted.indices(self.shape[0])
         blocks = [
             _side_by_side(arrays, rows[max(start - first, 0) : max(stop - first, 0)])
             for (arrays, rows), (first, last) in zip(self.segments, pairwise(ends.tolist()), strict=True)
@@ -89,6 +95,20 @@ class StoredRows:
         if not blocks:
             return np.empty((0, self.shape[1]), np.float32)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _gather(self, places: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.float32]:
+        found = np.empty((len(places), self.shape[1]), np.float32)
+        segment = np.searchsorted(ends, places, side="right") - 1
+        for number in np.unique(segment).tolist():
+            mine = segment == number
+            inside = places[mine] - ends[number]
+            columns = [array[inside].reshape(len(inside), -1) for array in self._mapped[number]]
+            found[mine] = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+        return found
+
+    @cached_property
+    def _mapped(self) -> list[list[MappedRows]]:
+        return [[array.mapped(rows) for array in arrays] for arrays, rows in self.segments]
 
 
 def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -115,19 +115,14 @@ def fit(
 ) -> FitOutcome:
     """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
     stop, shape = need_validation(val), _map_shape(train)
-    # A place of a map is a sample of its channels: one mean and one spread for each channel.
-    rows = train.features[0 : len(train)]
-    mean, scale = moments(rows.reshape(-1, shape[-1]))
-    inputs = (
-        Samples(_maps(rows, shape, mean, scale), train.labels),
-        Samples(_maps(stop.features[0 : len(stop)], shape, mean, scale), stop.labels),
-    )
+    mean, scale = moments(train.features, channels=shape[-1])
     network = format_network(parse(options.network))
     return train_seeds(
-        inputs,
+        train,
         stop,
         classes,
         options,
+        lambda features: _maps(features, shape, mean, scale),
         lambda seed: _network(network, shape, classes, seed),
         lambda model: ConvHead(shape, mean, scale, network, model),
         {"network": network},
@@ -145,7 +140,7 @@ def _map_shape(samples: Samples) -> MapShape:
     return samples.map_shape
 
 
-def _maps(features: Any, shape: MapShape, mean: Floats, scale: Floats) -> Floats:
+def _maps(features: Floats, shape: MapShape, mean: Floats, scale: Floats) -> Floats:
     """(n, D) -> (n, H, W, channels), standardised."""
     maps: Floats = (np.asarray(features, np.float32).reshape(-1, *shape) - mean) / scale
     return maps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import BLOCK, Floats, Samples, blocks
+from probe.heads.head import Floats, Samples, blocks
 from probe.heads.linear import scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
@@ -140,10 +140,10 @@ class CrossValidator:
     def _streamed(self, held: list[NDArray[np.bool_]], coefficients: Floats) -> list[Floats]:
         weights = [self.rotation.back(coefficients[:, column]) for column in range(len(held))]
         found: list[list[Floats]] = [[] for _ in held]
-        for number, block in enumerate(blocks(self.samples.features)):
+        for rows, block in blocks(self.samples.features):
             standard = (block - self.rotation.mean) / self.rotation.scale
-            for column, rows in enumerate(held):
-                here = rows[number * BLOCK : number * BLOCK + len(block)]
+            for column, fold in enumerate(held):
+                here = fold[rows]
                 matrix, bias = weights[column]
                 found[column].append(np.asarray(standard[here] @ matrix + bias, dtype=np.float32))
         return [np.concatenate(part) for part in found]

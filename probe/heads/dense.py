@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
-from probe.heads.head import BLOCK, Features, FitOutcome, Floats, Samples, blocks
+from probe.heads.head import Features, FitOutcome, Floats, Samples, blocks
 from probe.heads.linear import softmax
 from probe.heads.standardise import moments
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
@@ -63,12 +63,11 @@ class DenseHead:
     def decision(self, features: Features) -> Floats:
         """Logits (N, C) of features (N, D)."""
         logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
-        for number, block in enumerate(blocks(features)):
+        for rows, block in blocks(features):
             values = (block - self.mean) / self.scale
             for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
                 values = np.maximum(values @ kernel + bias, 0)
-            start = number * BLOCK
-            logits[start : start + len(block)] = values @ self.kernels[-1] + self.biases[-1]
+            logits[rows] = values @ self.kernels[-1] + self.biases[-1]
         return logits
 
     def predict_proba(self, features: Features) -> Floats:
@@ -113,18 +112,15 @@ def fit(
     stop = need_validation(val)
     mean, scale = moments(train.features)
     return train_seeds(
-        (_standardised(train, mean, scale), _standardised(stop, mean, scale)),
+        train,
         stop,
         classes,
         options,
+        lambda features: (features - mean) / scale,
         lambda seed: _network(train.features.shape[1], classes, options),
         lambda model: DenseHead(mean, scale, *_folded(model)),
         {"hidden": list(options.hidden), "dropout": options.dropout},
     )
-
-
-def _standardised(samples: Samples, mean: Floats, scale: Floats) -> Samples:
-    return Samples((samples.features[0 : len(samples)] - mean) / scale, samples.labels)
 
 
 def _network(width: int, classes: int, options: DenseOptions) -> Any:

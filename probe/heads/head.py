@@ -19,21 +19,21 @@ from probe.registry import load_object
 Floats = NDArray[np.float32]
 Labels = NDArray[np.integer]
 
-BLOCK = 8192
-"""Rows worked on at a time where a copy of all features would be too large."""
+BLOCK, BLOCK_VALUES = 8192, 1 << 24
+"""Rows, and numbers, that are worked on at a time where a copy of all features would be too large."""
 
 
 class RowSource(Protocol):
-    """Features (N, D) that need not be in memory: a zarr array, or anything sliced by rows."""
+    """Features (N, D) that need not be in memory; rows are read by a slice or by their numbers."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, rows: slice, /) -> Any: ...
+    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> Any: ...
 
 
 Features = Floats | RowSource
-"""An array is worked on in memory; any other `RowSource` is streamed by the heads that can (logreg)."""
+"""An array is worked on in memory; any other `RowSource` is streamed by the heads that can."""
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,17 @@ def check_samples(part: str, samples: Samples, classes: int, *, every_class: boo
 def _finite_rows(features: Features) -> NDArray[np.bool_]:
     """(N,) whether a row is finite, without a mask as large as the features."""
     # A float64 sum of finite float32 values cannot overflow, so it is finite exactly when the row is.
-    sums = [block.sum(axis=1, dtype=np.float64) for block in blocks(features)]
+    sums = [block.sum(axis=1, dtype=np.float64) for _, block in blocks(features)]
     return np.isfinite(np.concatenate(sums))
 
 
-def blocks(features: Features) -> Iterator[Floats]:
-    """The features in order, `BLOCK` rows at a time."""
-    for start in range(0, features.shape[0], BLOCK):
-        yield np.asarray(features[start : start + BLOCK], dtype=np.float32)
+def blocks(features: Features) -> Iterator[tuple[slice, Floats]]:
+    """The features in order, some rows at a time: which rows, and their values."""
+    count, width = features.shape
+    step = max(1, min(BLOCK, BLOCK_VALUES // max(width, 1)))
+    for start in range(0, count, step):
+        rows = slice(start, min(start + step, count))
+        yield rows, np.asarray(features[rows], dtype=np.float32)
 
 
 def _check_classes(part: str, labels: Labels, classes: int) -> None:
@@ -264,9 +267,14 @@ class _Stacked:
     def shape(self) -> tuple[int, ...]:
         return (self.first.shape[0] + self.second.shape[0], *self.first.shape[1:])
 
-    def __getitem__(self, rows: slice, /) -> Floats:
-        start, stop, _ = rows.indices(self.shape[0])
+    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> Floats:
         border = self.first.shape[0]
+        if not isinstance(rows, slice):
+            found = np.empty((len(rows), self.shape[1]), np.float32)
+            first = rows < border
+            found[first], found[~first] = self.first[rows[first]], self.second[rows[~first] - border]
+            return found
+        start, stop, _ = rows.indices(self.shape[0])
         upper = np.asarray(self.first[min(start, border) : min(stop, border)])
         lower = np.asarray(self.second[max(start - border, 0) : max(stop - border, 0)])
         return np.concatenate([upper, lower])

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import BLOCK, Features, Floats, Labels, blocks
+from probe.heads.head import Features, Floats, Labels, blocks
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class LinearHead:
     def decision(self, features: Features) -> Floats:
         """Logits (N, C) of features (N, D), block by block: no standardised copy of all of them."""
         logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
-        for number, block in enumerate(blocks(features)):
+        for rows, block in blocks(features):
             standard = (block - self.mean) / self.scale
-            logits[number * BLOCK : number * BLOCK + len(block)] = standard @ self.weights + self.bias
+            logits[rows] = standard @ self.weights + self.bias
         return logits
 
     def predict_proba(self, features: Features) -> Floats:

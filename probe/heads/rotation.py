@@ -39,8 +39,7 @@ class Rotation:
     def inputs(self, features: Features) -> Floats:
         """(N, D) features -> (N, R + 1) standardised, rotated, the last column all ones for the intercept."""
         rotated = np.ones((features.shape[0], self.axes.shape[1] + 1), dtype=np.float32)
-        for number, block in enumerate(blocks(features)):
-            rows = slice(number * BLOCK, number * BLOCK + len(block))
+        for rows, block in blocks(features):
             rotated[rows, :-1] = standardised(block, self.mean, self.scale) @ self.axes
         return rotated
 
@@ -58,7 +57,7 @@ def _column_axes(features: Features, mean: Floats, scale: Floats) -> tuple[Float
     """Eigenvectors (D, D) of the covariance. Any orthonormal axes are exact, so float32 products do."""
     rows, width = features.shape
     gram = np.zeros((width, width))
-    for block in blocks(features):
+    for _, block in blocks(features):
         standard = standardised(block, mean, scale)
         gram += standard.T @ standard
     variances, vectors = np.linalg.eigh((gram / rows).astype(np.float32))

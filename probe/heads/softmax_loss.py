@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import BLOCK, Features, Floats, Labels
+from probe.heads.head import Features, Floats, Labels, blocks
 from probe.heads.rotation import Rotation, standardised
 
 Float64s = NDArray[np.float64]
@@ -184,9 +184,8 @@ class StreamedLoss:
         loss = np.zeros(problems)
         spread = np.zeros((problems, self.classes), dtype=np.float32)
         by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
-        for start in range(0, len(self.labels), BLOCK):
-            rows = slice(start, start + BLOCK)
-            block = standardised(self.features[rows], self.rotation.mean, self.rotation.scale)
+        for rows, values in blocks(self.features):
+            block = standardised(values, self.rotation.mean, self.rotation.scale)
             logits = (block @ weights + bias).reshape(len(block), problems, self.classes)
             block_loss, residual = softmax_residual(logits, self.labels[rows], self.weights[rows])
             loss += block_loss

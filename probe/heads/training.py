@@ -1,6 +1,7 @@
 """What heads trained by gradient steps share: their options, and one training per seed with early stopping.
 
-Keras is imported only while training.
+Features that are not in memory are read batch by batch, in an order that is new in every epoch. Keras is
+imported only while training.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from probe.errors import FitError, UsageError
-from probe.heads.head import FitOutcome, Head, Samples
+from probe.heads.head import FitOutcome, Floats, Head, Samples
 from probe.heads.linear import scores
 from probe.heads.weighting import balanced_weights
 
@@ -62,11 +65,19 @@ def need_validation(val: Samples | None) -> Samples:
     return val
 
 
+Prepare = Callable[[Floats], Floats]
+"""Rows of features (n, D) -> what the network takes: standardised, of any shape."""
+
+READERS = 2
+"""Threads that read batches ahead of the training, where features are not in memory."""
+
+
 def train_seeds(
-    inputs: tuple[Samples, Samples],
+    train: Samples,
     val: Samples,
     classes: int,
     options: TrainingOptions,
+    prepare: Prepare,
     make: Callable[[int], Any],
     freeze: Callable[[Any], Head],
     chosen: dict[str, Any],
@@ -75,16 +86,15 @@ def train_seeds(
 
     Parameters
     ----------
-    inputs : train and validation as the network takes them: standardised, of any shape.
-    val : validation as the head takes it.
+    prepare : turns features into the inputs of the network.
     make : seed -> a Keras model that ends in logits (B, C).
     freeze : the trained model -> the head.
     chosen : what to record beside the seed.
     """
-    train, stop = inputs
+    inputs, stop = _prepared(train, prepare), _prepared(val, prepare)
     heads, histories, path = [], [], []
     for seed in range(options.seed, options.seed + options.seeds):
-        model, history = _train(train, stop, classes, options, make, seed)
+        model, history = _train(inputs, stop, classes, options, prepare, make, seed)
         head = freeze(model)
         accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
         path.append(
@@ -103,15 +113,22 @@ def train_seeds(
     )
 
 
+def _prepared(samples: Samples, prepare: Prepare) -> Samples:
+    """Once for all trainings, where the features are in memory."""
+    features = samples.features
+    return Samples(prepare(features), samples.labels) if isinstance(features, np.ndarray) else samples
+
+
 def _train(
     train: Samples,
     val: Samples,
     classes: int,
     options: TrainingOptions,
+    prepare: Prepare,
     make: Callable[[int], Any],
     seed: int,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """A model with its best weights, and its history, one dict per epoch."""
+    """A model with its best weights, and its history, one dict per epoch; arrays are prepared already."""
     from probe.tensorflow_setup import keras
 
     keras.utils.set_random_seed(seed)
@@ -123,18 +140,44 @@ def _train(
     )
     weights = balanced_weights(train.labels, classes) if options.class_weight else None
     stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
-    record = model.fit(
-        train.features,
-        train.labels,
-        sample_weight=weights,
-        validation_data=(val.features, val.labels),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        callbacks=[stop],
-        verbose=0,
-    ).history
+    if isinstance(train.features, np.ndarray):
+        data: dict[str, Any] = {"x": train.features, "y": train.labels, "sample_weight": weights}
+        data |= {"batch_size": options.batch_size, "validation_data": (val.features, val.labels)}
+    else:
+        data = {"x": _batches(train, weights, prepare, options.batch_size, seed)}
+        data["validation_data"] = _batches(val, None, prepare, options.batch_size, None)
+    record = model.fit(**data, epochs=options.epochs, callbacks=[stop], verbose=0).history
     history = [
         {name: float(values[epoch]) for name, values in record.items()}
         for epoch in range(len(record["loss"]))
     ]
     return model, history
+
+
+def _batches(
+    samples: Samples, weights: Floats | None, prepare: Prepare, batch_size: int, seed: int | None
+) -> Any:
+    """Batches for Keras of features that are not in memory; in the order of the rows without a seed."""
+    from probe.tensorflow_setup import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__(workers=READERS)
+            self.generator = np.random.default_rng(seed)
+            self.order = np.arange(len(samples))
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return -(-len(samples) // batch_size)
+
+        def __getitem__(self, number: int) -> tuple[Any, ...]:
+            rows = self.order[number * batch_size : (number + 1) * batch_size]
+            columns = (samples.labels,) if weights is None else (samples.labels, weights)
+            inputs = prepare(np.asarray(samples.features[rows], np.float32))
+            return inputs, *(column[rows] for column in columns)
+
+        def on_epoch_end(self) -> None:
+            if seed is not None:
+                self.order = self.generator.permutation(len(samples))
+
+    return Batches()
