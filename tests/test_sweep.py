@@ -19,6 +19,7 @@ from probe.train.sweep import (
     run_sweep,
     summarise,
 )
+from probe.train.trainer import train
 
 RECIPE = Recipe(
     name="test/tiny", summary="", data="none", network="F D4 R", size=4, epochs=1, batch_size=8, classes=2
@@ -154,6 +155,54 @@ def test_folds_are_stratified_and_cover_every_image_once():
     images = np.concatenate([fold.val.inputs for fold in held_out]).reshape(24, -1)
     everything = np.concatenate([data.train.inputs, data.val.inputs]).reshape(24, -1)
     np.testing.assert_array_equal(np.unique(images, axis=0), np.unique(everything, axis=0))
+
+
+class InPieces:
+    """An array that refuses to be read as a whole."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        found = self.array[rows]
+        assert len(found) < len(self)
+        return found
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("copied as a whole")
+
+
+def test_a_fold_reads_the_images_where_they_are_and_trains_as_a_copy_does():
+    rng = np.random.default_rng(0)
+
+    def part(count):
+        images = rng.integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
+        labels = (images.mean(axis=(1, 2, 3)) > 127).astype(np.int32)
+        return Part(images, labels)
+
+    whole = TrainingData(part(4000), part(1500), None, 2)
+    pieces = replace(
+        whole,
+        train=Part(InPieces(whole.train.inputs), whole.train.labels),
+        val=Part(InPieces(whole.val.inputs), whole.val.labels),
+    )
+    recipe = replace(RECIPE, normalise="norm", augment="flip", batch_size=500)
+    viewed = train(recipe, fold_data(pieces, 1, 3))
+    fold = fold_data(whole, 1, 3)
+    copied = replace(
+        fold,
+        train=Part(np.array(fold.train.inputs), fold.train.labels),
+        val=Part(np.array(fold.val.inputs), fold.val.labels),
+    )
+    for view in (copied.train, copied.val):
+        np.testing.assert_array_equal(view.inputs.mean(axis=(1, 2, 3)) > 127, view.labels)
+    again = train(recipe, copied)
+    assert viewed.normaliser == again.normaliser
+    assert viewed.history == again.history
+    np.testing.assert_array_equal(viewed.probabilities["val"], again.probabilities["val"])
 
 
 def test_more_folds_than_images_of_a_class_is_said():

@@ -30,7 +30,7 @@ class Part:
     Attributes
     ----------
     inputs : (N, …) array, or a tuple of them for a network with several inputs; anything that gives
-        rows for an integer array, ``inputs[rows]``, will do (a memory map, for instance).
+        rows for an integer array, ``inputs[rows]``, will do (a memory map, for instance, or `Rows`).
     labels : (N,) int32.
     """
 
@@ -43,6 +43,46 @@ class Part:
     @property
     def arrays(self) -> tuple[Any, ...]:
         return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of arrays laid end to end, read when they are asked for and never copied as a whole.
+
+    Attributes
+    ----------
+    arrays : (N, …) each, alike but for N.
+    rows : (n,) which rows, counted through all arrays, in the order they are shown.
+    """
+
+    arrays: tuple[Any, ...]
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.arrays[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        found: np.dtype[Any] = self.arrays[0].dtype
+        return found
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, wanted: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """The rows `wanted` of these rows, in that order, as an array of their own."""
+        rows = self.rows[wanted]
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        start = 0
+        for array in self.arrays:
+            mine = (rows >= start) & (rows < start + len(array))
+            found[mine] = array[rows[mine] - start]
+            start += len(array)
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True)

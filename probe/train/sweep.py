@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from probe.cluster import joblib_on
 from probe.config import canonical_json
 from probe.errors import DataError, UsageError
-from probe.train.data import Part, TrainingData
+from probe.train.data import Part, Rows, TrainingData
 from probe.train.recipe import Recipe, override
 
 CELL_VERSION = 1
@@ -216,20 +216,22 @@ def mean_histories(results: Sequence[CellResult]) -> dict[str, dict[str, list[fl
 def fold_data(data: TrainingData, fold: int, folds: int) -> TrainingData:
     """Fold `fold` of `folds`, stratified, over training and validation part together; no test part.
 
-    The folds are the same for every setting and seed, so that settings are compared on the same images.
+    The folds are the same for every setting and seed, so that settings are compared on the same images. They
+    are views: no image is copied.
     """
     parts = [data.train] + ([data.val] if data.val is not None else [])
-    images = np.concatenate([part.inputs for part in parts])
+    images = tuple(part.inputs for part in parts)
     labels = np.concatenate([part.labels for part in parts])
     smallest = int(np.bincount(labels, minlength=data.classes).min())
     if smallest < folds:
         raise DataError(
             f"{folds} folds need {folds} images of every class", found=f"a class with {smallest} images"
         )
-    held_out = _fold_numbers(labels, folds) == fold
+    fold_of = _fold_numbers(labels, folds)
+    rest, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
     return TrainingData(
-        train=Part(images[~held_out], labels[~held_out]),
-        val=Part(images[held_out], labels[held_out]),
+        train=Part(Rows(images, rest), labels[rest]),
+        val=Part(Rows(images, held_out), labels[held_out]),
         test=None,
         classes=data.classes,
     )
