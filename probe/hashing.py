@@ -1,8 +1,9 @@
-"""What an image's content is, as one number: shared by the rooms that index, read and store images."""
+"""What an image or a file contains, as one number: shared by all rooms that must know it again."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +24,9 @@ def content_hash(raw: RawImage) -> str:
     digest = hashlib.sha256(f"{raw.dtype.str} {shape}\n".encode())
     digest.update(np.ascontiguousarray(raw).data)
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

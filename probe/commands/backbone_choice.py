@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from probe.config import Home
 from probe.datasets.dataset import Dataset
 from probe.errors import ProbeError, UnknownNameError
-from probe.runs import Run, find_run
+from probe.runs import FINE_TUNED, Run, find_run, network_file
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import BackboneSpec
-
-KIND = "finetune"
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Choice:
 def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> Choice:
     """Look a name up among the backbones, and then among the fine-tuned runs.
 
-    UnknownNameError lists the backbones when it is neither.
+    UnknownNameError lists the backbones when it is neither, WeightsError is raised for a network that is not
+    the one its run scored.
     """
     from probe.backbones import find_row
 
@@ -43,7 +42,7 @@ def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> C
         if run is None:
             raise
         network = run.result["network"]
-        path = str(run.path / network["file"])
+        path = str(network_file(run))
         return Choice(path, size, preprocess or network["preprocess"], network["features"])
     return Choice(name, size, preprocess)
 
@@ -53,7 +52,7 @@ def _fine_tuned(home: Home, name: str) -> Run | None:
         run = find_run(home, name)
     except ProbeError:
         return None
-    return run if run.result.get("kind") == KIND else None
+    return run if run.result.get("kind") == FINE_TUNED else None
 
 
 def standardised(preprocess: str | None, dataset: Dataset, size: int, exif: bool) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zipfile
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError, UnknownNameError
+from probe.hashing import file_hash
 from probe.heads import HEADS
 from probe.heads.head import Head
 from probe.registry import load_object
@@ -36,7 +36,7 @@ def save_head(head: Head, folder: Path) -> None:
         "head": head.name,
         "meta": head.meta(),
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
-        "sha256": _sha256(folder / ARRAYS_FILE),
+        "sha256": file_hash(folder / ARRAYS_FILE),
     }
     partial = folder / (META_FILE + ".part")
     partial.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
@@ -92,7 +92,7 @@ def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
             total = sum(member.file_size for member in archive.infolist())
         if total > MAX_ARRAY_BYTES:
             raise _damaged(path, f"{total:,} bytes", expected=f"at most {MAX_ARRAY_BYTES:,} bytes")
-        if _sha256(path) != record["sha256"]:
+        if file_hash(path) != record["sha256"]:
             raise _damaged(path, "another hash than head.json records")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -102,11 +102,6 @@ def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
     if found != record["arrays"]:
         raise _damaged(path, f"arrays {sorted(found)}", expected=f"arrays {sorted(record['arrays'])}")
     return arrays
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(path: Path | os.PathLike[str], found: str, expected: str | None = None) -> DataError:

@@ -1,5 +1,6 @@
 """Results on disk."""
 
+from probe.runs.network import BASELINE, FINE_TUNED, NETWORK_FILES, keeps_network, network_file
 from probe.runs.pairing import align, pair_predictions, paired
 from probe.runs.run import (
     Predictions,
@@ -14,12 +15,17 @@ from probe.runs.run import (
 from probe.runs.scoring import scores
 
 __all__ = [
+    "BASELINE",
+    "FINE_TUNED",
+    "NETWORK_FILES",
     "Predictions",
     "Run",
     "RunError",
     "align",
     "find_run",
+    "keeps_network",
     "list_runs",
+    "network_file",
     "open_run",
     "pair_predictions",
     "paired",

@@ -1,7 +1,7 @@
 """A result on disk: one folder, complete or absent.
 
-``result.json`` (versioned), ``predictions.npz`` (id, label, prediction, probabilities of the test images)
-and whatever the head needs to predict again.
+``result.json`` (versioned; it records the sha256 of every other file), ``predictions.npz`` (id, label,
+prediction, probabilities of the test images) and whatever the head or network needs to predict again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from probe.config import Home
 from probe.errors import ProbeError, UnknownNameError
+from probe.hashing import file_hash
 from probe.registry import unknown_name
 
 SCHEMA = 1
@@ -110,7 +111,13 @@ def write_run(
         write_more(temporary)
         now = datetime.now(UTC)
         path = _free_name(home, f"{now:%Y%m%d-%H%M%S}-{label}")
-        record = {"schema": SCHEMA, "run": path.name, "created": now.isoformat(timespec="seconds"), **result}
+        record = {
+            "schema": SCHEMA,
+            "run": path.name,
+            "created": now.isoformat(timespec="seconds"),
+            **result,
+            "files": {file.name: file_hash(file) for file in sorted(temporary.iterdir())},
+        }
         (temporary / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
         temporary.rename(path)
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 
 from probe.datasets.dataset import TEST, VAL
 from probe.extract import ExtractJob
-from probe.runs import Predictions, Run, pair_predictions, scores
+from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, pair_predictions, scores
 from probe.stats.paired import Comparison, compare_predictions
 from probe.train.assembly import Assembly
 from probe.train.data import batches
@@ -21,8 +21,8 @@ from probe.train.material import Material
 from probe.train.plan import Prepared, TuneJob
 from probe.versions import versions
 
-KIND = "finetune"
-NETWORK = "network.keras"
+KIND = FINE_TUNED
+NETWORK = NETWORK_FILES[KIND]
 
 
 def predict(network: Assembly, material: Material, name: str, job: TuneJob) -> Predictions:
