@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.backbones import engine, network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
@@ -33,32 +34,39 @@ def of_network(row: Backbone, spec: BackboneSpec) -> Any:
         engine.layer_output(model.get_layer(engine.layer_name(model, row, name))) for name in spec.outputs
     ]
     inner = keras.Model(model.inputs, layers, name="backbone")
-    pixels, values = _input(spec)
+    pixels, values = preprocessed_input(spec.size, preprocess.convention(spec.preprocess))
     maps = inner(values)
     return _joined(pixels, [_pooled(value, name) for value, name in zip(maps, spec.outputs, strict=True)])
 
 
 def of_pixels(spec: BackboneSpec) -> Any:
     """As `of_network`, for the backbone whose features are the preprocessed pixels themselves."""
-    pixels, values = _input(spec)
+    pixels, values = preprocessed_input(spec.size, preprocess.convention(spec.preprocess))
     return _joined(pixels, [values] * len(spec.outputs))
 
 
-def _input(spec: BackboneSpec) -> tuple[Any, Any]:
-    """The model's input and the preprocessed pixels.
+def preprocessed_input(size: int, convention: preprocess.Convention) -> tuple[Any, Any]:
+    """The input of a model, (B, S, S, 3) RGB from 0 to 255, and what its network is to see of it.
 
-    Preprocessing as layers with constants: the reversal of the channels is a 1×1 convolution, since Keras has
-    no layer for it that saves without code.
+    Preprocessing as layers with constants: the channels are reversed or made grey by a 1×1 convolution, since
+    Keras has no layer for it that saves without code.
     """
-    convention = preprocess.convention(spec.preprocess)
-    pixels = values = keras.Input((spec.size, spec.size, 3), name="pixels", **FLOAT32)
+    pixels = values = keras.Input((size, size, 3), name="pixels", **FLOAT32)
     if convention.reverse:
-        swap = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr", **FLOAT32)
-        values = swap(values)
-        swap.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])
+        values = _mixed(values, np.eye(3)[::-1], "rgb_to_bgr")
+    if convention.grey:
+        values = _mixed(values, np.array(preprocess.GREY)[:, None], "rgb_to_grey")
     mean, std = np.array(convention.mean), np.array(convention.std)
     scale = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist(), name="preprocess", **FLOAT32)
     return pixels, scale(values)
+
+
+def _mixed(pixels: Any, weights: NDArray[np.float64], name: str) -> Any:
+    """Every pixel's channels times `weights` (channels in, channels out)."""
+    mix = keras.layers.Conv2D(weights.shape[1], 1, use_bias=False, trainable=False, name=name, **FLOAT32)
+    mixed = mix(pixels)
+    mix.set_weights([weights.astype(np.float32)[None, None]])
+    return mixed
 
 
 def _pooled(value: Any, output: str) -> Any:

@@ -1,7 +1,8 @@
 """Value conventions: what a network was trained to see in place of 0–255 RGB.
 
 Each is affine per channel, ``(x - mean) / std`` with x from 0 to 255, after an optional reversal of the
-channels; so it sits inside the graph in front of the first layer, in float32 at every precision.
+channels or their reduction to grey; so it sits inside the graph in front of the first layer, in float32 at
+every precision.
 """
 
 from __future__ import annotations
@@ -19,24 +20,32 @@ from numpy.typing import NDArray
 from probe.errors import UsageError
 from probe.registry import unknown_name
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
+
+GREY = (0.299, 0.587, 0.114)
+"""Weights of RGB in the brightness of a pixel (ITU-R BT.601, Pillow's mode L). They add up to 1, so a picture
+that is grey already keeps its values."""
 
 
 @dataclass(frozen=True)
 class Convention:
     """``(x - mean) / std`` per channel, in the order the network sees them; x is 0–255.
 
-    ``reverse`` turns RGB into BGR before that, so `mean` and `std` are then in BGR order.
+    ``reverse`` turns RGB into BGR before that, so `mean` and `std` are then in BGR order; ``grey`` turns RGB
+    into one channel, its brightness, and they have one number each.
     """
 
     mean: Channels = (0.0, 0.0, 0.0)
     std: Channels = (1.0, 1.0, 1.0)
     reverse: bool = False
+    grey: bool = False
 
     def apply(self, pixels: Any) -> Any:
-        """(…, 3) float32 RGB from 0 to 255, numpy array or TensorFlow tensor -> the same shape."""
+        """(…, 3) float32 RGB from 0 to 255, numpy array or TensorFlow tensor -> (…, 3) or (…, 1)."""
         if self.reverse:
             pixels = pixels[..., ::-1]
+        if self.grey:
+            pixels = pixels @ np.array(GREY, np.float32)[:, None]
         return (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
 

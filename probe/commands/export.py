@@ -30,10 +30,11 @@ from probe.runs import find_run
 @quiet_option
 @click.pass_obj
 def command(home: Home, run: str, kind: str, output_file: Path | None, as_json: bool, quiet: bool) -> None:
-    """Write a RUN of `probe fit` (``latest`` for the newest) as one model: preprocessing, backbone and head.
+    """Write a RUN (``latest`` for the newest) as one model: preprocessing, backbone and head.
 
-    It takes RGB pictures (B, S, S, 3) with values from 0 to 255 and gives class probabilities (B, C). The
-    class names go into a JSON file beside it. Heads that are no network (knn, majority) cannot be exported.
+    Of `probe finetune` and `probe baseline run` it is preprocessing and the trained network. It takes RGB
+    pictures (B, S, S, 3) with values from 0 to 255 and gives class probabilities (B, C). The class names go
+    into a JSON file beside it. Heads that are no network (knn, majority) cannot be exported.
     """
     from probe.fit.export import export
 

@@ -22,10 +22,10 @@ from probe.runs import find_run
 @quiet_option
 @click.pass_obj
 def command(home: Home, run: str, paths: tuple[Path, ...], as_json: bool, quiet: bool) -> int:
-    """Predict image files or folders with a RUN of `probe fit` (``latest`` for the newest).
+    """Predict image files or folders with a RUN of `probe fit`, `probe finetune` or `probe baseline run`.
 
-    Prints id, class, probability and the five most probable classes. Images that cannot be read are named on
-    stderr and end the command with exit code 4.
+    RUN is ``latest`` for the newest. Prints id, class, probability and the five most probable classes. Images
+    that cannot be read are named on stderr and end the command with exit code 4.
     """
     from probe.fit import predict
 

@@ -19,6 +19,11 @@ PIXEL_POLICY = "pillow-1"
 """Version of the pixel path in `probe.images`; raise it when the same file would give other pixels."""
 
 
+def pixel_path(*, exif: bool = False) -> dict[str, Any]:
+    """How files become pixels, as stores and runs record it."""
+    return {"policy": PIXEL_POLICY, "resize": "stretch", "exif": exif}
+
+
 @dataclass(frozen=True)
 class Views:
     """Augmented views stored beside the plain one.
@@ -75,7 +80,7 @@ class ExtractJob:
         """The identity of the store this job fills; needs no network."""
         return StoreSpec(
             backbone=self.backbone.key_part(),
-            pixels={"policy": PIXEL_POLICY, "resize": "stretch", "exif": self.exif},
+            pixels=pixel_path(exif=self.exif),
             views=self._views_key(),
             dtype=self.dtype,
             images=images_digest(self.dataset.ids, self.dataset.hashes),

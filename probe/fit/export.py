@@ -1,9 +1,10 @@
 """A run as one model file: pixels in, class probabilities out, for programs that do not know this package.
 
-The model is preprocessing, backbone, pooling and head, computed in float32. Of a run in float32 its
-probabilities equal those of `probe predict` to 1e-4. The features of a run in bfloat16 or float16 were less
-precise, and its exported model differs from it by that: for EfficientNet-Lite0 in bfloat16 on 320 images at
-64 pixels, in probability by 0.003 in the median and 0.05 at most.
+The model is preprocessing, backbone, pooling and head, or preprocessing and the network that the run trained
+itself, computed in float32. Of a run in float32 its probabilities equal those of `probe predict` to 1e-4. The
+features of a run in bfloat16 or float16 were less precise, and its exported model differs from it by that:
+for EfficientNet-Lite0 in bfloat16 on 320 images at 64 pixels, in probability by 0.003 in the median and 0.05
+at most.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 from probe import backbones
 from probe.config import Home
 from probe.errors import FitError, ProbeError, UsageError
+from probe.fit.network import load_network, whole_model
 from probe.fit.predict import recorded_backbone
 from probe.heads import HEADS
 from probe.heads.head import Head, LayeredHead
 from probe.heads.saving import load_head
 from probe.registry import load_object, unknown_name
-from probe.runs import Run
+from probe.runs import Run, keeps_network
 from probe.versions import versions
 
 SCHEMA = 1
@@ -55,16 +57,14 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     ------
     UnknownNameError : there is no such format.
     UsageError : the path has another suffix than the format, or its folder does not exist.
-    FitError : the run is none of `probe fit`, or its head is not a network.
+    FitError : the run is of a kind that cannot see images, or its head is not a network.
     WeightsError : the weights here are not those the run was fitted on.
     ProbeError : the packages that write ONNX are not installed.
     """
     write = _writer(kind)
     path = _checked(path or Path(f"{run.name}.{kind}"), kind)
-    spec = recorded_backbone(run, home, precision="fp32")
-    head = _layered(load_head(run.path))
-    model = _whole(backbones.build_embedder(spec), head)
-    facts = _describe(run, kind, spec.size)
+    model = whole_model(load_network(run)) if keeps_network(run) else _fitted_model(run, home)
+    facts = _describe(run, kind, model.inputs[0].shape[1])
     partial = path.with_name(f".part-{path.name}")
     try:
         write(model, partial, facts)
@@ -76,7 +76,14 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     return Exported(path, description, facts)
 
 
-def _whole(embedder: Any, head: LayeredHead) -> Any:
+def _fitted_model(run: Run, home: Home) -> Any:
+    """Backbone and head of a run of `probe fit` as one `keras.Model`."""
+    spec = recorded_backbone(run, home, precision="fp32")
+    head = _layered(load_head(run.path))
+    return _joined(backbones.build_embedder(spec), head)
+
+
+def _joined(embedder: Any, head: LayeredHead) -> Any:
     from probe.tensorflow_setup import keras
 
     return keras.Model(embedder.inputs, head.keras_model()(embedder.outputs[0]), name="probe")
@@ -121,12 +128,12 @@ def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
             "dtype": "float32" if kind == "onnx" else "uint8 or float32",
             "channels": "RGB",
             "values": "0 to 255; preprocessing is part of the model",
-            "resize": result["pixels"],
+            "resize": result.get("pixels"),
         },
         "output": {"name": "probabilities", "shape": [None, len(result["classes"])], "dtype": "float32"},
         "classes": list(result["classes"]),
         "head": result["head"],
-        "backbone": result["backbone"],
+        "backbone": result.get("backbone"),
         "computed_in": "fp32",
         "versions": versions(),
     }

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from probe import backbones
 from probe.backbones.backbone import BackboneSpec, Extractor
-from probe.backbones.preprocess import convention
+from probe.backbones.preprocess import Convention
 from probe.config import Home
 from probe.datasets.files import find_images
 from probe.errors import FitError, UsageError, WeightsError
+from probe.fit.network import load_network
 from probe.heads.head import Head
 from probe.heads.saving import load_head
 from probe.images.reader import read_batches
-from probe.runs import Run
+from probe.runs import Run, keeps_network
 from probe.store import IMPORTED
 
 BATCH = 32
-FINE_TUNED = "finetune"
 TOP = 5
 
 
@@ -82,13 +82,13 @@ class HeadPredictor:
 
 @dataclass
 class NetworkPredictor:
-    """A run of ``probe finetune``: its preprocessing, then the network it saved."""
+    """A run of ``probe finetune`` or ``probe baseline run``: its preprocessing, then the network it saved."""
 
     size: int
     exif: bool
     classes: tuple[str, ...]
     network: Any
-    convention: Any
+    convention: Convention
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         found = np.asarray(self.network(self.convention.apply(pixels.astype(np.float32)), training=False))
@@ -103,22 +103,12 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     """
     result = run.result
     exif, classes = bool(result["pixels"]["exif"]) if "pixels" in result else False, tuple(result["classes"])
-    if result.get("kind") == FINE_TUNED:
-        return _load_network(run, exif, classes)
+    if keeps_network(run):
+        network = load_network(run)
+        return NetworkPredictor(network.size, exif, classes, network.model, network.convention)
     spec = recorded_backbone(run, home)
     extractor, head = backbones.load(spec, batch_size=BATCH), load_head(run.path)
     return HeadPredictor(spec.size, exif, classes, extractor, head, tuple(result["output"]))
-
-
-def _load_network(run: Run, exif: bool, classes: tuple[str, ...]) -> NetworkPredictor:
-    from probe.tensorflow_setup import keras
-
-    network = run.result["network"]
-    path = run.path / str(network["file"])
-    if path.parent != run.path or not path.is_file():
-        raise FitError(f"the network of {run.name} is missing", expected=str(path), hint="fine-tune again")
-    model = keras.models.load_model(path, compile=False)
-    return NetworkPredictor(int(network["size"]), exif, classes, model, convention(network["preprocess"]))
 
 
 def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> BackboneSpec:
@@ -131,7 +121,7 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
     if result.get("kind") != "fit":
         raise FitError(
             f"{run.name} cannot be used on new images",
-            expected="a run of `probe fit` or `probe finetune`",
+            expected="a run of `probe fit`, `probe finetune` or `probe baseline run`",
             found=f"kind {result.get('kind')!r}",
         )
     recorded = result["backbone"]

@@ -1,4 +1,7 @@
-"""From a parsed network to Keras layers. The only file of the room that imports Keras."""
+"""From a parsed network to Keras layers, and from a model to its copy under another precision.
+
+The only file of the room that imports Keras.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +100,22 @@ def output_layer(
         kernel_initializer=keras.initializers.GlorotUniform(seed=_layer_seed(seed, -1)),
         name=f"{prefix}output",
     )(tensor)
+
+
+def clone(model: Any, policy: str, *, trainable: bool) -> Any:
+    """A copy of a functional model with its weights, computing under a Keras dtype policy.
+
+    Made in the caller's ``tf.distribute`` scope, which the original, built elsewhere, is not in.
+    """
+
+    def copy(layer: Any) -> Any:
+        made = layer.__class__.from_config({**layer.get_config(), "dtype": policy})
+        made.trainable = trainable
+        return made
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    copied.set_weights(model.get_weights())
+    return copied
 
 
 @dataclass

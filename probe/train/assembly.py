@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from probe.networks import GlobalAveragePool, Network, parse
-from probe.train.cut import Cut, clone
+from probe.train.cut import Cut
 from probe.train.trainer import POLICIES
 
 HEAD = "tuned_"
@@ -129,6 +129,7 @@ def assemble(
         inference mode, in the frozen part always.
     scope : of a ``tf.distribute`` strategy.
     """
+    from probe.networks.builder import clone
     from probe.tensorflow_setup import keras
 
     policy = POLICIES[precision]

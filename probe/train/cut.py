@@ -181,20 +181,3 @@ def _nodes(model: Any) -> list[Any]:
 
 def _is_input(layer: Any) -> bool:
     return type(layer).__name__ == "InputLayer"
-
-
-def clone(model: Any, policy: str, *, trainable: bool) -> Any:
-    """A copy of a functional model with its weights, computing under a Keras dtype policy.
-
-    Made in the caller's ``tf.distribute`` scope, which the original, built elsewhere, is not in.
-    """
-    from probe.tensorflow_setup import keras
-
-    def copy(layer: Any) -> Any:
-        made = layer.__class__.from_config({**layer.get_config(), "dtype": policy})
-        made.trainable = trainable
-        return made
-
-    copied = keras.models.clone_model(model, clone_function=copy)
-    copied.set_weights(model.get_weights())
-    return copied

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from probe.config import Home, canonical_json
 from probe.errors import UsageError
-from probe.runs import Predictions, Run, list_runs, write_run
+from probe.extract.job import pixel_path
+from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, write_run
 from probe.stats.classification import evaluate
 from probe.stats.intervals import mean_interval
 from probe.store import slug
@@ -27,7 +28,7 @@ from probe.train.trainer import TrainOutcome, build_model, train
 from probe.versions import versions
 
 IDENTITY_VERSION = 1
-CURVES, MODEL = "curves.png", "model.keras"
+CURVES, MODEL = "curves.png", NETWORK_FILES[BASELINE]
 
 Draw = Callable[[Mapping[str, Mapping[str, Sequence[float | None]]], Path], Any]
 """Draws run -> figure -> value an epoch into a picture; `probe.report.curves.plot_curves`."""
@@ -174,7 +175,7 @@ def _result(
     ran = len(outcome.history["loss"])
     own = experiment.source.spec == recipe.data and experiment.source.limit is None
     return {
-        "kind": "baseline",
+        "kind": BASELINE,
         "head": recipe.name,
         "store": None,
         "dataset": dataset.name,
@@ -191,6 +192,7 @@ def _result(
             "mean": outcome.normaliser.mean,
             "scale": outcome.normaliser.scale,
         },
+        "pixels": pixel_path(),
         "seed": experiment.seed,
         "precision": experiment.precision,
         "chosen": {"epoch": outcome.kept_epoch},

@@ -1,0 +1,62 @@
+"""The network a run trained itself, by `probe finetune` or `probe baseline run`: loaded, and as one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from probe.backbones import keras_file
+from probe.backbones.preprocess import Convention, convention
+from probe.runs import FINE_TUNED, Run, network_file
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A classifier of preprocessed pixels.
+
+    Attributes
+    ----------
+    model : Keras model, (B, S, S, channels) -> (B, C) probabilities; (B, 1) where two classes
+        share a unit.
+    size : side S of its input, pixels.
+    convention : what it was trained to see in place of 0–255 RGB.
+    """
+
+    model: Any
+    size: int
+    convention: Convention
+
+
+def load_network(run: Run) -> TrainedNetwork:
+    """The network of a run that keeps one, computing in the precision it was saved with.
+
+    WeightsError when its file is missing or is not the one that was scored.
+    """
+    model = keras_file.load(network_file(run))
+    if run.result["kind"] == FINE_TUNED:
+        facts = run.result["network"]
+        return TrainedNetwork(model, int(facts["size"]), convention(facts["preprocess"]))
+    facts = run.result["input"]
+    seen = Convention(tuple(facts["mean"]), tuple(facts["scale"]), grey=facts["channels"] == 1)
+    return TrainedNetwork(model, int(facts["size"]), seen)
+
+
+def whole_model(network: TrainedNetwork) -> Any:
+    """The `keras.Model` (B, S, S, 3) RGB from 0 to 255 -> (B, C) probabilities, all of it in float32."""
+    from probe.backbones.embedder import FLOAT32, preprocessed_input
+    from probe.tensorflow_setup import keras
+
+    pixels, values = preprocessed_input(network.size, network.convention)
+    found = _in_float32(network.model)(values)
+    if found.shape[1] == 1:
+        other = keras.layers.Rescaling(-1.0, 1.0, **FLOAT32)(found)
+        found = keras.layers.Concatenate(**FLOAT32)([other, found])
+    return keras.Model(pixels, found, name="probe")
+
+
+def _in_float32(model: Any) -> Any:
+    from probe.networks.builder import clone
+
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    return clone(model, "float32", trainable=False)
