@@ -19,7 +19,9 @@ _EXP11 = (
 )
 _TUNE12 = (
     "probe finetune --trunk block3_pool --unfreeze block3 --size 32 --preprocess unit "
-    f'--head "C512k3s R {_HEAD8}" --optimiser adam --lr 1e-2 --augment cifar10-exp8b cifar10'
+    f'--head "C512k3s R {_HEAD8}" --head-epochs 0 --optimiser adam --lr 1e-2 --epochs 200 --batch-size 512 '
+    "--stop val_accuracy:30 --stop val_loss:30 --reduce-lr val_loss:0.1:20:1e-5 --keep val_accuracy "
+    "--augment cifar10-exp8b --validation 0.2 cifar10"
 )
 _HEAD_RELU = "ReLU after each dense layer of the head, before B"
 
@@ -183,10 +185,10 @@ EXP12 = replace(
     published=_published(0.8591, "1:18:51"),
     source="EXPERIMENTS section 1, exp12",
     commands=(
-        "probe extract --backbone vgg16 --size 32 --preprocess unit cifar10",
+        "probe extract --backbone vgg16 --size 32 --preprocess unit --validation 0.2 cifar10",
         _TUNE12,
     ),
-    ours=(_HEAD_RELU, 'the head: the study says "practically the same" as exp8a'),
+    ours=(*EXP9.ours, 'the head: the study says "practically the same" as exp8a'),
 )
 
 ROWS = (EXP0, EXP1, EXP2, EXP3, EXP4, EXP5, EXP6, EXP7, EXP8A, EXP8B, EXP9, EXP10, EXP11, EXP12)

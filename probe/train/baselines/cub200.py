@@ -5,9 +5,11 @@ Study A standardises the pixels and trains with SGD; study B uses ResNet50's own
 
 from dataclasses import replace
 
-from probe.train.recipe import Optimiser, Published, Recipe
+from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
 
 _EXTRACT = "probe extract --backbone resnet50 cub200"
+_SOFTMAX = "probe fit dense --hidden ''"
+_CONV = "C256k3s R B DO.5 GAP"
 _TUNE_A = (
     "probe finetune --backbone resnet50 --preprocess standardise --augment flipzoom --epochs 10 "
     "--batch-size 32 --optimiser sgd --lr 0.01 --momentum 0.9 --nesterov --decay 1e-6 "
@@ -53,7 +55,7 @@ A_DENSE = replace(
     summary="study A: the same with three dense layers on top",
     published=(Published(0.1497),),
     source="EXPERIMENTS section 4, the same with dense layers on top",
-    commands=(f'{_TUNE_A} --freeze first:10 --head "D1024 R DO.5 B D512 L D256 R" cub200',),
+    commands=(f'{_TUNE_A} --freeze first:10 --head "GAP D1024 R DO.5 B D512 L D256 R" cub200',),
 )
 B_SOFTMAX = replace(
     A_WHOLE,
@@ -62,11 +64,14 @@ B_SOFTMAX = replace(
     normalise="raw",
     augment="none",
     optimiser=Optimiser("adam", 1e-3),
+    stops=(EarlyStop("val_loss", 10),),
     keep="val_loss",
+    epochs=100,
+    batch_size=256,
     published=(Published(0.4421),),
     source="EXPERIMENTS section 4, frozen, softmax on pooled features",
-    commands=(_EXTRACT, "probe fit dense"),
-    ours=("epochs and early stopping",),
+    commands=(_EXTRACT, _SOFTMAX),
+    ours=("batch size, epochs and early stopping",),
     differs=(),
 )
 B_DENSE = replace(
@@ -76,7 +81,7 @@ B_DENSE = replace(
     published=(Published(0.4309),),
     source="EXPERIMENTS section 4, dense layers on top, frozen",
     commands=(_EXTRACT, "probe fit dense --hidden 1024 --dropout 0.5"),
-    ours=("epochs and early stopping", "dropout 0.5"),
+    ours=(*B_SOFTMAX.ours, "dropout 0.5"),
 )
 B_CONV = replace(
     B_SOFTMAX,
@@ -84,8 +89,8 @@ B_CONV = replace(
     summary="study B: frozen, convolutional head on the feature map",
     published=(Published(0.4467),),
     source="EXPERIMENTS section 4, convolutional head",
-    commands=(f"{_EXTRACT} --outputs conv5_block3_out:map", "probe fit conv"),
-    ours=("epochs and early stopping", "filters of the head"),
+    commands=(f"{_EXTRACT} --outputs conv5_block3_out:map", f'probe fit conv --network "{_CONV}"'),
+    ours=(*B_SOFTMAX.ours, "filters of the head"),
 )
 B_CONV_AUGMENTED = replace(
     B_CONV,
@@ -96,9 +101,9 @@ B_CONV_AUGMENTED = replace(
     source="EXPERIMENTS section 4, convolutional head, augmented",
     commands=(
         f"{_EXTRACT} --outputs conv5_block3_out:map --views 5 --augment cub200-b",
-        "probe fit conv",
+        f'probe fit conv --network "{_CONV}" --views 5',
     ),
-    ours=("epochs and early stopping", "filters of the head", "five stored views", "horizontal flips"),
+    ours=(*B_CONV.ours, "five stored views beside the plain one", "horizontal flips"),
 )
 B_TWO_STAGES = replace(
     B_SOFTMAX,
@@ -106,14 +111,17 @@ B_TWO_STAGES = replace(
     summary="study B: head first, then everything at 1e-5, augmented",
     augment="cub200-b",
     optimiser=Optimiser("adam", 1e-5),
+    stops=(),
+    epochs=10,
+    batch_size=32,
     published=(Published(0.4643),),
     source="EXPERIMENTS section 4, two stages",
-    commands=(
-        _EXTRACT,
-        "probe fit dense",
-        _TUNE_B,
+    commands=(_EXTRACT, _SOFTMAX, _TUNE_B),
+    ours=(
+        "the head of the first stage is a logistic regression",
+        "the best epoch by val_loss is scored",
+        "horizontal flips",
     ),
-    ours=("the best epoch by val_loss is scored", "horizontal flips"),
 )
 B_TWO_STAGES_CONV = replace(
     B_TWO_STAGES,
@@ -123,10 +131,10 @@ B_TWO_STAGES_CONV = replace(
     source="EXPERIMENTS section 4, two stages, on the conv head",
     commands=(
         f"{_EXTRACT} --outputs conv5_block3_out:map",
-        "probe fit conv",
-        _TUNE_B,
+        f'probe fit conv --network "{_CONV}"',
+        f'{_TUNE_B} --head "{_CONV}"',
     ),
-    ours=(*B_TWO_STAGES.ours, "filters of the head"),
+    ours=("10 epochs of Adam 1e-3 for the head", *B_TWO_STAGES.ours[1:], "filters of the head"),
 )
 
 ROWS = (

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
 
+_EXTRACT = "probe extract --backbone nasnetmobile pathmnist"
 _TUNE = (
     "probe finetune --unfreeze last:50 --optimiser adam --lr 8e-5 --epochs 20 --stop val_loss:5 "
     "--augment pathmnist"
@@ -22,7 +23,7 @@ FROZEN = Recipe(
     epochs=100,
     published=(Published(0.8649),),
     source="EXPERIMENTS section 5, frozen + softmax",
-    commands=("probe extract --backbone nasnetmobile pathmnist", "probe fit dense"),
+    commands=(_EXTRACT, "probe fit dense --hidden '' --batch-size 32 --patience 4"),
     ours=("learning rate 1e-3", "the epoch with the lowest val_loss is scored"),
     differs=(
         "the study threw away 89 % of the training images, which did not fit its memory; here all are used",
@@ -38,10 +39,7 @@ LAST50 = replace(
     epochs=20,
     published=(Published(0.8779),),
     source="EXPERIMENTS section 5, last 50 layers unfrozen",
-    commands=(
-        "probe extract --backbone nasnetmobile pathmnist",
-        _TUNE,
-    ),
+    commands=(_EXTRACT, _TUNE),
     ours=("the epoch with the lowest val_loss is scored",),
 )
 
