@@ -307,6 +307,16 @@ def test_unfreezing_everything_or_nothing(folder, home):
     assert run.result["plan"]["first_trained"] is None
 
 
+def test_a_finished_training_is_not_repeated_when_it_is_resumed(folder, home):
+    job = tiny_job(folder, home, unfreeze="conv3", epochs=1)
+    first, said = finetune(job, home), []
+    assert finetune(job, home, resume=True, say=said.append).name == first.name
+    assert "not repeated" in said[-1]
+    assert finetune(job, home).name != first.name
+    longer = replace(job, settings=replace(job.settings, epochs=2))
+    assert len(finetune(longer, home, resume=True).result["history"]["loss"]) == 2
+
+
 RESUME = """
 import sys
 from pathlib import Path
@@ -458,15 +468,24 @@ def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tm
     assert spec["preprocess"] == found["network"]["preprocess"]
 
 
-TUNED = sorted(
-    {line for row in BASELINES.values() for line in row.commands if line.startswith("probe finetune")}
-)
+TUNED = [row for row in BASELINES.values() if row.commands and "finetune" in row.commands[-1]]
 
 
-@pytest.mark.parametrize("line", TUNED)
-def test_the_command_lines_of_the_studies_are_understood(line):
-    context = command.make_context("finetune", shlex.split(line)[2:])
-    assert _settings(context.params, context.params["trunk"], "fp32").epochs > 0
+@pytest.mark.parametrize("row", TUNED, ids=lambda row: row.name)
+def test_the_command_lines_of_the_studies_fit_their_networks(row, network, home):
+    """Cut and head can be built on the backbone of the row, and come to the counts that it states."""
+    choices = command.make_context("finetune", shlex.split(row.commands[-1])[2:]).params
+    first = shlex.split(row.commands[0])
+    name = choices["backbone"] or first[first.index("--backbone") + 1]
+    job = TuneJob(
+        replace_classes(row.classes),
+        backbones.resolve(name, size=row.size, weights="random", precision="fp32", home=home),
+        backbones.find_row(name).stages,
+        _settings(choices, choices["trunk"], "fp32"),
+    )
+    found = prepare(job, network(name, row.size), {"train": 10, "val": 0, "test": 0}, home).plan
+    assert row.params in (None, found.params)
+    assert row.trainable in (None, found.trainable_params)
 
 
 def test_the_picture_of_augmented_samples(shell, folder, tmp_path):

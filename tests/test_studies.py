@@ -18,12 +18,12 @@ from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import DataError, UsageError
 from probe.report import reproduction
-from probe.runs import open_run
+from probe.runs import Run, open_run
 from probe.stats.intervals import wilson
 from probe.train import pixels, reproduce
 from probe.train.baselines import BASELINES
 from probe.train.experiment import count_params
-from probe.train.recipe import Published
+from probe.train.recipe import Published, Recipe
 from probe.train.reproduce import Plan, Verdict, judge, recipes_of
 from tests.shell import PROJECT, Shell
 
@@ -296,6 +296,10 @@ def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(shell: Shell
     assert "    probe data fetch cub200" in text
 
 
+def no_transfer(recipe: Recipe, data: str) -> Run:
+    raise AssertionError(f"{recipe.name} is no transfer experiment")
+
+
 def test_a_sweep_row_is_judged_on_its_folds(home: Home) -> None:
     drawn = []
 
@@ -307,7 +311,7 @@ def test_a_sweep_row_is_judged_on_its_folds(home: Home) -> None:
     from dataclasses import replace
 
     recipe = replace(BASELINES["cifar100-b/optimiser"], sweep=(("optimiser", ("adam",)),), folds=2)
-    (verdict,) = reproduce.reproduce([recipe], plan, home, draw)
+    (verdict,) = reproduce.reproduce([recipe], plan, home, draw, no_transfer)
     assert (verdict.label, verdict.published, verdict.part) == ("optimiser=adam", 0.2223, "validation")
     assert verdict.measured is not None
     assert "mean of 2 folds" in verdict.why

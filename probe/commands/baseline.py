@@ -13,7 +13,6 @@ from probe.commands.results import result_lines
 from probe.commands.training import (
     data_option,
     epochs_option,
-    limit_option,
     precision_option,
     say_precision,
     seeds_option,
@@ -80,7 +79,7 @@ def show(name: str, as_json: bool) -> None:
         "source": recipe.source,
         "ours": list(recipe.ours),
         "differs": list(recipe.differs),
-        "commands": commands_of(recipe),
+        "commands": list(recipe.command_lines),
     }
     emit(record, as_json, lambda: _show_lines(recipe, record))
 
@@ -90,7 +89,6 @@ def show(name: str, as_json: bool) -> None:
 @data_option
 @epochs_option
 @seeds_option
-@limit_option
 @precision_option
 @click.option(
     "--resume/--no-resume",
@@ -109,7 +107,6 @@ def run(
     data: str | None,
     epochs: int | None,
     seeds: int,
-    limit: int | None,
     precision: str,
     resume: bool,
     as_json: bool,
@@ -126,7 +123,7 @@ def run(
 
     recipe = BASELINES[name]
     check_trainable(recipe)
-    source = source_of(recipe, home, data, options, limit)
+    source = source_of(recipe, home, data, options)
     chosen = say_precision(precision, quiet)
     runs = []
     for seed in range(seeds):
@@ -158,13 +155,6 @@ def published_text(recipe: Recipe) -> str:
         best = max(recipe.published, key=lambda published: published.accuracy)
         return f"{_figure(best)} ({best.label})"
     return ", ".join(map(_figure, recipe.published)) or "–"
-
-
-def commands_of(recipe: Recipe) -> list[str]:
-    """The command lines that run an experiment."""
-    if recipe.kind == "transfer":
-        return list(recipe.commands)
-    return [f"probe {'sweep' if recipe.kind == 'sweep' else 'baseline run'} {recipe.name}"]
 
 
 def _figure(published: Published) -> str:

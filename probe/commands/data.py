@@ -10,13 +10,13 @@ import click
 
 from probe.commands.options import (
     count_parts,
-    dataset_options,
     emit,
     json_option,
     note,
     quiet_option,
     table,
     wants_progress,
+    whole_dataset_options,
 )
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
@@ -92,7 +92,7 @@ def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
 
 @command.command()
 @click.argument("name")
-@dataset_options
+@whole_dataset_options
 @json_option
 @click.pass_obj
 def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:

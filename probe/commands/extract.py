@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from probe.commands.backbone_choice import choose, resolve_choice
 from probe.commands.data import fetch_named
@@ -75,7 +74,6 @@ if TYPE_CHECKING:
     "--jobs", type=click.IntRange(min=1), help="Local processes, one per GPU when there are several."
 )
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only N images, evenly spread over the data set.")
 @click.option("--dry-run", is_flag=True, help="Say what would be computed, stored and how long it takes.")
 @dataset_options
 @json_option
@@ -85,7 +83,6 @@ def command(
     home: Home,
     dataset: str,
     options: DatasetOptions,
-    limit: int | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -107,7 +104,7 @@ def command(
     if sum(option is not None for option in (shard, jobs, dask)) > 1:
         raise UsageError("--shard, --jobs and --dask exclude each other")
     fetch_if_missing(home, dataset, options, quiet)
-    job = make_job(home, limited(open_dataset(dataset, home, options), limit), **choices)
+    job = make_job(home, open_dataset(dataset, home, options), **choices)
     for line in job.dataset.notes:
         note(line, quiet)
     note(f"{count_of(len(job.dataset), 'image')}, {_precision_text(choices['precision'], job)}", quiet)
@@ -167,13 +164,6 @@ def parse_shard(text: str | None) -> Shard | None:
     if slash and number.isdigit() and count.isdigit() and int(number) < int(count):
         return Shard(int(number), int(count))
     raise UsageError("--shard is not a part", expected="i/n with 0 ≤ i < n, such as 0/4", found=text)
-
-
-def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """At most `limit` rows, evenly spread over the order of the rows."""
-    if limit is None or limit >= len(dataset):
-        return dataset
-    return dataset.take(np.linspace(0, len(dataset) - 1, limit).astype(np.intp))
 
 
 def make_job(

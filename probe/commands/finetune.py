@@ -93,7 +93,11 @@ SHOWN = 6
 )
 @click.option("--seed", default=0, show_default=True, help="Of order, augmentation, dropout and new weights.")
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
-@click.option("--resume", is_flag=True, help="Continue this very command after its last finished epoch.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue this very command after its last finished epoch; a finished one is not repeated.",
+)
 @click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @click.option(
     "--dry-run", is_flag=True, help="Say what is frozen, trained, and what it takes; train nothing."
@@ -157,7 +161,7 @@ def _images(
 
     if name is None:
         assert base is not None
-        return dataset_of(base, home), None
+        return dataset_of(base, home).thinned(options.limit), None
     try:
         return open_dataset(name, home, options), None
     except DataError:

@@ -20,6 +20,9 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), help="Only N images, evenly spread over the data set."
+)
 
 
 def split_option(value: str | None) -> tuple[float, float, float] | None:
@@ -45,6 +48,7 @@ def labelling_options(command: CommandT) -> CommandT:
         validation: float,
         drop_duplicates: bool,
         source: Path | None = None,
+        limit: int | None = None,
         **rest: Any,
     ) -> Any:
         options = DatasetOptions(
@@ -54,6 +58,7 @@ def labelling_options(command: CommandT) -> CommandT:
             source=source,
             validation=validation,
             drop_duplicates=drop_duplicates,
+            limit=limit,
         )
         return command(options=options, **rest)
 
@@ -96,6 +101,11 @@ def parse_bytes(text: str) -> int:
 
 def dataset_options(command: CommandT) -> CommandT:
     """The options that say how a data set is read; the command receives `options: DatasetOptions`."""
+    return limit_option(whole_dataset_options(command))
+
+
+def whole_dataset_options(command: CommandT) -> CommandT:
+    """The same for a command that is about all of a data set."""
     source = click.option(
         "--from",
         "source",

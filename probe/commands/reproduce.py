@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, note, quiet_option, table
-from probe.commands.training import epochs_option, limit_option, precision_option, say_precision
+from probe.commands.options import emit, json_option, limit_option, note, quiet_option, table
+from probe.commands.training import epochs_option, precision_option, say_precision
+from probe.commands.transfer import TransferCommands
 from probe.config import Home
 from probe.errors import UsageError
 
@@ -51,6 +52,9 @@ def command(
     STUDY is a name from `probe baseline list` before the slash, or one experiment. Every experiment is
     accounted for; what cannot be run here is said with the reason. What has been trained before with the same
     recipe and data is not repeated, so an interrupted reproduction goes on where it was.
+
+    An experiment on a pretrained network is a few lines of `probe extract`, `probe fit` and `probe finetune`
+    (`probe baseline show NAME`); they are run here one after the other.
     """
     from probe.report.curves import plot_curves
     from probe.report.reproduction import HEADINGS, cells, check_suffix, counts, write_report
@@ -68,7 +72,9 @@ def command(
     if plan.scaled_down:
         note(f"scaled down: {plan.scaled_down}; the figures say nothing about the study", quiet)
     verdicts = []
-    for verdict in reproduce(recipes, plan, home, plot_curves):
+    program = click.get_current_context().find_root().command
+    transfer = TransferCommands(program, home, plan, precision, quiet)
+    for verdict in reproduce(recipes, plan, home, plot_curves, transfer):
         name, _, measured, said, _ = cells(verdict)
         note(f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet)
         verdicts.append(verdict)

@@ -10,7 +10,6 @@ from probe.commands.options import dataset_options, emit, json_option, note, qui
 from probe.commands.training import (
     data_option,
     epochs_option,
-    limit_option,
     precision_option,
     say_precision,
     seeds_option,
@@ -37,7 +36,6 @@ from probe.train.recipe import FIELDS
 @data_option
 @epochs_option
 @seeds_option
-@limit_option
 @precision_option
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes.")
 @click.option("--dask", metavar="ADDRESS", help="Train on a Dask cluster, tcp://host:port.")
@@ -54,7 +52,6 @@ def command(
     data: str | None,
     epochs: int | None,
     seeds: int,
-    limit: int | None,
     precision: str,
     jobs: int,
     dask: str | None,
@@ -78,7 +75,7 @@ def command(
     grid = parse_grid(assignments) if assignments else dict(recipe.sweep)
     job = SweepJob(
         recipe=recipe,
-        source=source_of(recipe, Home(home.root.resolve()), data, options, limit),
+        source=source_of(recipe, Home(home.root.resolve()), data, options),
         grid=grid,
         seeds=seeds,
         folds=recipe.folds if folds is None else folds,

@@ -13,9 +13,6 @@ epochs_option = click.option("--epochs", type=click.IntRange(min=1), help="At mo
 seeds_option = click.option(
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings, seeds 0 … N−1."
 )
-limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), help="Only N images, evenly spread over the data set."
-)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),

@@ -56,6 +56,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def thinned(self, limit: int | None) -> Dataset:
+        """At most `limit` rows, evenly spread over the order of the rows; all of them for None."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.take(np.linspace(0, len(self) - 1, limit).astype(np.intp))
+
     def take(self, rows: NDArray[np.intp]) -> Dataset:
         """The same data set with only `rows`, in the order given."""
         return replace(

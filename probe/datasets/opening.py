@@ -45,6 +45,7 @@ class DatasetOptions:
     source : an archive or an unpacked folder of a registered set that is already on disk.
     validation : share of train that becomes validation where a set has none.
     drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
+    limit : at most so many images, evenly spread over the set once it is divided; None for all.
     """
 
     labels: Path | None = None
@@ -53,6 +54,7 @@ class DatasetOptions:
     source: Path | None = None
     validation: float = CARVED_SHARE
     drop_duplicates: bool = False
+    limit: int | None = None
 
 
 Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
@@ -63,7 +65,7 @@ def open_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Datas
     if options.split is not None:
         check_fractions(options.split)
     check_fractions((1 - options.validation, options.validation, 0.0))
-    return finish(_list_spec(table, spec, home, options), home, options)
+    return finish(_list_spec(table, spec, home, options), home, options).thinned(options.limit)
 
 
 def finish(

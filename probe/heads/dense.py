@@ -25,7 +25,7 @@ class DenseOptions(TrainingOptions):
 
     Attributes
     ----------
-    hidden : units of each hidden layer.
+    hidden : units of each hidden layer; empty for a softmax on the features.
     dropout : share of hidden units dropped in training.
     batch_norm : normalise before each ReLU.
     """

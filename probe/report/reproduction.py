@@ -56,13 +56,13 @@ def cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
 
 
 def markdown(verdicts: Sequence[Verdict], title: str) -> str:
-    """A table, the commands of what was not run, and how to read it."""
+    """A table, the commands that each experiment is, and how to read it."""
     lines = [f"# {_md(title)}", "", f"{counts(verdicts)}. {_now()}", ""]
     lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     lines += ["| " + " | ".join(map(_md, cells(verdict))) + " |" for verdict in verdicts]
     commands = _commands(verdicts)
     if commands:
-        lines += ["", "## To run", ""]
+        lines += ["", "## Commands", ""]
         for name, run in commands:
             lines += [f"{_md(name)}:", "", *(f"    {line}" for line in run), ""]
     return "\n".join([*lines, "", *READING, ""])
@@ -81,7 +81,7 @@ def html(verdicts: Sequence[Verdict], title: str) -> str:
         now=_now(),
         head="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
         rows=rows,
-        commands=f"<h2>To run</h2>\n<dl>\n{commands}</dl>" if commands else "",
+        commands=f"<h2>Commands</h2>\n<dl>\n{commands}</dl>" if commands else "",
         curves=_pictures(verdicts),
         reading="".join(f"<p>{escape(line)}</p>" for line in READING),
     )
@@ -111,8 +111,8 @@ def _pictures(verdicts: Sequence[Verdict]) -> str:
 
 
 def _commands(verdicts: Sequence[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
-    """Experiment -> command lines, of those that were not run."""
-    return list({v.experiment: v.commands for v in verdicts if v.verdict == NOT_RUN and v.commands}.items())
+    """Experiment -> the command lines that it is."""
+    return list({verdict.experiment: verdict.commands for verdict in verdicts if verdict.commands}.items())
 
 
 def _now() -> str:

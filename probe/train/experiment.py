@@ -173,7 +173,7 @@ def _result(
 ) -> dict[str, Any]:
     recipe, data, dataset = experiment.planned, pixels.data, pixels.dataset
     ran = len(outcome.history["loss"])
-    own = experiment.source.spec == recipe.data and experiment.source.limit is None
+    own = experiment.source.spec == recipe.data and experiment.source.options.limit is None
     return {
         "kind": BASELINE,
         "head": recipe.name,
@@ -181,7 +181,7 @@ def _result(
         "dataset": dataset.name,
         "dataset_facts": dict(dataset.facts),
         "index": labels_identity(dataset),
-        "limit": experiment.source.limit,
+        "limit": experiment.source.options.limit,
         "recipe": recipe.settings(),
         "params": outcome.params,
         "trainable_params": outcome.trainable,

@@ -22,6 +22,7 @@ from probe.extract import ExtractJob
 from probe.runs import Predictions, Run, write_run
 from probe.store import slug
 from probe.train.assembly import Assembly, assemble
+from probe.train.experiment import find_finished
 from probe.train.headstart import HeadStart, embeddings, find_probe, fit_start
 from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop
 from probe.train.material import Material, count_parts, labelled, open_material
@@ -54,7 +55,7 @@ def finetune(
 
     Parameters
     ----------
-    resume : continue the same job from its last finished epoch.
+    resume : continue the same job from its last finished epoch; a finished one is not repeated.
     say : takes a sentence for the user now and then.
     on_epoch : as in `fit_loop`, for both stages.
     tensorboard : folder for TensorBoard's log.
@@ -70,15 +71,22 @@ def finetune(
     ready = prepare(job, backbones.build_network(job.backbone), counts, home)
     for line in ready.plan.lines():
         say(line)
+    identity = _identity(job, ready)
+    finished = _finished_identity(job, identity)
+    done = find_finished(home, finished) if resume else None
+    if done is not None:
+        say(f"run {done.name} is this very fine-tuning: not repeated")
+        return done
     start, probe = _head_start(job, ready, home, progress)
     material = open_material(labelled(job), ready, home, progress)
     network = _assemble(job, ready, devices)
-    folder = home.cache / KIND / _identity(job, ready)[:16]
+    folder = home.cache / KIND / identity[:16]
     stages = _Stages(network, material, folder, resume, _log(on_epoch, tensorboard))
     head_result, result = _train(job, ready, stages, start, say)
     predictions = {name: predict(network, material, name, job) for name in (VAL, TEST)}
     record = describe(job, ready, material, result, head_result, predictions, start)
     record |= judge(predictions[TEST], start, probe, ready)
+    record["identity"] = finished
     record["seconds"] = round(time.perf_counter() - started, 3)
     run = _keep(job, home, record, predictions[TEST], network.whole())
     shutil.rmtree(folder, ignore_errors=True)
@@ -222,6 +230,11 @@ def _log(on_epoch: OnEpoch | None, tensorboard: Path | None) -> Callable[[str], 
     return of_stage
 
 
+def _finished_identity(job: TuneJob, identity: str) -> str:
+    """sha256 that tells the run of one number of epochs from that of another."""
+    return hashlib.sha256(canonical_json([identity, job.settings.epochs]).encode()).hexdigest()
+
+
 def _identity(job: TuneJob, ready: Prepared) -> str:
     """sha256 of everything that decides the result but the number of epochs."""
     index = ExtractJob(job.dataset, job.backbone, exif=job.exif).index().hash
@@ -233,6 +246,7 @@ def _identity(job: TuneJob, ready: Prepared) -> str:
     record = {
         "backbone": job.backbone.key_part(),
         "index": index,
+        "exif": job.exif,
         "settings": json.loads(json.dumps(settings)),
         "cached": ready.cache.used,
     }

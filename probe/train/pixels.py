@@ -36,22 +36,17 @@ class DataSource:
     Attributes
     ----------
     spec, options : as `probe.datasets.open_dataset` takes them.
-    limit : at most so many images, evenly spread over the data set.
     keep_colour : three channels even where every picture is grey; otherwise grey pictures have one.
     """
 
     spec: str
     home: Home
     options: DatasetOptions = field(default_factory=DatasetOptions)
-    limit: int | None = None
     keep_colour: bool = False
 
     def open(self) -> Dataset:
         """The data set; DataError when it is not here or not what it should be."""
-        dataset = open_dataset(self.spec, self.home, self.options)
-        if self.limit is None or self.limit >= len(dataset):
-            return dataset
-        return dataset.take(np.linspace(0, len(dataset) - 1, self.limit).astype(np.intp))
+        return open_dataset(self.spec, self.home, self.options)
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,7 @@ class Pixels:
 
 
 def source_of(
-    recipe: Recipe,
-    home: Home,
-    spec: str | None = None,
-    options: DatasetOptions | None = None,
-    limit: int | None = None,
+    recipe: Recipe, home: Home, spec: str | None = None, options: DatasetOptions | None = None
 ) -> DataSource:
     """The data a recipe is run on: its own, or the data set `spec` in its place.
 
@@ -85,7 +76,7 @@ def source_of(
     three channels, since its published count of weights belongs to them.
     """
     options = replace(options or DatasetOptions(), validation=recipe.validation)
-    return DataSource(spec or recipe.data, home, options, limit, keep_colour=spec in (None, recipe.data))
+    return DataSource(spec or recipe.data, home, options, keep_colour=spec in (None, recipe.data))
 
 
 @lru_cache(maxsize=1)

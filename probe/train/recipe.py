@@ -148,6 +148,12 @@ class Recipe:
             return "transfer"
         return "sweep" if self.sweep or self.folds else "train"
 
+    @property
+    def command_lines(self) -> tuple[str, ...]:
+        """What a user types to run it, in order."""
+        verb = "sweep" if self.kind == "sweep" else "baseline run"
+        return self.commands or (f"probe {verb} {self.name}",)
+
     def settings(self) -> dict[str, Any]:
         """What decides the trained network, as plain JSON values; part of the identity of a run."""
         described = ("summary", "data", "params", "trainable", "published", "source")

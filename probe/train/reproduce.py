@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from probe.config import Home
-from probe.datasets import DATASETS
+from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_fetched
-from probe.errors import ProbeError, UsageError
+from probe.errors import DataError, ProbeError, UsageError
 from probe.registry import unknown_name
 from probe.runs import Run
 from probe.stats.intervals import mean_interval, wilson
@@ -23,6 +23,12 @@ from probe.train.sweep_job import SweepJob, sweep
 
 INSIDE, ABOVE, BELOW = "inside", "above", "below"
 NOT_RUN, NO_FIGURE = "not run", "no published figure"
+
+Transfer = Callable[[Recipe, str], Run]
+"""Runs the command lines of a transfer experiment on the data set named, and returns the run of the last one.
+
+It comes from above, where commands are; `Plan` scales it down as it does the trainings.
+"""
 
 QUICK_EPOCHS, QUICK_LIMIT = 2, 1000
 """What ``--quick`` trains: enough to see every experiment work, not to say anything about its figure."""
@@ -67,7 +73,7 @@ class Verdict:
     why : the reason, where there is one to give.
     commands : what the user can run for it.
     run : folder name of the run or of the sweep.
-    curves : picture of its training.
+    curves : picture of its training, where there is one.
     """
 
     experiment: str
@@ -99,11 +105,14 @@ def recipes_of(study: str | None) -> list[Recipe]:
     raise unknown_name("study", study, STUDIES)
 
 
-def reproduce(recipes: Sequence[Recipe], plan: Plan, home: Home, draw: Draw) -> Iterator[Verdict]:
+def reproduce(
+    recipes: Sequence[Recipe], plan: Plan, home: Home, draw: Draw, transfer: Transfer
+) -> Iterator[Verdict]:
     """Run what can be run here, and account for every experiment; verdicts come as they are reached.
 
-    A training or a cell that was finished before with the same identity is not repeated. An experiment whose
-    data is not here, or cannot be used, is a verdict that says so and not an error.
+    A training, a cell or a fine-tuning that was finished before with the same identity is not repeated. An
+    experiment whose data or weights are not here, or cannot be used, is a verdict that says so and not an
+    error. `transfer` runs the experiments that are command lines.
     """
     unused = set(plan.data) - {recipe.data for recipe in recipes}
     if unused:
@@ -112,29 +121,43 @@ def reproduce(recipes: Sequence[Recipe], plan: Plan, home: Home, draw: Draw) -> 
             expected=", ".join(sorted({recipe.data for recipe in recipes})),
         )
     for recipe in recipes:
-        if recipe.kind == "transfer":
-            yield from _transfer(recipe, home)
-            continue
-        source = source_of(recipe, home, plan.data.get(recipe.data), limit=plan.limit)
+        data = plan.data.get(recipe.data, recipe.data)
+        source = source_of(recipe, home, data, DatasetOptions(limit=plan.limit))
         try:
-            yield from (_sweep if recipe.kind == "sweep" else _train)(recipe, source, plan, home, draw)
+            if recipe.kind == "transfer":
+                yield from _transfer(recipe, data, plan, home, transfer)
+            else:
+                yield from (_sweep if recipe.kind == "sweep" else _train)(recipe, source, plan, home, draw)
         except ProbeError as error:
-            commands = (*_fetching(source.spec, home), f"probe {_verb(recipe)} {recipe.name}")
-            yield from _not_run(recipe, source.spec, error.problem, commands)
+            yield from _not_run(recipe, data, error.problem, (*_fetching(data, home), *recipe.command_lines))
 
 
 def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw) -> Iterator[Verdict]:
     experiment = Experiment(recipe, source, epochs=plan.epochs, precision=plan.precision)
     run, reused = run_experiment(experiment, home, draw)
+    said = _join(_epoch_text(run), "trained before" if reused else "")
+    return _scored(recipe, source.spec, plan, run, said)
+
+
+def _transfer(recipe: Recipe, data: str, plan: Plan, home: Home, transfer: Transfer) -> Iterator[Verdict]:
+    if _fetching(data, home):
+        # The commands would fetch it; a reproduction does not download gigabytes unasked.
+        raise DataError(f"the data set {data} is not on this machine")
+    run = transfer(recipe, data)
+    return _scored(recipe, data, plan, run, _head_text(run))
+
+
+def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> Iterator[Verdict]:
+    """A run beside each published figure, on the part that the figure is of."""
     for published in recipe.published or (None,):
         part = published.part if published else "test"
         scores: Mapping[str, Any] | None = run.result["val" if part == "validation" else "test"]
         if scores is None:
-            yield from _not_run(recipe, source.spec, f"there is no {part} part to score", ())
+            yield from _not_run(recipe, data, f"there is no {part} part to score", ())
             return
         found = scores["accuracy"], scores["accuracy_low"], scores["accuracy_high"]
-        why = _join(_scale(recipe, source, plan), _epoch_text(run), "trained before" if reused else "")
-        yield _verdict(recipe, source, plan, published, found, part, why, run.name, run.path / CURVES)
+        why = _join(_scale(recipe, data, plan), said)
+        yield _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
 
 
 def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw) -> Iterator[Verdict]:
@@ -153,14 +176,14 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Dra
         cells = [cell for cell in done.results if cell.setting == row.setting]
         part, found = _sweep_figure(cells, recipe.folds, len(tested) if tested is not None else 0)
         why = _join(
-            _scale(recipe, source, plan),
+            _scale(recipe, source.spec, plan),
             f"mean of {len(cells)} folds" if recipe.folds else "",
             f"{done.reused} of {len(done.results)} cells trained before" if done.reused else "",
         )
         figure = published.get(row.setting)
         yield _verdict(
             recipe,
-            source,
+            source.spec,
             plan,
             figure,
             found,
@@ -181,13 +204,6 @@ def _sweep_figure(
         return "validation", (sum(values) / len(values), *mean_interval(values))
     accuracy = cells[0].test_accuracy or 0.0
     return "test", (accuracy, *wilson(round(accuracy * tested), tested))
-
-
-def _transfer(recipe: Recipe, home: Home) -> Iterator[Verdict]:
-    here = is_fetched(DATASETS[recipe.data], home)
-    state = "run its commands" if here else f"the data set {recipe.data} is not on this machine"
-    commands = (*_fetching(recipe.data, home), *recipe.commands)
-    return _not_run(recipe, recipe.data, f"a transfer experiment: {state}", commands)
 
 
 def _fetching(spec: str, home: Home) -> tuple[str, ...]:
@@ -218,7 +234,7 @@ def _not_run(recipe: Recipe, data: str, why: str, commands: tuple[str, ...]) -> 
 
 def _verdict(
     recipe: Recipe,
-    source: DataSource,
+    data: str,
     plan: Plan,
     published: Published | None,
     found: tuple[float, float, float],
@@ -234,18 +250,18 @@ def _verdict(
         summary=recipe.summary,
         label=published.label if published else label,
         part=part,
-        data=source.spec,
+        data=data,
         published=published.accuracy if published else None,
         published_high=published.high if published else None,
         measured=measured,
         low=low,
         high=high,
         verdict=judge(published, low, high),
-        comparable=published is not None and source.spec == recipe.data and not plan.scaled_down,
+        comparable=published is not None and data == recipe.data and not plan.scaled_down,
         why=why,
-        commands=(f"probe {_verb(recipe)} {recipe.name}",),
+        commands=recipe.command_lines,
         run=run,
-        curves=curves,
+        curves=curves if curves.is_file() else None,
     )
 
 
@@ -258,8 +274,8 @@ def judge(published: Published | None, low: float, high: float) -> str:
     return BELOW if high < published.accuracy else INSIDE
 
 
-def _scale(recipe: Recipe, source: DataSource, plan: Plan) -> str:
-    other = f"on {source.spec} in place of {recipe.data}" if source.spec != recipe.data else ""
+def _scale(recipe: Recipe, data: str, plan: Plan) -> str:
+    other = f"on {data} in place of {recipe.data}" if data != recipe.data else ""
     return _join(other, f"scaled down: {plan.scaled_down}" if plan.scaled_down else "")
 
 
@@ -268,9 +284,13 @@ def _epoch_text(run: Run) -> str:
     return f"{epochs['rule']}, {epochs['scored']} of {epochs['run']}"
 
 
+def _head_text(run: Run) -> str:
+    """The head that was fitted, or the epoch of a fine-tuning that is scored."""
+    result = run.result
+    if "history" not in result:
+        return f"a {result['head']} head"
+    return f"epoch {result['chosen']['epoch']} of {len(result['history']['loss'])}"
+
+
 def _join(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
-
-
-def _verb(recipe: Recipe) -> str:
-    return "sweep" if recipe.kind == "sweep" else "baseline run"

@@ -126,7 +126,7 @@ def sweep(
         "recipe": job.recipe.name,
         "dataset": dataset.name,
         "index": data,
-        "limit": job.source.limit,
+        "limit": job.source.options.limit,
         "grid": {field: list(values) for field, values in job.grid.items()},
         "seeds": job.seeds,
         "folds": job.folds,

@@ -1,0 +1,105 @@
+"""The command lines of a transfer experiment, run in this process one after the other.
+
+It is the commands that run, with all that they do. What the environment and ``probe.toml`` say of their
+options is left out: an experiment is what its lines say.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probe.commands.options import note
+from probe.config import Home
+from probe.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from probe.train.recipe import Recipe
+    from probe.train.reproduce import Plan
+
+EPOCHS = ("epochs", "head_epochs")
+
+
+@dataclass(frozen=True)
+class TransferCommands:
+    """Runs transfer experiments; a `probe.train.reproduce.Transfer`.
+
+    Attributes
+    ----------
+    program : ``probe`` itself, which has the commands.
+    plan : how far they are scaled down: images and epochs.
+    precision : as ``--precision`` takes it; heads have none.
+    """
+
+    program: click.Command
+    home: Home
+    plan: Plan
+    precision: str
+    quiet: bool
+
+    def __call__(self, recipe: Recipe, data: str) -> Run:
+        """Run `recipe.commands` on the data set `data`; the run that the last of them has kept.
+
+        Each line works on the store that the line before it made or reused, not on the newest there is.
+        Raises what the commands raise.
+        """
+        store: str | None = None
+        answer: Mapping[str, Any] = {}
+        for line in recipe.commands:
+            note(f"{recipe.name}: {line}", self.quiet)
+            context = parse_line(self.program, line, self.home)
+            context.params.update(self._changes(context.params, data, store))
+            answer = _answer(context)
+            store = store if "run" in answer else answer["store"]
+        return open_run(self.home.runs / answer["run"])
+
+    def _changes(self, params: Mapping[str, Any], data: str, store: str | None) -> dict[str, Any]:
+        """What is asked for beyond the line itself, of the options that its command has."""
+        most = self.plan.epochs
+        wanted = {
+            # A line that names no data set takes that of its store.
+            "dataset": data if params.get("dataset") else None,
+            "store": store,
+            "limit": self.plan.limit,
+            "precision": self.precision,
+            "resume": True,
+            "as_json": True,
+            "quiet": self.quiet,
+            **{name: min(params[name], most) for name in EPOCHS if most and name in params},
+        }
+        return {name: value for name, value in wanted.items() if name in params and value is not None}
+
+
+def parse_line(program: click.Command, line: str, home: Home) -> click.Context:
+    """The context in which ``probe …`` as typed would run, its options read.
+
+    click.UsageError or UnknownNameError when there is no such command or option.
+    """
+    name, *words = shlex.split(line)
+    # Without the prefix no option is read from the environment, and without a default map none from the file.
+    settings = {key: value for key, value in program.context_settings.items() if key != "auto_envvar_prefix"}
+    context = click.Context(program, info_name=name, obj=home, **settings)
+    while isinstance(context.command, click.Group):
+        _, command, words = context.command.resolve_command(context, words)
+        assert command is not None  # an unknown name is an error
+        if isinstance(command, click.Group):
+            context = click.Context(command, info_name=command.name, parent=context)
+        else:
+            context = command.make_context(command.name, words, parent=context)
+    return context
+
+
+def _answer(context: click.Context) -> dict[str, Any]:
+    """What the command prints with ``--json``."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), context:
+        context.command.invoke(context)
+    answer: dict[str, Any] = json.loads(printed.getvalue())
+    return answer
