@@ -23,7 +23,7 @@ SHAPES = ((5_994, 2_048), (90_000, 1_056))
 
 def main(quick: bool = False) -> None:
     facts = machine()
-    rows = [_measure(count // 10 if quick else count, width, 3 if quick else 9) for count, width in SHAPES]
+    rows = [_measure(count // 10 if quick else count, width, 5 if quick else 25) for count, width in SHAPES]
     print_table("reading a store, GB/s (medians)", rows)
     write_results("store_reading", rows, facts | {"quick": quick})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from probe.config import Home
 from probe.errors import StoreError, UnknownNameError
@@ -27,6 +28,7 @@ from probe.store import (
     unit_rows,
     verify_store,
 )
+from probe.store.chunks import read_rows
 
 ROWS, UNIT, BATCH = 70, 16, 8
 IDS = np.array([f"image{i:03d}.png" for i in range(ROWS)])
@@ -110,6 +112,19 @@ def test_what_was_written_is_read_back(finished: Path) -> None:
 def test_any_selection_of_rows_reads_the_same_values(finished: Path, rows: list[int]) -> None:
     wanted = np.array([row for row in rows if row != UNREAD], np.intp)
     np.testing.assert_array_equal(open_store(finished).features("f").read(wanted), FEATURES[wanted])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("ends", [(0, 70), (16, 32), (17, 18), (5, 40), (63, 70), (8, 8)])
+def test_ranges_are_what_zarr_reads(home: Home, dtype: str, ends: tuple[int, int]) -> None:
+    path = make(home, dtype=dtype)
+    fill(path)
+    files, found = LocalFiles(path), layout(dtype=dtype)
+    for name in ("features/f", "features/m:map"):
+        expected = zarr.open_array(str(path / "data.zarr" / name), mode="r")[slice(*ends)]
+        read = read_rows(files, found, name, *ends)
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, expected)
 
 
 def test_unreadable_rows_are_in_no_split(finished: Path) -> None:
@@ -244,7 +259,21 @@ def test_verify_finds_every_kind_of_damage(
     assert any(said in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize("damage", [damage_bit, damage_missing])
+def damage_length(path: Path) -> None:
+    chunk = path / "data.zarr/features/f/c/1/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 300])
+def test_a_chunk_that_shrinks_while_the_store_is_open_is_noticed(finished: Path, cut: int) -> None:
+    features = open_store(finished).features("f")
+    chunk = finished / "data.zarr/features/f/c/1/0"
+    chunk.write_bytes(chunk.read_bytes()[:-cut])
+    with pytest.raises(StoreError, match="damaged"):
+        features.read()
+
+
+@pytest.mark.parametrize("damage", [damage_bit, damage_missing, damage_length])
 def test_reading_damage_is_an_error_and_never_a_number(finished: Path, damage: object) -> None:
     damage(finished)  # type: ignore[operator]
     with pytest.raises(StoreError, match="damaged"):

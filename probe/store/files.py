@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from probe.errors import StoreError
 
+_FORBIDDEN = {"", ".", ".."}
 SMALL_FILE = 1 << 20
 """Cap in bytes for metadata that is read whole: what is larger is not ours."""
 
@@ -29,10 +30,13 @@ class LocalFiles:
 
     def path(self, name: str) -> Path:
         """The local path of `name`; refuses names that would leave the store."""
-        parts = name.split("/")
-        if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        return Path(self._local(name))
+
+    def _local(self, name: str) -> str:
+        # Plain text: making a `Path` for each of thousands of chunks costs as much as reading one.
+        if not _FORBIDDEN.isdisjoint(name.split("/")):
             raise StoreError(f"{name!r} is not a name inside a store", hint="the store's record is damaged")
-        return self.root.joinpath(*parts)
+        return f"{self.root}/{name}"
 
     def exists(self, name: str) -> bool:
         return self.path(name).exists()
@@ -40,7 +44,7 @@ class LocalFiles:
     def size(self, name: str) -> int | None:
         """Size in bytes, None when there is no such file."""
         try:
-            return self.path(name).stat().st_size
+            return os.stat(self._local(name)).st_size  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -54,6 +58,13 @@ class LocalFiles:
                 f"{self.path(name)} is too large to be a store's own", expected=f"≤ {cap}", found=f"{size}"
             )
         return self.path(name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading, unbuffered; StoreError when there is none."""
+        try:
+            return open(self._local(name), "rb", buffering=0)  # noqa: PTH123
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(f"{self.path(name)} is missing") from error
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file atomically and durably: readers see the old content or the new, never a part."""

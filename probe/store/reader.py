@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.errors import StoreError, UnknownNameError
 from probe.registry import unknown_name
+from probe.store.chunks import read_rows
 from probe.store.files import LocalFiles
 from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
@@ -64,7 +65,8 @@ class Store:
     def features(self, output: str | None = None, view: int = 0) -> FeatureArray:
         """One output of all N rows, unread; `view` 0 is the plain image, 1 … K the augmented ones."""
         name = self._output_name(output, view)
-        return FeatureArray(self, name, self._array(f"features/{name}"))
+        self._check_chunks(f"features/{name}")
+        return FeatureArray(self, name)
 
     def _output_name(self, output: str | None, view: int) -> str:
         name = self.outputs[0] if output is None else output
@@ -100,7 +102,11 @@ class Store:
         return np.flatnonzero(keep)
 
     def _array(self, name: str) -> Any:
-        """Open an array after checking that every chunk is there: zarr reads a missing one as fill."""
+        self._check_chunks(name)
+        return zarr.open_array(str(self.path / "data.zarr" / name), mode="r", zarr_format=3)
+
+    def _check_chunks(self, name: str) -> None:
+        """StoreError unless every chunk is there: zarr reads a missing one as fill."""
         layout, files = self.manifest.layout, LocalFiles(self.path)
         for unit in range(layout.units):
             chunk = layout.chunk_name(name, unit)
@@ -111,7 +117,6 @@ class Store:
                     found=f"{files.size(chunk)} bytes",
                     hint="run the same extract command again: it redoes what is damaged",
                 )
-        return zarr.open_array(str(self.path / "data.zarr" / name), mode="r", zarr_format=3)
 
 
 @dataclass(frozen=True)
@@ -120,17 +125,17 @@ class FeatureArray:
 
     store: Store
     name: str
-    array: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, D) or (N, H, W, C)."""
-        return tuple(self.array.shape)
+        layout = self.store.manifest.layout
+        return (layout.rows, *layout.shapes[self.name])
 
     def read(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """(n, …) float32 of `rows` in ascending order, or of all.
 
-        Rows close together are read as one range: consecutive chunks in one request are what makes zarr fast.
+        Rows close together are read as one range: chunks side by side are read at the same time.
         """
         if rows is None:
             return self._range(0, self.shape[0])
@@ -153,14 +158,8 @@ class FeatureArray:
         return MappedRows(LocalFiles(self.store.path), self.store.manifest.layout, self.name, rows)
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
-        try:
-            return np.asarray(self.array[start:stop], dtype=np.float32)
-        except ValueError as error:  # what zarr raises when a crc32c does not match
-            raise StoreError(
-                f"{self.store.name} is damaged in features/{self.name}",
-                found=str(error),
-                hint=f"probe stores verify --full {self.store.name}",
-            ) from error
+        layout, files = self.store.manifest.layout, LocalFiles(self.store.path)
+        return read_rows(files, layout, f"features/{self.name}", start, stop)
 
 
 def open_store(path: Path) -> Store:
