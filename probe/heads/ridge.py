@@ -20,7 +20,7 @@ from probe.heads.rotation import Rotation
 from probe.stats.calibration import fit_temperature
 
 GRID = tuple(float(alpha) for alpha in np.logspace(-2, 8, 45))
-BLOCK_ELEMENTS = 1 << 24
+BLOCK_ELEMENTS = 1 << 22
 """Predictions held at a time (rows × values of α × classes)."""
 
 
@@ -149,7 +149,7 @@ class RidgePath:
         inputs = self.rotation.inputs(samples.features)[:, :-1]
         coefficients = self.coefficients(alphas)
         return self._scored(
-            samples.labels, len(alphas), lambda rows: self._product(inputs[rows], coefficients) + self.offset
+            samples.labels, len(alphas), lambda rows: self._predicted(inputs[rows], coefficients)
         )
 
     def leave_one_out(self, alphas: NDArray[np.float64]) -> _Score:
@@ -166,7 +166,7 @@ class RidgePath:
     def _left_out(self, rows: slice, coefficients: Floats, inverse: Floats) -> Floats:
         """(n, A, C) values of the rows, each without itself: y − (y − ŷ) / (1 − leverage)."""
         inputs, labels = self.inputs[rows], self.samples.labels[rows]
-        predicted = self._product(inputs, coefficients) + self.offset
+        predicted = self._predicted(inputs, coefficients)
         leverage = 1 / len(self.inputs) + (inputs**2) @ inverse
         own = np.maximum(1 - leverage, 1e-6)[:, :, None]
         target = np.full((len(labels), 1, self.classes), -1, dtype=np.float32)
@@ -174,9 +174,12 @@ class RidgePath:
         result: Floats = target - (target - predicted) / own
         return result
 
-    def _product(self, inputs: Floats, coefficients: Floats) -> Floats:
+    def _predicted(self, inputs: Floats, coefficients: Floats) -> Floats:
+        """(n, A, C)."""
         flat = inputs @ coefficients.reshape(len(coefficients), -1)
-        return flat.reshape(len(inputs), *coefficients.shape[1:])
+        values: Floats = flat.reshape(len(inputs), *coefficients.shape[1:])
+        values += self.offset
+        return values
 
     def _scored(self, labels: Labels, count: int, predict: Any) -> _Score:
         """Block by block, since all predictions of a path are N × A × C."""
@@ -187,6 +190,7 @@ class RidgePath:
             values, own = predict(rows), labels[rows]
             right += (values.argmax(axis=2) == own[:, None]).sum(axis=0)
             # Σ(v − y)² with y = ±1 is Σ(v + 1)² − 4·(v of the own class).
-            values_own = values[np.arange(len(own)), :, own]
-            error += np.einsum("nac,nac->a", values + 1, values + 1) - 4 * values_own.sum(axis=0)
+            values_own = values[np.arange(len(own)), :, own].sum(axis=0)
+            values += 1
+            error += np.einsum("nac,nac->a", values, values) - 4 * values_own
         return _Score(right / len(labels), error / (len(labels) * self.classes))

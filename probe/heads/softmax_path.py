@@ -26,7 +26,7 @@ import numpy as np
 from probe.heads.head import Floats
 from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, difference, dots
 
-MEMORY = 6
+MEMORY = 4
 DECADE = 10.0
 DEPTH = 1e-4
 RESOLUTION = 1e-9
