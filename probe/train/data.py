@@ -254,8 +254,8 @@ def batches(
         rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
         dataset = dataset.concatenate(rest.batch(batch_size).map(load, AHEAD))
     settings = tf.data.Options()
-    # An iterator whose settings TensorFlow tunes as it goes is not let go before the tuning wakes up, which it
-    # does after 10 ms, 20 ms, 40 ms and so on: an epoch of 6 seconds can take 10.
+    # An iterator that TensorFlow tunes as it goes is not let go before the tuning wakes up, after 10 ms, 20 ms,
+    # 40 ms and so on: an epoch of 6 seconds can take 10.
     settings.autotune.enabled = False
     return dataset.prefetch(AHEAD).with_options(settings)
 
