@@ -5,7 +5,8 @@ For each backbone, interleaved in rounds over the same JPEG files (500×375):
 * ``probe``     this extractor end to end: files on disk to a sealed store;
 * ``ceiling``   the same graph on batches that are ready in memory;
 * ``decode``    reading, decoding and resizing alone;
-* ``keras``     ``image_dataset_from_directory`` + ``model.predict`` in fp32, what people write;
+* ``keras``     ``image_dataset_from_directory`` + ``model.predict`` in fp32, what people write. At its end it
+  may wait for tf.data's tuning to wake up (5, 10, 20, 41 seconds after its start), and that is counted;
 * ``function``  the Keras model in a plain ``tf.function`` on ready batches, fp32;
 * ``openvino``  OpenVINO in bfloat16 on the same files, where it is installed.
 
