@@ -4,6 +4,7 @@ import re
 import sys
 import types
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check
+from probe.datasets.place import is_here
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import load_object
@@ -369,11 +371,27 @@ def test_fashion_that_is_cut(tmp_path, home, cut):
         )
 
 
-def test_fashion_is_found_where_debian_puts_it(tmp_path, home, monkeypatch):
-    monkeypatch.setattr(
-        "probe.datasets.idx.DEBIAN", archives.write_files(tmp_path / "deb", archives.fashion())
-    )
+def test_fashion_is_found_where_debian_puts_it_and_not_fetched(tmp_path, home, shell, monkeypatch):
+    def fetch(*_):
+        raise AssertionError("a set that is installed is fetched")
+
+    folder = archives.write_files(tmp_path / "deb", archives.fashion())
+    row = replace(DATASETS["fashion-mnist"], installed=str(folder))
+    monkeypatch.setitem(DATASETS._rows, "fashion-mnist", row)
+    monkeypatch.setattr("probe.commands.extract.fetch_named", fetch)
     assert len(open_dataset("fashion-mnist", home)) == 90
+    (listed,) = [line for line in shell.json("data", "ls") if line["dataset"] == "fashion-mnist"]
+    assert listed["here"]
+    assert shell.json("extract", "--backbone", "pixels", "--size", "8", "fashion-mnist")["rows"] == 90
+    lines = shell("reproduce", "cifar10/exp12", "--data-map", "cifar10=fashion-mnist", "--limit", "40")
+    assert "weights of vgg16" in lines
+
+
+def test_what_is_neither_fetched_nor_installed_is_not_here(tmp_path, home, monkeypatch):
+    row = replace(DATASETS["fashion-mnist"], installed=str(tmp_path / "nowhere"))
+    assert not is_here(row, home)
+    (tmp_path / "nowhere").mkdir()
+    assert not is_here(row, home)
 
 
 def test_medmnist_of_another_size(tmp_path, home):

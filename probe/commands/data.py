@@ -23,7 +23,7 @@ from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
 from probe.datasets.check import check as check_row
 from probe.datasets.fetch import download_bytes
 from probe.datasets.fetch import fetch as fetch_row
-from probe.datasets.place import is_fetched
+from probe.datasets.place import is_fetched, is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 
 
@@ -43,7 +43,7 @@ def ls(home: Home, as_json: bool) -> None:
             "images": row.images,
             "classes": row.classes,
             "megabytes": round(download_bytes(row) / 1e6),
-            "here": is_fetched(row, home),
+            "here": is_here(row, home),
             "licence": row.licence,
             "summary": row.summary,
         }

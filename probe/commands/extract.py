@@ -21,7 +21,7 @@ from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import Dataset
 from probe.datasets.listing import count_of
-from probe.datasets.place import is_fetched
+from probe.datasets.place import is_here
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
 from probe.machine import count_gpus
 
@@ -128,7 +128,7 @@ def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: b
     if dataset not in DATASETS or options.source is not None:
         return
     row = DATASETS[dataset]
-    if row.files and not is_fetched(row, home):
+    if row.files and not is_here(row, home):
         fetch_named(row, home, quiet)
 
 

@@ -225,6 +225,7 @@ ROWS = (
         facts={"publisher_split": "the train and the t10k files"},
         caveats=("Debian's package holds the same pictures, compressed anew: other bytes, other md5",),
         markers=tuple(f"train-images{joint}idx3-ubyte{end}" for joint in ("-", ".") for end in (".gz", "")),
+        installed="/usr/share/datasets/fashion-mnist",
     ),
     DatasetRow(
         name="scenes15",

@@ -12,23 +12,21 @@ from numpy.typing import NDArray
 
 from probe.config import Home
 from probe.datasets.dataset import TEST, TRAIN
-from probe.datasets.layout import find_base, layout_error
+from probe.datasets.layout import layout_error
 from probe.datasets.listing import Listing
 from probe.datasets.npz import array_listing
 from probe.datasets.opening import DatasetOptions
-from probe.datasets.place import data_folder, find_data
+from probe.datasets.place import find_data, installed_folder, is_fetched
 from probe.datasets.row import DatasetRow
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PARTS = {TEST: "t10k", TRAIN: "train"}
 _MOST_BYTES = 2**30
 
 
 def read_fashion(row: DatasetRow, home: Home, options: DatasetOptions) -> Listing:
-    """From ``--from``, else from what was fetched, else from the Debian package's folder."""
-    use_debian = options.source is None and not data_folder(row, home).is_dir()
-    debian = find_base(DEBIAN, row.markers) if use_debian and DEBIAN.is_dir() else None
-    base = debian or find_data(row, home, options.source)
+    """From ``--from``, else from what was fetched, else from where a package of the system has put it."""
+    fetched = options.source is not None or is_fetched(row, home)
+    base = (None if fetched else installed_folder(row)) or find_data(row, home, options.source)
     images, labels, origin = [], [], []
     for part in PARTS.values():
         paths = [_find(row, base, f"{part}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]

@@ -22,6 +22,17 @@ def is_fetched(row: DatasetRow, home: Home) -> bool:
     return data_folder(row, home).is_dir()
 
 
+def installed_folder(row: DatasetRow) -> Path | None:
+    """Where a package of the operating system has put the set, None where it has not."""
+    folder = Path(row.installed)
+    return find_base(folder, row.markers) if row.installed and folder.is_dir() else None
+
+
+def is_here(row: DatasetRow, home: Home) -> bool:
+    """Whether the set opens without being fetched or pointed at."""
+    return is_fetched(row, home) or installed_folder(row) is not None
+
+
 def find_data(row: DatasetRow, home: Home, source: Path | None) -> Path:
     """The folder that holds one of the row's markers.
 

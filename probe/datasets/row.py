@@ -43,6 +43,7 @@ class DatasetRow:
     caveats : what is not certain or not as one would expect; errors about the layout quote them.
     variant : what a loader that serves several rows needs to know.
     markers : files or folders by one of which the top of the unpacked set is found.
+    installed : where a package of the operating system puts the set; looked at when it was not fetched.
     """
 
     name: str
@@ -60,3 +61,4 @@ class DatasetRow:
     caveats: tuple[str, ...] = ()
     variant: str = ""
     markers: tuple[str, ...] = ()
+    installed: str = ""
