@@ -21,7 +21,7 @@ from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import Dataset
 from probe.datasets.listing import count_of
-from probe.datasets.place import is_here
+from probe.datasets.place import is_missing
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
 from probe.machine import count_gpus
 
@@ -127,9 +127,8 @@ def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: b
     """Fetch a named data set that is neither here nor pointed at, after saying what and how large."""
     if dataset not in DATASETS or options.source is not None:
         return
-    row = DATASETS[dataset]
-    if row.files and not is_here(row, home):
-        fetch_named(row, home, quiet)
+    if is_missing(DATASETS[dataset], home):
+        fetch_named(DATASETS[dataset], home, quiet)
 
 
 def _precision_text(asked: str, job: ExtractJob) -> str:

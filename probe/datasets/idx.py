@@ -16,7 +16,7 @@ from probe.datasets.layout import layout_error
 from probe.datasets.listing import Listing
 from probe.datasets.npz import array_listing
 from probe.datasets.opening import DatasetOptions
-from probe.datasets.place import find_data, installed_folder, is_fetched
+from probe.datasets.place import find_data
 from probe.datasets.row import DatasetRow
 
 PARTS = {TEST: "t10k", TRAIN: "train"}
@@ -24,9 +24,8 @@ _MOST_BYTES = 2**30
 
 
 def read_fashion(row: DatasetRow, home: Home, options: DatasetOptions) -> Listing:
-    """From ``--from``, else from what was fetched, else from where a package of the system has put it."""
-    fetched = options.source is not None or is_fetched(row, home)
-    base = (None if fetched else installed_folder(row)) or find_data(row, home, options.source)
+    """The four files, under either spelling of their names."""
+    base = find_data(row, home, options.source)
     images, labels, origin = [], [], []
     for part in PARTS.values():
         paths = [_find(row, base, f"{part}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]

@@ -1,4 +1,4 @@
-"""Where the files of a registered data set lie: fetched, or pointed at with ``--from``."""
+"""Where the files of a registered data set lie: fetched, installed, or pointed at with ``--from``."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def is_here(row: DatasetRow, home: Home) -> bool:
     return is_fetched(row, home) or installed_folder(row) is not None
 
 
+def is_missing(row: DatasetRow, home: Home) -> bool:
+    """Whether ``probe data fetch`` is what it takes to open the set."""
+    return bool(row.files) and not is_here(row, home)
+
+
 def find_data(row: DatasetRow, home: Home, source: Path | None) -> Path:
     """The folder that holds one of the row's markers.
 
@@ -56,6 +61,9 @@ def _resolve(row: DatasetRow, home: Home, source: Path | None) -> Path:
         folder = data_folder(row, home)
         if folder.is_dir():
             return folder
+        installed = installed_folder(row)
+        if installed is not None:
+            return installed
         raise DataError(
             f"the data set {row.name} is not on this machine",
             expected=f"its files in {folder}",

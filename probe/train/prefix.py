@@ -17,7 +17,7 @@ from probe.extract import ExtractJob, HalfRangeError, Views, extract
 from probe.images.augment import Augment
 from probe.store import Store, open_store, remove_store, store_path, verify_store
 from probe.train.cut import Cut
-from probe.train.data import ArrayInputs, Part, batches
+from probe.train.data import ArrayInputs, Part
 
 DISK_SHARE = 0.9
 """How much of the free disk a cache may take."""
@@ -128,20 +128,21 @@ class ViewedInputs:
     """`Inputs` over a cache with K views: epoch by epoch the training part shows its next view."""
 
     def __init__(self, store: Store, *, batch_size: int, seed: int) -> None:
-        self._views = [cached_parts(store, view)[TRAIN] for view in range(1, store.view_count + 1)]
-        self._val = cached_parts(store)[VAL]
-        self._batch_size, self._seed = batch_size, seed
+        val = cached_parts(store)[VAL]
+        parts = [cached_parts(store, view)[TRAIN] for view in range(1, store.view_count + 1)]
+        self._views = [
+            ArrayInputs(part, val if len(val) else None, batch_size=batch_size, seed=seed) for part in parts
+        ]
 
     @property
     def steps(self) -> int:
-        return -(-len(self._views[0]) // self._batch_size)
+        return self._views[0].steps
 
     def training(self, epoch: int) -> Any:
-        part = self._views[epoch % len(self._views)]
-        return ArrayInputs(part, None, batch_size=self._batch_size, seed=self._seed).training(epoch)
+        return self._views[epoch % len(self._views)].training(epoch)
 
     def validation(self) -> Any | None:
-        return batches(self._val, self._batch_size) if len(self._val) else None
+        return self._views[0].validation()
 
 
 def views_of(augment: Augment, count: int, seed: int) -> Views | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions
-from probe.datasets.place import is_here
+from probe.datasets.place import is_missing
 from probe.errors import DataError, ProbeError, UsageError
 from probe.registry import unknown_name
 from probe.runs import Run
@@ -208,7 +208,7 @@ def _sweep_figure(
 
 def _fetching(spec: str, home: Home) -> tuple[str, ...]:
     """The command that brings a registered data set here, where that is what is missing."""
-    missing = spec in DATASETS and bool(DATASETS[spec].files) and not is_here(DATASETS[spec], home)
+    missing = spec in DATASETS and is_missing(DATASETS[spec], home)
     return (f"probe data fetch {spec}",) if missing else ()
 
 
