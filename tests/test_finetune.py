@@ -513,3 +513,18 @@ def test_wrong_choices_are_one_clear_message(shell, folder, line, says):
     backbone = [] if "--backbone" in line else ["--backbone", folder / "tiny.keras", "--preprocess", "unit"]
     shell("finetune", *backbone, *line.split(), folder / "toy.npz", code=2)
     assert says in shell.error
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--schedule", "saw"), "schedule cannot be read"),
+        (("--schedule", "cosine", "--decay", "1e-3"), "both decay and a schedule"),
+        (("--schedule", "linear", "--reduce-lr", "val_loss:0.1:3"), "both a schedule and a plateau"),
+    ],
+)
+def test_rules_of_the_rate_that_cannot_be_are_said_before_any_work(shell, folder, flags, said):
+    tiny = ("--backbone", folder / "tiny.keras", "--trunk", "add3", "--preprocess", "none")
+    shell("finetune", *tiny, *flags, folder / "toy.npz", code=2)
+    assert said in shell.error
+    assert not (shell.home / "stores").exists()

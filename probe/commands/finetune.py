@@ -254,9 +254,7 @@ def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> 
     from probe.registry import unknown_name
     from probe.train.plan import TuneSettings
     from probe.train.recipe import DEFAULT_RATES, Optimiser
-    from probe.train.schedule import parse_schedule
 
-    parse_schedule(choices["schedule"])
     if choices["optimiser"] not in DEFAULT_RATES:
         raise unknown_name("optimiser", choices["optimiser"], DEFAULT_RATES)
     same = (

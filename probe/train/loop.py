@@ -23,8 +23,15 @@ from probe.config import canonical_json
 from probe.errors import UsageError
 from probe.registry import unknown_name
 from probe.train.data import Inputs
-from probe.train.recipe import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr
-from probe.train.schedule import CONSTANT, parse_schedule
+from probe.train.recipe import (
+    DEFAULT_RATES,
+    KEEP,
+    EarlyStop,
+    Optimiser,
+    ReduceLr,
+    check_rate_rules,
+)
+from probe.train.schedule import parse_schedule
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
@@ -254,19 +261,13 @@ def _keras_optimiser(settings: LoopSettings, steps: int) -> Any:
     asked = settings.optimiser
     if asked.name not in DEFAULT_RATES:
         raise unknown_name("optimiser", asked.name, DEFAULT_RATES)
-    schedule = parse_schedule(asked.schedule)
-    ruled = {"decay": asked.decay, "a schedule": schedule.kind != CONSTANT, "a plateau": settings.reduce_lr}
-    rules = [name for name, given in ruled.items() if given]
-    if len(rules) > 1:
-        raise UsageError(
-            f"the learning rate cannot follow both {' and '.join(rules)}", expected="one of them at most"
-        )
+    check_rate_rules(asked, settings.reduce_lr)
     # Keras 3 dropped the `decay` argument of its optimisers; this is what it meant.
     inverse = keras.optimizers.schedules.InverseTimeDecay
     rate = (
         inverse(asked.lr, 1, asked.decay)
         if asked.decay
-        else schedule.keras_rate(asked.lr, steps, settings.epochs)
+        else parse_schedule(asked.schedule).keras_rate(asked.lr, steps, settings.epochs)
     )
     extra: dict[str, Any] = {}
     if asked.momentum:

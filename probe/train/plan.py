@@ -16,7 +16,7 @@ from probe.networks import format_network
 from probe.train.assembly import HeadSpec, count_head, head_spec
 from probe.train.cut import Cut, cut_network
 from probe.train.prefix import CacheChoice, choose_cache
-from probe.train.recipe import EarlyStop, Optimiser, ReduceLr
+from probe.train.recipe import EarlyStop, Optimiser, ReduceLr, check_rate_rules
 
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
 """Values an optimiser keeps for every trained weight, momentum aside."""
@@ -63,6 +63,10 @@ class TuneSettings:
     prefix_cache: bool = True
     memory: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # The training loop checks it too, but only once the prefix has been extracted.
+        check_rate_rules(self.optimiser, self.reduce_lr)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,17 @@ class ReduceLr:
     min_lr: float = 0.0
 
 
+def check_rate_rules(optimiser: Optimiser, reduce_lr: ReduceLr | None) -> None:
+    """UsageError when more than one rule moves the learning rate, or the schedule cannot be read."""
+    scheduled = parse_schedule(optimiser.schedule).kind != CONSTANT
+    ruled = {"decay": optimiser.decay, "a schedule": scheduled, "a plateau": reduce_lr}
+    rules = [name for name, given in ruled.items() if given]
+    if len(rules) > 1:
+        raise UsageError(
+            f"the learning rate cannot follow both {' and '.join(rules)}", expected="one of them at most"
+        )
+
+
 @dataclass(frozen=True)
 class Published:
     """A figure of a study: `accuracy` as a fraction, the `part` it was measured on, a `label` among several.
