@@ -64,6 +64,10 @@ class StoreError(ProbeError):
     """A store is missing, unfinished, of another version, or not what it says it is."""
 
 
+class DownloadError(ProbeError):
+    """A file cannot be fetched, or is not the one that is known."""
+
+
 class WeightsError(ProbeError):
     """Weights cannot be found, fetched or trusted."""
 

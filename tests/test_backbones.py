@@ -7,18 +7,20 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
-from probe.backbones.backbone import WeightsFile
+from probe.backbones.backbone import Backbone, WeightsFile
 from probe.backbones.precision import Machine
 from probe.backbones.weights import available_weights, find
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
-from tests.faulty_server import running_server
+from tests.faulty_server import Server, running_server
 
 PLAIN = Machine(frozenset({"avx2"}))
 BF16 = Machine(frozenset({"avx512_bf16"}))
@@ -143,6 +145,102 @@ def test_weights_are_downloaded_once_and_only_with_the_pinned_hash(served: bytes
         assert len(server.asked) == 1
     assert found.path == home.weights / "w.h5"
     assert found.identity == "sha256:" + hashlib.sha256(published).hexdigest()
+
+
+WEIGHTS = np.random.default_rng(0).bytes(400_000)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Backbone]]:
+    """ResNet50's row with a file of our own behind its address."""
+    monkeypatch.setattr("probe.internet.time.sleep", lambda _: None)
+    with running_server() as server:
+        server.files["w.h5"] = WEIGHTS
+        md5 = hashlib.md5(WEIGHTS, usedforsecurity=False).hexdigest()
+        file = WeightsFile("w.h5", server.url("w.h5"), md5, len(WEIGHTS))
+        yield server, dataclasses.replace(BACKBONES["resnet50"], weights=file)
+
+
+@pytest.mark.parametrize("how", ["cut", "reset", "dropped"])
+def test_weights_go_on_where_a_connection_was_lost(
+    how: str, served: tuple[Server, Backbone], home: Home
+) -> None:
+    server, row = served
+    server.behave = ["cut", how, how]
+    found = find(row, "imagenet", 224, home)
+    assert found.identity == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
+    assert len(server.asked) == 4
+    assert server.asked[0] == 0 < server.asked[1] <= server.asked[2] <= server.asked[3]
+    assert [path.name for path in home.weights.iterdir()] == ["w.h5"]
+
+
+def test_weights_go_on_in_the_next_run(served: tuple[Server, Backbone], home: Home) -> None:
+    server, row = served
+    server.behave = ["cut"] + [503] * 20
+    with pytest.raises(WeightsError, match="could not be fetched") as caught:
+        find(row, "imagenet", 224, home)
+    for part in ("503", "run it again, it goes on where it stopped", "efficientnet-lite0"):
+        assert part in str(caught.value)
+    assert available_weights(row, home) is None
+    server.behave, server.asked = [], []
+    find(row, "imagenet", 224, home)
+    assert server.asked[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("other", hashlib.md5(b"x" * len(WEIGHTS), usedforsecurity=False).hexdigest()),
+        ("longer", f"{len(WEIGHTS) + 4:,} bytes"),
+        ("page", "the publisher answered with a web page"),
+        (404, "the server answered 404"),
+    ],
+)
+def test_weights_from_a_server_that_lies_are_refused_and_removed(
+    how: object, said: str, served: tuple[Server, Backbone], home: Home
+) -> None:
+    server, row = served
+    server.behave = [how]
+    with pytest.raises(WeightsError, match="could not be fetched") as caught:
+        find(row, "imagenet", 224, home)
+    assert said in str(caught.value)
+    assert [path.name for path in home.weights.iterdir()] == ["w.h5.lock"]
+    find(row, "imagenet", 224, home)
+    assert [path.name for path in home.weights.iterdir()] == ["w.h5"]
+
+
+def test_weights_that_are_shorter_than_they_should_be_are_refused(
+    served: tuple[Server, Backbone], home: Home
+) -> None:
+    server, row = served
+    server.files["w.h5"] = WEIGHTS[:-1000]
+    with pytest.raises(WeightsError, match="could not be fetched") as caught:
+        find(row, "imagenet", 224, home)
+    assert "400,000 bytes" in str(caught.value)
+    assert available_weights(row, home) is None
+
+
+def test_weights_that_several_need_at_once_are_fetched_once(
+    served: tuple[Server, Backbone], home: Home
+) -> None:
+    server, row = served
+    server.behave = ["cut", "cut", "cut"]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: find(row, "imagenet", 224, home), range(4)))
+    assert len({weights.identity for weights in found}) == 1
+    assert server.asked == sorted(set(server.asked))
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("place", ["home", "keras"])
+@pytest.mark.parametrize("name", ["NASNet-mobile-no-top.h5", "nasnet_mobile_no_top.h5"])
+def test_weights_are_found_under_both_of_their_names_in_both_places(
+    name: str, place: str, home: Home, tmp_path: Path
+) -> None:
+    path = (home.weights if place == "home" else tmp_path / "keras" / "models") / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert available_weights(BACKBONES["nasnetmobile"], home) == path
 
 
 @pytest.mark.parametrize("place", ["home", "keras"])

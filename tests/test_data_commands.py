@@ -110,7 +110,7 @@ def test_copies_across_splits_are_told_by_check_extract_and_every_result(
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("probe.datasets.download.time.sleep", lambda _: None)
+    monkeypatch.setattr("probe.internet.time.sleep", lambda _: None)
     with running_server() as server:
         yield server
 

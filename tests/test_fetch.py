@@ -3,6 +3,7 @@
 import hashlib
 import socket
 from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -48,12 +49,13 @@ def test_fetched_unpacked_and_opened(server, row, home, monkeypatch):
     assert server.asked == [0]
 
 
-@pytest.mark.parametrize("how", ["cut", "reset"])
+@pytest.mark.parametrize("how", ["cut", "reset", "dropped"])
 def test_three_broken_connections_are_resumed(server, row, home, how):
     server.behave = [how, how, how]
     fetch(row, home, pause=0)
     assert server.asked[0] == 0
-    assert server.asked == sorted(set(server.asked))
+    assert server.asked == sorted(server.asked)
+    assert (server.asked[-1] > 0) == (how != "dropped")
     assert len(server.asked) == 4
     assert is_fetched(row, home)
 
@@ -62,6 +64,67 @@ def test_a_server_that_is_busy_or_knows_no_ranges(server, row, home):
     server.behave = ["cut", 503, "no ranges"]
     fetch(row, home, pause=0)
     assert server.asked[2] > 0
+    assert is_fetched(row, home)
+
+
+@pytest.mark.parametrize("how", ["text/html", "gzip"])
+def test_an_archive_with_the_wrong_label_is_still_the_archive(server, row, home, how):
+    server.behave = [how]
+    fetch(row, home, pause=0)
+    assert is_fetched(row, home)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("how", ["page", "portal", "redirect"])
+def test_a_web_page_does_not_cost_what_was_fetched_before(server, row, home, how):
+    server.behave = ["cut", how]
+    with pytest.raises(DataError, match="answered with a web page"):
+        fetch(row, home, pause=0)
+    (part,) = (home.datasets / ".fetching-cub200-2011").iterdir()
+    have = part.stat().st_size
+    assert row.files[0].bytes > have > 0
+    server.asked.clear()
+    fetch(row, home, pause=0)
+    assert server.asked == [have]
+
+
+def test_a_web_page_of_unknown_length_is_not_kept_as_a_part(server, row, home):
+    row = replace(row, files=(replace(row.files[0], bytes=0, sha256="0" * 64),))
+    server.behave = ["page"]
+    with pytest.raises(DataError, match="answered with a web page"):
+        fetch(row, home, pause=0)
+    assert list((home.datasets / ".fetching-cub200-2011").iterdir()) == []
+
+
+def drive_row(server, tmp_path):
+    """The birds of 2010 from their own addresses, with the drive's name alone turned to the local server."""
+    images, lists = archives.cub_2010(8)
+    files = []
+    for known, content in zip(DATASETS["cub200"].files, (images, lists), strict=True):
+        raw = archives.write_tar(tmp_path / known.name, content).read_bytes()
+        address = urlsplit(known.url)
+        server.drive[parse_qs(address.query)["id"][0]] = raw
+        local = f"{server.url(address.path.lstrip('/'))}?{address.query}"
+        files.append(replace(known, url=local, bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest()))
+    return replace(DATASETS["cub200"], files=tuple(files))
+
+
+def test_a_drive_that_asks_to_confirm_is_answered_in_the_address(server, tmp_path, home):
+    row = drive_row(server, tmp_path)
+    assert [urlsplit(file.url).hostname for file in DATASETS["cub200"].files] == [
+        "drive.usercontent.google.com"
+    ] * 2
+    fetch(row, home, pause=0)
+    assert len(open_dataset("cub200", home)) == 24
+
+
+def test_the_page_of_a_drive_that_asks_to_confirm_is_no_archive(server, tmp_path, home):
+    row = drive_row(server, tmp_path)
+    asking = [replace(file, url=file.url.replace("confirm=t&", "")) for file in row.files]
+    with pytest.raises(DataError, match=r"answered with a web page, not images\.tgz") as caught:
+        fetch(replace(row, files=tuple(asking)), home, pause=0)
+    assert "--from" in str(caught.value)
+    fetch(row, home, pause=0)
     assert is_fetched(row, home)
 
 
@@ -109,7 +172,8 @@ def test_a_stale_part_of_another_version_is_thrown_away(server, row, home):
     [
         ("other", "not the file that is known"),
         ("longer", "not the file that is known"),
-        ("page", "web page"),
+        ("page", "the publisher answered with a web page"),
+        ("portal", "the publisher answered with a web page"),
         (404, "the server answered 404"),
         (403, "the server answered 403"),
     ],

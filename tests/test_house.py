@@ -18,6 +18,7 @@ FLOORS = [
         "config",
         "cluster",
         "hashing",
+        "internet",
         "machine",
         "reasons",
         "versions",

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.internet import RemoteFile
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -30,6 +32,11 @@ class WeightsFile:
     sha256: str | None = None
     keras_cache: str = ""
     package: str = ""
+
+    @property
+    def remote(self) -> RemoteFile:
+        """The file as the downloader takes it."""
+        return RemoteFile(self.file, self.url, self.bytes, sha256=self.sha256 or "", md5=self.md5)
 
 
 @dataclass(frozen=True)

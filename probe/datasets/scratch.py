@@ -28,6 +28,14 @@ def hold(lock: Path) -> Iterator[bool]:
 
 
 @contextmanager
+def wait_for(lock: Path) -> Iterator[None]:
+    """Take the lock file `lock`, after whoever has it."""
+    with lock.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A new folder ``<parent>/<prefix><random>``, removed at the end; dead ones of the prefix go first."""
     sweep(parent, prefix)
