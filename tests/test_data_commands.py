@@ -53,11 +53,8 @@ def test_a_named_set_is_checked_extracted_and_fitted(
     assert ("images" in whats) != exact
     declare(monkeypatch, name, **counted(DATASETS[name], found))
     assert shell("data", "check", name, "--from", source).startswith("ok")
-    unread = 4 if name == "dogs-vs-cats" and case != KAGGLE else 0
     limit = ["--limit", 400] if name in LARGE else []
-    extract = shell.json(
-        "extract", "--backbone", "pixels", "--size", 8, "--from", source, *limit, name, code=unread
-    )
+    extract = shell.json("extract", "--backbone", "pixels", "--size", 8, "--from", source, *limit, name)
     assert extract["rows"] == (min(found["images"], 400) if limit else found["images"])
     result = shell.json("fit", "logreg", "--c", 1)
     assert result["dataset"] == name
@@ -78,6 +75,52 @@ def test_a_set_of_tensorflow_datasets(shell: Shell, monkeypatch: pytest.MonkeyPa
     assert (checked["ok"], checked["parts"]) == (True, {"train": 37, "val": 3, "test": 10})
     assert shell.json("extract", "--backbone", "pixels", "--size", 8, "tfds:birds")["rows"] == 50
     assert shell.json("fit", "logreg", "--c", 1)["test"]["n"] == 10
+
+
+DOGS = ("extract", "--backbone", "pixels", "--size", 8, "dogs-vs-cats", "--from")
+BROKEN = ["PetImages/Cat/666.jpg", "PetImages/Dog/11702.jpg"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_files_that_are_broken_as_published_are_listed_and_no_surprise(
+    shell: Shell, tmp_path: Path, content: bytes
+) -> None:
+    files = archives.dogs(20) | dict.fromkeys(BROKEN, content)
+    source = archives.write_zip(tmp_path / "dogs.zip", files)
+    made = shell.json(*DOGS, source)
+    assert (made["rows"], made["unreadable"], made["broken"]) == (42, 2, BROKEN)
+    assert "2 images as published: PetImages/Cat/666.jpg, PetImages/Dog/11702.jpg" in shell(*DOGS, source)
+    assert "PetImages/Cat/666.jpg: " in shell("stores", "show")
+    assert "broken as published" in shell("stores", "show")
+    checked = shell.json("data", "check", "dogs-vs-cats", "--from", source, code=3)
+    assert "files that cannot be read" not in {entry["what"] for entry in checked["differences"]}
+    few = shell.json(*DOGS, source, "--limit", 20)
+    assert few["rows"] == 20
+    assert set(few["broken"]) <= set(BROKEN)
+
+
+def test_a_file_that_is_known_to_be_broken_may_decode(shell: Shell, tmp_path: Path) -> None:
+    files = archives.dogs(20) | {BROKEN[0]: archives.jpeg(7)}
+    made = shell.json(*DOGS, archives.write_zip(tmp_path / "dogs.zip", files))
+    assert (made["unreadable"], made["broken"]) == (1, BROKEN[1:])
+
+
+def test_a_third_broken_file_is_a_surprise_also_when_the_store_is_reused(
+    shell: Shell, tmp_path: Path
+) -> None:
+    files = archives.dogs(20) | {"PetImages/Dog/7.jpg": b""}
+    source = archives.write_zip(tmp_path / "dogs.zip", files)
+    made = shell.json(*DOGS, source, code=4)
+    assert (made["unreadable"], made["broken"]) == (3, BROKEN)
+    assert "1 image could not be read: probe stores show" in shell(*DOGS, source, code=4)
+    assert "2 files broken as published: PetImages/Cat/666.jpg" in shell.error
+    assert "1 file cannot be read" in shell.error
+    checked = shell.json("data", "check", "dogs-vs-cats", "--from", source, code=3)
+    (found,) = [entry for entry in checked["differences"] if entry["what"] == "files that cannot be read"]
+    assert found["found"] == "PetImages/Dog/7.jpg"
+    # The same pictures as a folder have no publisher: every unreadable file is a surprise there.
+    unpacked = archives.write_files(tmp_path / "folder", archives.dogs(5)) / "PetImages"
+    shell("extract", "--backbone", "pixels", "--size", 8, unpacked, code=4)
 
 
 @pytest.mark.parametrize(("name", "year"), [("cub200", "2010"), ("cub200-2011", "2011")])

@@ -120,7 +120,7 @@ def command(
     else:
         result = extract(job, home, shard=parse_shard(shard), progress=progress)
     emit(result.to_json(), as_json, result.lines)
-    return EXIT_UNREADABLE if result.unreadable else EXIT_DONE
+    return EXIT_UNREADABLE if result.surprises else EXIT_DONE
 
 
 def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: bool) -> None:

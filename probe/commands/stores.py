@@ -113,7 +113,11 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
     if unreadable:
         lines.append(f"unread     {len(unreadable):,}")
         shown = list(unreadable.items())[:UNREADABLE_SHOWN]
-        lines += [f"           {name}: {reason}" for name, (_, reason) in shown]
+        broken = set(facts.get("broken", ()))
+        lines += [
+            f"           {name}: {reason}{', broken as published' if name in broken else ''}"
+            for name, (_, reason) in shown
+        ]
         if len(unreadable) > len(shown):
             lines.append(f"           … and {len(unreadable) - len(shown):,} more (--json lists all)")
     return lines

@@ -74,10 +74,10 @@ def _dogs(name: str, variant: str = "") -> DatasetRow:
         ),
         caveats=(
             "the hash of the archive is known from one third party only",
-            "a handful of its files do not decode, Cat/666.jpg and Dog/11702.jpg among them",
             "Kaggle's archive holds a train.zip: unpack that one",
         ),
         variant=variant,
+        broken=("Cat/666.jpg", "Dog/11702.jpg"),
         markers=("PetImages", "train/cat.0.jpg", "cat.0.jpg"),
     )
 

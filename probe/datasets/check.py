@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from probe.datasets.dataset import SPLITS, TRAIN, VAL, Dataset
+from probe.datasets.indexing import UNREADABLE
 from probe.datasets.row import DatasetRow
 
 
@@ -38,6 +39,11 @@ def check(row: DatasetRow, dataset: Dataset) -> list[Difference]:
     for split in SPLITS:
         if row.splits:
             compare(f"images in {split}", row.splits.get(split, 0), counts[split])
+    unread = dataset.ids[dataset.hashes == UNREADABLE].tolist()
+    surprises = [name for name in unread if name not in dataset.broken]
+    if surprises:
+        expected = f"only {_text(sorted(dataset.broken))}" if dataset.broken else "none"
+        differences.append(Difference("files that cannot be read", expected, _text(surprises)))
     used = set(dataset.labels.tolist())
     empty = [name for label, name in enumerate(dataset.classes) if label not in used]
     if empty:

@@ -39,6 +39,7 @@ class Dataset:
     source : gives the bytes of a row; ``source.read(i)`` belongs to ``ids[i]``.
     facts : what should be remembered with the data (year, publisher's split, licence), as strings.
     notes : sentences a user should see: what was skipped, carved or counted.
+    broken : ids that are known not to decode as published, see `DatasetRow.broken`.
     origin : how to open it again, see `probe.datasets.reopen`; empty for one that was not opened by name.
     """
 
@@ -51,6 +52,7 @@ class Dataset:
     source: ImageSource
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    broken: frozenset[str] = frozenset()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -20,6 +20,7 @@ class Listing:
     ----------
     name, ids, labels, classes, source, facts, notes : as in `Dataset`.
     splits : (N,) the publisher's or the user's split; all ``""`` where there is none.
+    broken : ids that are known not to decode as published.
     groups : (N,) rows with the same non-empty group stay in one split; None without groups.
     """
 
@@ -32,6 +33,7 @@ class Listing:
     groups: NDArray[np.str_] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    broken: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)

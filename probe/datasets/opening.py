@@ -78,12 +78,12 @@ def finish(
         hashes = index_rows(listing.source, len(listing), home.cache)
     splits, made = _splits(listing, hashes, options)
     splits, copies, copy_facts = _copies(hashes, splits, options)
-    unreadable = int((hashes == UNREADABLE).sum())
+    unread = listing.ids[hashes == UNREADABLE].tolist()
     notes = (
         *listing.notes,
         *made,
         *copies,
-        *((f"{count_of(unreadable, 'file')} cannot be read",) if unreadable else ()),
+        *_unread_notes(unread, listing.broken),
     )
     return Dataset(
         name=listing.name,
@@ -95,7 +95,24 @@ def finish(
         source=listing.source,
         facts={**listing.facts, **copy_facts},
         notes=notes,
+        broken=listing.broken,
     )
+
+
+def _unread_notes(unread: list[str], broken: frozenset[str]) -> list[str]:
+    """Files that are known to be broken are named; any other is a surprise."""
+    known = [name for name in unread if name in broken]
+    others = len(unread) - len(known)
+    return [
+        *([f"{count_of(len(known), 'file')} broken as published: {', '.join(known)}"] if known else []),
+        *([f"{count_of(others, 'file')} cannot be read"] if others else []),
+    ]
+
+
+def _broken(row: DatasetRow, ids: NDArray[np.str_]) -> frozenset[str]:
+    """The ids that end with one of the row's broken files; copies differ in case and in what lies above."""
+    ends = tuple(f"/{name}".casefold() for name in row.broken)
+    return frozenset(name for name in ids.tolist() if ends and f"/{name}".casefold().endswith(ends))
 
 
 def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: DatasetOptions) -> Listing:
@@ -105,7 +122,8 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
             raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
         loader: Loader = load_object(row.loader)
         listing = loader(row, home, options)
-        return replace(listing, name=row.name, facts={**row.facts, **listing.facts})
+        facts, broken = {**row.facts, **listing.facts}, _broken(row, listing.ids)
+        return replace(listing, name=row.name, facts=facts, broken=broken)
     if spec.startswith(TFDS_PREFIX):
         return read_tfds(spec, home)
     if options.source is not None:

@@ -25,6 +25,8 @@ class DatasetRow:
     facts : kept with every store of it (the year, the publisher's split, …).
     caveats : what is not certain or not as one would expect; errors about the layout quote them.
     variant : what a loader that serves several rows needs to know.
+    broken : files that do not decode as the publisher ships them, by the end of their ids; listed, and no
+        surprise to any command.
     markers : files or folders by one of which the top of the unpacked set is found.
     installed : where a package of the operating system puts the set; looked at when it was not fetched.
     """
@@ -43,5 +45,6 @@ class DatasetRow:
     facts: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
     variant: str = ""
+    broken: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     installed: str = ""

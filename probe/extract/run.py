@@ -22,9 +22,11 @@ from probe.extract.batch import load_for_new_store
 from probe.extract.compute import compute_units
 from probe.extract.job import ExtractJob
 from probe.images.reader import read_batches
+from probe.images.status import Status
 from probe.store import (
     Layout,
     LocalFiles,
+    Manifest,
     StoreWriter,
     create,
     is_finished,
@@ -54,6 +56,7 @@ class ExtractResult:
     ----------
     rows_computed, rows_resumed : rows this call computed, and rows it found finished.
     unreadable : rows of the whole store whose image could not be read.
+    broken : which of those are known to be broken as the data set is published.
     turned : images of the whole store with an EXIF orientation other than upright.
     exif : whether they were turned accordingly.
     duplicates : exact copies of one picture across splits, by pair of splits.
@@ -76,6 +79,12 @@ class ExtractResult:
     turned: int = 0
     exif: bool = False
     duplicates: Mapping[str, int] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
+
+    @property
+    def surprises(self) -> int:
+        """Images that could not be read although nobody said so before."""
+        return self.unreadable - len(self.broken)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,8 +97,11 @@ class ExtractResult:
             done = f"{self.rows_computed:,} computed at {self.images_per_s:,.0f} images/s"
             done += f", {self.rows_resumed:,} resumed" if self.rows_resumed else ""
         lines = [f"store   {self.path}", f"rows    {self.rows:,}: {done}", f"time    {self.seconds:.1f} s"]
-        if self.unreadable:
-            number = count_of(self.unreadable, "image")
+        if self.broken:
+            number = count_of(len(self.broken), "image")
+            lines.append(f"broken  {number} as published: {', '.join(self.broken)}")
+        if self.surprises:
+            number = count_of(self.surprises, "image")
             lines.append(f"unread  {number} could not be read: probe stores show {self.store}")
         if self.turned:
             done = "they were turned" if self.exif else "it was ignored, --exif turns them"
@@ -191,6 +203,7 @@ def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "versions": versions(),
+        "broken": sorted(job.dataset.broken),
         "origin": dict(job.dataset.origin),
         "weights_path": _absolute(job.backbone.weights_path),
     }
@@ -220,6 +233,16 @@ def summarise(
         turned=int(manifest.facts.get("exif_turned", 0)) if manifest else 0,
         exif=job.exif,
         duplicates=job.index().duplicates(),
+        broken=_broken(manifest, job) if manifest else (),
+    )
+
+
+def _broken(manifest: Manifest, job: ExtractJob) -> tuple[str, ...]:
+    """A file that changed under the extraction is a surprise whatever is known of it."""
+    return tuple(
+        name
+        for name, (status, _) in manifest.unreadable.items()
+        if name in job.dataset.broken and status != Status.CHANGED
     )
 
 
