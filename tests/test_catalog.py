@@ -269,7 +269,7 @@ def test_dogs_of_kaggle_and_of_microsoft_are_divided_alike(tmp_path, home):
         "PetImages/Cat/666.jpg",
         "PetImages/Dog/11702.jpg",
     ]
-    assert any("2 files cannot be read" in note for note in microsoft.notes)
+    assert any("2 files broken as published" in note for note in microsoft.notes)
 
 
 def test_dogs_have_a_pinned_split(tmp_path, home):
