@@ -20,6 +20,7 @@ FLOORS = [
         "hashing",
         "internet",
         "machine",
+        "progress",
         "reasons",
         "versions",
         "tensorflow_setup",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from probe.datasets.fetch import download_bytes
 from probe.datasets.fetch import fetch as fetch_row
 from probe.datasets.place import is_fetched, is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
+from probe.progress import Progress
 
 
 @click.group(name="data")
@@ -70,24 +72,20 @@ def fetch(home: Home, name: str, as_json: bool, quiet: bool) -> None:
 
 def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
     """Fetch with a bar on stderr, after saying what and how large."""
-    from tqdm import tqdm
-
     if row.files and not is_fetched(row, home):
         size = download_bytes(row)
         note(f"fetching {row.name}" + (f", {size / 1e6:,.0f} MB" if size else ""), quiet)
-    bars: dict[str, Any] = {}
-    hidden = not wants_progress(quiet)
+    bars: dict[str, Progress] = {}
+    with ExitStack() as shown:
 
-    def progress(file: str, here: int, total: int) -> None:
-        if file not in bars:
-            bars[file] = tqdm(total=total or None, unit="B", unit_scale=True, desc=file, disable=hidden)
-        bars[file].update(here - bars[file].n)
+        def progress(file: str, here: int, total: int) -> None:
+            if file not in bars:
+                known, wanted = total or None, wants_progress(quiet)
+                bar = Progress(file, known, "B", initial=here, shown=wanted, in_bytes=True)
+                bars[file] = shown.enter_context(bar)
+            bars[file].update(here - bars[file].n)
 
-    try:
         return fetch_row(row, home, progress=progress)
-    finally:
-        for bar in bars.values():
-            bar.close()
 
 
 @command.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from probe.datasets import DatasetOptions
 from probe.datasets.dataset import NO_SPLIT, SPLITS
 from probe.errors import UsageError
+from probe.progress import above_bars
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -133,12 +133,13 @@ def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
 def note(message: str, quiet: bool = False) -> None:
     """Something the user should see that is not the result: on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        with above_bars():
+            click.echo(message, err=True)
 
 
 def wants_progress(quiet: bool) -> bool:
-    """Bars are for people at a terminal."""
-    return not quiet and sys.stderr.isatty()
+    """Whether long work says how far it has come; see `probe.progress` for what is shown where."""
+    return not quiet
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

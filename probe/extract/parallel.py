@@ -9,12 +9,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from tqdm import tqdm
-
 from probe.config import Home
 from probe.errors import StoreError
 from probe.extract.job import ExtractJob
 from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise, summarise_shards
+from probe.progress import Progress
 from probe.store import finished_rows, store_path
 
 POLL_S = 0.5
@@ -65,7 +64,7 @@ def _take_share_of_processors(shard: Shard) -> None:
 
 def _watch(futures: list[Future[ExtractResult]], path: Path, total: int, progress: bool) -> None:
     """Show how many rows are committed until every process has ended."""
-    with tqdm(total=total, unit="img", desc="extract", disable=not progress) as bar:
+    with Progress("extract", total, "img", initial=finished_rows(path), shown=progress) as bar:
         while wait(futures, timeout=POLL_S).not_done:
             bar.update(finished_rows(path) - bar.n)
         bar.update(finished_rows(path) - bar.n)

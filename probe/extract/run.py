@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from probe import backbones
 from probe.backbones.backbone import Extractor
@@ -23,6 +22,7 @@ from probe.extract.compute import compute_units
 from probe.extract.job import ExtractJob
 from probe.images.reader import read_batches
 from probe.images.status import Status
+from probe.progress import Progress
 from probe.store import (
     Layout,
     LocalFiles,
@@ -188,7 +188,7 @@ def _compute(
         exif=job.exif,
     )
     total = len(job.dataset)
-    bar = tqdm(total=total, initial=total - len(rows), unit="img", desc="extract", disable=not progress)
+    bar = Progress("extract", total, "img", initial=total - len(rows), shown=progress)
     with bar, BackgroundWriter(writer) as background:
         for content in compute_units(batches, job, extractor, writer.layout):
             background.put(content)
