@@ -1,6 +1,7 @@
-"""TensorFlow and Keras, imported once and quietly: every room that computes networks imports them from here.
+"""TensorFlow and Keras, imported once, quietly, and computing the same whatever the user's settings are.
 
-Importing this module takes seconds, so only modules that are themselves loaded lazily may do it.
+Every room that computes networks imports them from here. Importing this module takes seconds, so only modules
+that are themselves loaded lazily may do it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,69 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from probe.errors import UsageError
+
+FLOAT, IMAGES, EPSILON, BACKEND = "float32", "channels_last", 1e-7, "tensorflow"
+"""Keras's own defaults, which every published weights file and every recorded store rests on."""
+
+_REWRITE = "TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_"
+# What the bfloat16 pass must leave in float32. The mean, because pooled features are stored as float32. And
+# depthwise convolutions: they move memory rather than multiply, and their trained kernels nearly sum to zero,
+# so rounding them costs EfficientNet-Lite0 a cosine of 0.996 where the bound is 0.9995.
+_FIXED = {
+    "KERAS_BACKEND": BACKEND,
+    "TF_ENABLE_ONEDNN_OPTS": "1",  # without it bfloat16 would be recorded and float32 computed
+    "TF_CUDNN_DETERMINISTIC": "1",  # a resumed unit has to have the bits of an undisturbed one
+    "NVIDIA_TF32_OVERRIDE": "0",  # fp32 means 24 bits of mantissa on a GPU as well
+    _REWRITE + "INFERLIST_REMOVE": "Mean",
+    _REWRITE + "ALLOWLIST_REMOVE": "DepthwiseConv2dNative",
+}
+_REMOVED = (
+    "KERAS_MAX_EPOCHS",
+    "KERAS_MAX_STEPS_PER_EPOCH",
+    "KERAS_NNX_ENABLED",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "TF_SET_ONEDNN_FPMATH_MODE",
+    "TF_CONV2D_USE_FP16_ACCUMULATE",
+    "TF_USE_DEEP_CONV2D",
+    "TF_ENABLE_AUTO_MIXED_PRECISION",
+    "TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE",
+)
+"""Settings that lower the arithmetic, or end trainings early, without a trace in any result."""
+_COMPILED_UNASKED = ("tf_xla_auto_jit", "tf_xla_cpu_global_jit")
+"""Flags under which XLA takes over graphs that were not meant for it, with other rounding."""
+
+
+def _settle_environment() -> None:
+    """Give every variable that decides a number its one value; some are read once, when TensorFlow starts.
+
+    UsageError where a setting has been taken up already: TensorFlow was imported by somebody else before.
+    """
+    unwanted = [name for name in os.environ if name.startswith(_REWRITE) and name not in _FIXED]
+    wrong = [name for name in (*_REMOVED, *unwanted) if name in os.environ]
+    wrong += [name for name, value in _FIXED.items() if os.environ.get(name, value) != value]
+    flags = os.environ.get("TF_XLA_FLAGS", "").split()
+    kept = [flag for flag in flags if not flag.lstrip("-").startswith(_COMPILED_UNASKED)]
+    if kept != flags:
+        wrong.append("TF_XLA_FLAGS")
+    if wrong and "tensorflow" in sys.modules:
+        raise _taken_up(wrong[0])
+    for name in wrong:
+        del os.environ[name]
+    if kept:
+        os.environ["TF_XLA_FLAGS"] = " ".join(kept)
+    os.environ.update(_FIXED)
+
+
+def _taken_up(name: str) -> UsageError:
+    return UsageError(
+        f"the environment variable {name} changes what networks compute",
+        expected="it unset, or probe imported before TensorFlow",
+        found="TensorFlow was imported with it",
+        hint=f"unset {name} and start again",
+    )
 
 
 @contextmanager
@@ -35,19 +99,47 @@ def _quiet_start() -> Iterator[None]:
             os.close(saved)
 
 
-# What the bfloat16 pass must leave in float32. The mean, because pooled features are stored as float32. And
-# depthwise convolutions: they move memory rather than multiply, and their trained kernels nearly sum to zero,
-# so rounding them costs EfficientNet-Lite0 a cosine of 0.996 where the bound is 0.9995.
-_REWRITE = "TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_"
-os.environ.setdefault(_REWRITE + "INFERLIST_REMOVE", "Mean")
-os.environ.setdefault(_REWRITE + "ALLOWLIST_REMOVE", "DepthwiseConv2dNative")
+_settle_environment()
+try:
+    with _quiet_start():
+        import keras
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+except ValueError as error:
+    # The only settings that Keras refuses by themselves are those of its own file.
+    raise UsageError(
+        "Keras does not accept the settings in its keras.json",
+        found=str(error).partition("\n")[0],
+        hint="correct or remove keras.json in ~/.keras, or in KERAS_HOME where that is set",
+    ) from error
 
-with _quiet_start():
-    import keras
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+def pin() -> None:
+    """Put Keras's global settings to the values that all of this package computes with.
+
+    Called wherever a network is built, loaded or trained: the user's ``keras.json``, or a notebook's own
+    calls of `keras.config`, would give other features under the same key. UsageError for another backend,
+    which cannot be changed any more.
+    """
+    if keras.config.backend() != BACKEND:
+        raise UsageError(
+            "Keras was imported with another backend before probe",
+            expected=BACKEND,
+            found=keras.config.backend(),
+            hint="import probe before keras, or unset KERAS_BACKEND",
+        )
+    keras.config.set_floatx(FLOAT)
+    keras.config.set_image_data_format(IMAGES)
+    keras.config.set_epsilon(EPSILON)
+    keras.config.set_dtype_policy(FLOAT)
+    for limit in ("set_max_epochs", "set_max_steps_per_epoch"):
+        if hasattr(keras.config, limit):  # older versions of Keras know no limits
+            getattr(keras.config, limit)(None)
+
+
+pin()
+tf.config.experimental.enable_tensor_float_32_execution(False)
 # "Tracing is expensive": true, and said of every model after the fifth that one process trains or loads.
 tf.get_logger().setLevel("ERROR")
 
-__all__ = ["convert_variables_to_constants_v2", "keras", "tf"]
+__all__ = ["convert_variables_to_constants_v2", "keras", "pin", "tf"]

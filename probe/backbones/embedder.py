@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.backbones import engine, network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, pin
 
 FLOAT32 = {"dtype": "float32"}
 """Every layer added here computes in float32, whatever policy the caller has set."""
@@ -51,6 +51,7 @@ def preprocessed_input(size: int, convention: preprocess.Convention) -> tuple[An
     Preprocessing as layers with constants: the channels are reversed or made grey by a 1×1 convolution, since
     Keras has no layer for it that saves without code.
     """
+    pin()
     pixels = values = keras.Input((size, size, 3), name="pixels", **FLOAT32)
     if convention.reverse:
         values = _mixed(values, np.eye(3)[::-1], "rgb_to_bgr")

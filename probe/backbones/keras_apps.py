@@ -103,8 +103,9 @@ def imagenet_file(row: Backbone, size: int, folder: Path) -> Path:
 
 
 def _let_keras_fetch(row: Backbone, size: int, path: Path) -> Any:
-    from probe import tensorflow_setup  # noqa: F401 - before the first import of Keras
+    from probe.tensorflow_setup import pin
 
+    pin()
     try:
         return load_object(row.network)(include_top=False, weights="imagenet", input_shape=(size, size, 3))
     except Exception as error:  # Keras raises plain Exception for a failed download

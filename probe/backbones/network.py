@@ -14,7 +14,7 @@ from probe.backbones import keras_file, weights
 from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, pin
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
     weights.check(spec)
     path = Path(spec.weights_path) if spec.weights_path else None
     if row.name.startswith(keras_file.PREFIX) and path is not None:
-        if spec.precision == "fp16":
+        if spec.precision == "fp16" and not row.saved_precision:
             raise UsageError(
                 "a .keras file keeps the precision it was saved with on a GPU", hint="--precision fp32"
             )
@@ -98,7 +98,9 @@ def _in_fresh_keras(make: Callable[[], T]) -> T:
     """Run `make` in a thread of its own, because Keras keeps its global state per thread.
 
     Layers without a name are numbered from the start there (NASNet has 188 of them, and outputs are asked
-    for by name), the caller's dtype policy has no influence, and ours does not leak.
+    for by name), the caller's dtype policy has no influence, and ours does not leak. What Keras keeps for the
+    whole process is pinned.
     """
+    pin()
     with ThreadPoolExecutor(max_workers=1) as fresh:
         return fresh.submit(make).result()

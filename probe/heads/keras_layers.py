@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from probe.heads.head import Floats
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, pin
 
 FLOAT32 = {"dtype": "float32"}
 
@@ -36,6 +36,7 @@ def dense_model(mean: Floats, scale: Floats, kernels: Sequence[Floats], biases: 
 
 def conv_model(shape: tuple[int, int, int], mean: Floats, scale: Floats, network: Any) -> Any:
     """(B, D) features -> (B, C) probabilities: a map again, standardise, `network` to logits, softmax."""
+    pin()
     features = keras.Input((math.prod(shape),), name="features", **FLOAT32)
     maps = keras.layers.Reshape(shape, **FLOAT32)(features)
     logits = network(standardised(maps, mean, scale))

@@ -129,8 +129,9 @@ def _train(
     seed: int,
 ) -> tuple[Any, list[dict[str, float]]]:
     """A model with its best weights, and its history, one dict per epoch; arrays are prepared already."""
-    from probe.tensorflow_setup import keras
+    from probe.tensorflow_setup import keras, pin
 
+    pin()
     keras.utils.set_random_seed(seed)
     model = make(seed)
     model.compile(

@@ -26,7 +26,7 @@ from probe.networks.layers import (
     expand,
 )
 from probe.networks.notation import format_network
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, pin
 
 
 def build(
@@ -53,6 +53,7 @@ def build(
 
     Raises UsageError when a layer does not fit what comes before it.
     """
+    pin()
     inputs = keras.Input(input_shape, name="input")
     hidden = apply(network, inputs, dtype=dtype, kernel_l2=kernel_l2, seed=seed)
     return keras.Model(inputs, output_layer(hidden, classes, seed=seed, binary=binary))
@@ -72,6 +73,7 @@ def apply(
     `prefix` goes before the name of every layer, so that a head can be told from the trunk below it.
     Raises UsageError when a layer does not fit what comes before it.
     """
+    pin()
     layers = _Layers(dtype, kernel_l2, seed, prefix)
     for layer in expand(network):
         _check_fits(layer, tensor.shape)
@@ -113,6 +115,7 @@ def clone(model: Any, policy: str, *, trainable: bool) -> Any:
         made.trainable = trainable
         return made
 
+    pin()
     copied = keras.models.clone_model(model, clone_function=copy)
     copied.set_weights(model.get_weights())
     return copied

@@ -130,8 +130,9 @@ def assemble(
     scope : of a ``tf.distribute`` strategy.
     """
     from probe.networks.builder import clone
-    from probe.tensorflow_setup import keras
+    from probe.tensorflow_setup import keras, pin
 
+    pin()
     policy = POLICIES[precision]
     with scope or nullcontext():
         if cached:

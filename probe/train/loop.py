@@ -256,8 +256,9 @@ class _Run:
 
 
 def _keras_optimiser(settings: LoopSettings, steps: int) -> Any:
-    from probe.tensorflow_setup import keras
+    from probe.tensorflow_setup import keras, pin
 
+    pin()
     asked = settings.optimiser
     if asked.name not in DEFAULT_RATES:
         raise unknown_name("optimiser", asked.name, DEFAULT_RATES)
