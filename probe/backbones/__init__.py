@@ -27,11 +27,13 @@ __all__ = [
     "WeightsFile",
     "build_embedder",
     "build_network",
+    "check",
     "choose_precision",
     "find_row",
     "list_outputs",
     "load",
     "resolve",
+    "saved_row",
 ]
 
 KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -160,6 +162,22 @@ class Output:
     shape: tuple[int, ...]
 
 
+def check(
+    name: str,
+    *,
+    size: int | None = None,
+    preprocess: str | None = None,
+    outputs: Sequence[str] | None = None,
+    precision: str = "auto",
+) -> None:
+    """Raise what `resolve` would raise of these choices, without a look at any weights: takes no time."""
+    row = find_row(name)
+    _size(row, size)
+    _preprocess(row, preprocess)
+    _outputs(row, outputs)
+    _precision(row, precision)
+
+
 def resolve(
     name: str,
     *,
@@ -261,14 +279,19 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
         size=size,
         preprocess="none",
         weights="imagenet" if is_file else "random",
-        precision="fp32",
+        outputs=[row.default_output or "any"],
+        precision=row.saved_precision or "fp32",
         home=home,
     )
     layers = load_object("probe.backbones.engine:layers")(row, spec)
     shapes = {layer.name: layer.shape for layer in layers}
-    default = Output(row.default_output, layers[-1].name, layers[-1].shape)
+    default = [] if row.default_output in ("", *shapes) else [Output(row.default_output, *_last(layers))]
     stages = [Output(stage, layer, shapes[layer]) for stage, layer in row.stages.items()]
-    return [default, *stages, *(Output(layer.name, layer.name, layer.shape) for layer in layers)]
+    return [*default, *stages, *(Output(layer.name, layer.name, layer.shape) for layer in layers)]
+
+
+def _last(layers: Sequence[Any]) -> tuple[str, tuple[int, ...]]:
+    return layers[-1].name, layers[-1].shape
 
 
 def find_row(name: str) -> Backbone:
@@ -277,17 +300,23 @@ def find_row(name: str) -> Backbone:
     Raises
     ------
     UnknownNameError : there is no such backbone.
-    UsageError : a .keras file that cannot be read as a backbone.
+    UsageError : a .keras file that cannot be read as a backbone, or a model saved in another way.
     """
     if name.lower() in BACKBONES:
         return BACKBONES[name.lower()]
     if name.endswith(keras_file.SUFFIX):
         return keras_file.row(Path(name))
+    keras_file.refuse_other_formats(name)
     try:
         return keras_apps.row(name)
     except UnknownNameError:
         known = [*BACKBONES, *keras_apps.constructors(), "a path ending in .keras"]
         raise unknown_name("backbone", name, known) from None
+
+
+def saved_row(spec: BackboneSpec) -> Backbone | None:
+    """The row of a saved model, None for any other backbone."""
+    return _row_of(spec) if spec.name.startswith(keras_file.PREFIX) else None
 
 
 def _row_of(spec: BackboneSpec) -> Backbone:
@@ -326,6 +355,12 @@ def _preprocess(row: Backbone, name: str | None) -> str:
             hint="--preprocess " + ", ".join(preprocess.CONVENTIONS),
         )
     preprocess.check(chosen)
+    if row.preprocess == "none" and preprocess.convention(chosen) != preprocess.Convention():
+        raise UsageError(
+            f"{row.name} takes whole numbers, and preprocessed values would be cut to them",
+            expected="--preprocess none: pixels from 0 to 255",
+            found=f"--preprocess {chosen}",
+        )
     return chosen
 
 
@@ -341,6 +376,11 @@ def _weights(row: Backbone, name: str, wanted: str, size: int, home: Home) -> we
 
 
 def _outputs(row: Backbone, outputs: Sequence[str] | None) -> tuple[str, ...]:
+    if not outputs and not row.default_output:
+        raise UsageError(
+            f"which features of {row.name} are meant has to be said: {row.note}",
+            hint="--outputs LAYER; --outputs list names them",
+        )
     chosen = tuple(outputs or (row.default_output,))
     if len(set(chosen)) != len(chosen):
         raise UsageError("an output is asked for twice", found=", ".join(chosen))
@@ -356,6 +396,14 @@ def _outputs(row: Backbone, outputs: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _precision(row: Backbone, precision: str) -> str:
+    if row.saved_precision:
+        if precision not in ("auto", row.saved_precision):
+            raise UsageError(
+                f"{row.name} computes in the precision it was saved with",
+                expected=f"--precision auto or {row.saved_precision}",
+                found=f"--precision {precision}",
+            )
+        return row.saved_precision
     if _is_network(row):
         return choose_precision(precision, row)[0]
     if precision not in ("auto", "fp32"):

@@ -54,11 +54,13 @@ class Backbone:
     stages : ``block1`` … ``block5`` -> Keras name of the last layer of that stage, shallow to deep.
     loader : ``module:function`` with ``(row, spec, batch_size) -> Extractor`` (lazy, so that the table
         imports no TensorFlow).
-    default_output : what is extracted when nothing else is asked for.
+    default_output : what is extracted when nothing else is asked for; empty where the user has to choose.
     bf16 : whether ``auto`` may choose bfloat16; False where it was measured to gain nothing.
+    saved_precision : what a saved model computes in by its own layers, ``bf16`` or ``fp16``; empty for
+        float32, which the engine may lower.
     weights : the published ImageNet file, where there is one.
     licence, source : of the weights.
-    note : one sentence for ``probe backbones``.
+    note : one sentence for ``probe backbones``; of a saved model, what is to be said of its default output.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Backbone:
     loader: str = "probe.backbones.engine:load"
     default_output: str = "avg_pool"
     bf16: bool = True
+    saved_precision: str = ""
     weights: WeightsFile | None = None
     licence: str = ""
     source: str = ""

@@ -36,7 +36,13 @@ class GraphExtractor:
     """A frozen graph behind the `Extractor` contract."""
 
     def __init__(
-        self, graph: Callable[[Any], list[Any]], spec: BackboneSpec, batch_size: int, shapes: list[Any]
+        self,
+        graph: Callable[[Any], list[Any]],
+        spec: BackboneSpec,
+        batch_size: int,
+        shapes: list[Any],
+        *,
+        bf16: bool,
     ) -> None:
         self.batch_size = batch_size
         self.shapes: Mapping[str, tuple[int, ...]] = {
@@ -44,7 +50,7 @@ class GraphExtractor:
         }
         self._graph = graph
         self._input_shape = (batch_size, spec.size, spec.size, 3)
-        self._bf16 = spec.precision == "bf16"
+        self._bf16 = bf16
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
@@ -61,7 +67,7 @@ def load(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
     fp16 is for GPUs: the network is built under Keras's ``mixed_float16`` policy and compiled by XLA. It has
     been exercised on a CPU only, where it is correct and slow.
     """
-    if spec.precision == "fp16" and not tf.config.list_physical_devices("GPU"):
+    if _lowered(row, spec) == "fp16" and not tf.config.list_physical_devices("GPU"):
         raise UsageError(
             "TensorFlow does not see a GPU, and fp16 needs one",
             hint="--precision fp32 or bf16, or install the GPU libraries: pip install 'probe[gpu]'",
@@ -85,13 +91,19 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
     gc.collect()
     graph = (
         tf.function(frozen, input_signature=[_signature(spec, batch_size)], jit_compile=True)
-        if spec.precision == "fp16"
+        if _lowered(row, spec) == "fp16"
         else frozen
     )
-    extractor = GraphExtractor(graph, spec, batch_size, [output.shape for output in frozen.outputs])
+    shapes = [output.shape for output in frozen.outputs]
+    extractor = GraphExtractor(graph, spec, batch_size, shapes, bf16=_lowered(row, spec) == "bf16")
     # It also optimises the graph and lays the weights out, seconds that belong to loading.
     extractor(np.zeros((batch_size, spec.size, spec.size, 3), np.uint8))
     return extractor
+
+
+def _lowered(row: Backbone, spec: BackboneSpec) -> str:
+    """The precision that the engine has to bring about; what a saved model does by itself is left to it."""
+    return "fp32" if row.saved_precision else spec.precision
 
 
 def _signature(spec: BackboneSpec, batch_size: int) -> Any:
@@ -111,7 +123,7 @@ def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> A
         return [_finish(value, output) for value, output in zip(maps, spec.outputs, strict=True)]
 
     # The low-precision pass for CPUs would not touch a graph that TensorFlow placed on a GPU.
-    with tf.device("/CPU:0" if spec.precision == "bf16" else None):
+    with tf.device("/CPU:0" if _lowered(row, spec) == "bf16" else None):
         signature = [_signature(spec, batch_size)]
         traced = tf.function(forward, input_signature=signature).get_concrete_function()
         return convert_variables_to_constants_v2(traced, lower_control_flow=False)

@@ -64,6 +64,16 @@ def standardised(preprocess: str | None, dataset: Dataset, size: int, exif: bool
     return training_standardisation(dataset, size, exif=exif)
 
 
+def check_choice(choice: Choice, *, outputs: list[str] | None, precision: str) -> None:
+    """Errors that need no data set, before one is read and hashed."""
+    from probe.backbones import check
+    from probe.extract import STANDARDISE
+
+    # Any other name does: which numbers standardise the pictures is not known yet.
+    preprocess = "none" if choice.preprocess == STANDARDISE else choice.preprocess
+    check(choice.name, size=choice.size, preprocess=preprocess, outputs=outputs, precision=precision)
+
+
 def resolve_choice(
     home: Home,
     choice: Choice,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.backbone_choice import choose, resolve_choice
+from probe.commands.backbone_choice import check_choice, choose, resolve_choice
 from probe.commands.data import fetch_named
 from probe.commands.options import (
     dataset_options,
@@ -103,11 +103,14 @@ def command(
         return list_outputs(home, choices["backbone"], choices["size"], as_json)
     if sum(option is not None for option in (shard, jobs, dask)) > 1:
         raise UsageError("--shard, --jobs and --dask exclude each other")
+    check_backbone(home, **choices)
     fetch_if_missing(home, dataset, options, quiet)
     job = make_job(home, open_dataset(dataset, home, options), **choices)
     for line in job.dataset.notes:
         note(line, quiet)
     note(f"{count_of(len(job.dataset), 'image')}, {_precision_text(choices['precision'], job)}", quiet)
+    if said := _said_of_model(job):
+        note(said, quiet)
     if dry_run:
         plan = estimate(job, home)
         emit(plan.to_json(), as_json, plan.lines)
@@ -121,6 +124,24 @@ def command(
         result = extract(job, home, shard=parse_shard(shard), progress=progress)
     emit(result.to_json(), as_json, result.lines)
     return EXIT_UNREADABLE if result.surprises else EXIT_DONE
+
+
+def check_backbone(
+    home: Home,
+    *,
+    backbone: str,
+    size: int | None,
+    preprocess: str | None,
+    outputs: str | None,
+    precision: str,
+    **_: Any,
+) -> None:
+    """What can be refused of the backbone is refused before pictures are fetched, read and hashed."""
+    choice = choose(home, backbone, size, preprocess)
+    names = outputs.split(",") if outputs else None
+    check_choice(
+        choice, outputs=names or ([choice.features] if choice.features else None), precision=precision
+    )
 
 
 def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: bool) -> None:
@@ -139,7 +160,16 @@ def _precision_text(asked: str, job: ExtractJob) -> str:
         return f"precision {chosen}"
     is_row = job.backbone.name in BACKBONES
     row = BACKBONES[job.backbone.name] if is_row else None
-    return f"precision {chosen}: {choose_precision(asked, row)[1]}"
+    automatic, reason = choose_precision(asked, row)
+    return f"precision {chosen}: {reason if chosen == automatic else 'as the model was saved'}"
+
+
+def _said_of_model(job: ExtractJob) -> str:
+    """What the user should know of a saved model's default output, where that is what is extracted."""
+    from probe.backbones import saved_row
+
+    row = saved_row(job.backbone)
+    return row.note if row is not None and job.backbone.outputs == (row.default_output,) else ""
 
 
 def list_outputs(home: Home, backbone: str, size: int | None, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.backbone import Extractor
 from probe.errors import DataError
+from probe.extract.guard import Guard
 from probe.extract.job import ExtractJob
 from probe.images.augment import draw, transform_pixels, view_seed
 from probe.images.reader import Batch
@@ -46,20 +47,27 @@ class UnitContent:
 def compute_units(
     batches: Iterable[Batch], job: ExtractJob, extractor: Extractor, layout: Layout
 ) -> Iterator[UnitContent]:
-    """Gather batches into units. R is a multiple of the batch, so no batch crosses the end of a unit."""
+    """Gather batches into units. R is a multiple of the batch, so no batch crosses the end of a unit.
+
+    DataError where the features cannot be right, see `probe.extract.guard`.
+    """
     content: UnitContent | None = None
-    views = _Views(job, extractor) if job.views else None
+    guard = Guard(job)
+    views = _Views(job, extractor, guard) if job.views else None
     for batch in batches:
         first = int(batch.rows[0])
         if content is None:
             content = _empty_unit(layout, first // layout.unit_rows)
-        _fill_plain(content, batch, extractor(batch.pixels))
+        features = extractor(batch.pixels)
+        guard.look(batch, features)
+        _fill_plain(content, batch, features)
         content.turned += batch.turned
         if views is not None:
             views.add(content, batch)
         if first + batch.count == content.start + len(content):
             if views is not None:
                 views.flush(content)
+            guard.end_unit()
             yield content
             content = None
 
@@ -105,9 +113,9 @@ class _Views:
     What it holds never crosses a unit, so a resumed unit sees the same batches as an undisturbed one.
     """
 
-    def __init__(self, job: ExtractJob, extractor: Extractor) -> None:
+    def __init__(self, job: ExtractJob, extractor: Extractor, guard: Guard) -> None:
         assert job.views is not None
-        self._views, self._extractor = job.views, extractor
+        self._views, self._extractor, self._guard = job.views, extractor, guard
         self._viewed, self._hashes = job.viewed_rows(), job.dataset.hashes
         self._rows: list[int] = []
         self._pixels = np.zeros((extractor.batch_size, job.backbone.size, job.backbone.size, 3), np.uint8)
@@ -133,6 +141,8 @@ class _Views:
         for view in range(1, self._views.count + 1):
             seeds = np.array([view_seed(self._views.seed, text, view) for text in hashes], np.uint64)
             pixels = transform_pixels(self._pixels, draw(augment, seeds), augment.fill).numpy()
-            for output, values in self._extractor(pixels).items():
+            features = self._extractor(pixels)
+            self._guard.finite(features, np.array(self._rows), list(range(len(places))))
+            for output, values in features.items():
                 _put(content.arrays[f"features/{output}@{view}"], places, values[: len(places)])
         self._rows.clear()

@@ -147,7 +147,7 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
         preprocess=recorded["preprocess"],
         weights=weights,
         outputs=result["output"],
-        precision=precision or recorded["precision"],
+        precision=_allowed(name, precision) or recorded["precision"],
         home=home,
     )
     if spec.weights != identity:
@@ -158,6 +158,11 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
             hint="put the recorded weights file into place, or extract and fit again",
         )
     return spec
+
+
+def _allowed(name: str, precision: str | None) -> str | None:
+    """A saved model with a precision of its own computes in no other."""
+    return None if backbones.find_row(name).saved_precision else precision
 
 
 def predict(run: Run, home: Home, paths: Sequence[Path]) -> Iterator[Prediction]:
