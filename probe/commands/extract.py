@@ -138,10 +138,8 @@ def check_backbone(
 ) -> None:
     """What can be refused of the backbone is refused before pictures are fetched, read and hashed."""
     choice = choose(home, backbone, size, preprocess)
-    names = outputs.split(",") if outputs else None
-    check_choice(
-        choice, outputs=names or ([choice.features] if choice.features else None), precision=precision
-    )
+    features = [choice.features] if choice.features else None
+    check_choice(choice, outputs=outputs.split(",") if outputs else features, precision=precision)
 
 
 def fetch_if_missing(home: Home, dataset: str, options: DatasetOptions, quiet: bool) -> None:
