@@ -1,8 +1,6 @@
 """Every registered name, from archives and folders of its publisher's layout."""
 
 import re
-import sys
-import types
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,6 @@ from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check
 from probe.datasets.place import is_here
-from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import load_object
 from tests import archives
@@ -425,60 +422,3 @@ def test_archives_are_unpacked_once(tmp_path, home):
     for _ in range(2):
         open_dataset("dogs-vs-cats", home, DatasetOptions(source=source))
     assert len(list((home.datasets / "from").iterdir())) == 1
-
-
-# --------------------------------------------------------------------------------------------------- tfds
-
-
-class FakeTfds(types.ModuleType):
-    """The few names of tensorflow-datasets that the export uses."""
-
-    class core:
-        class DatasetNotFoundError(ValueError):
-            pass
-
-    class decode:
-        class SkipDecoding:
-            pass
-
-    def builder(self, name):
-        if name != "birds":
-            raise self.core.DatasetNotFoundError(name)
-        label = types.SimpleNamespace(names=["wren", "auk", "owl"])
-        info = types.SimpleNamespace(
-            supervised_keys=("image", "label"),
-            features={"image": object(), "label": label},
-            splits={"train": 0, "test": 0, "unlabelled": 0},
-        )
-        return types.SimpleNamespace(info=info, download_and_prepare=lambda: None, as_dataset=self.as_dataset)
-
-    @staticmethod
-    def as_dataset(split, decoders):
-        assert isinstance(decoders["image"], FakeTfds.decode.SkipDecoding)
-        seeds = range(40) if split == "train" else range(40, 50)
-        return [{"image": archives.jpeg(seed), "label": np.int64(seed % 2)} for seed in seeds]
-
-    @staticmethod
-    def as_numpy(examples):
-        return iter(examples)
-
-
-def test_tfds_is_exported_once_and_read_without_the_package(home, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", FakeTfds("tensorflow_datasets"))
-    dataset = open_dataset("tfds:birds", home)
-    assert dataset.name == "tfds-birds"
-    assert dataset.classes == ("wren", "auk", "owl")
-    assert Counter(dataset.splits.tolist()) == {"train": 36, "val": 4, "test": 10}
-    assert dataset.labels[dataset.ids.tolist().index("train/000003.jpg")] == 1
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert len(open_dataset("tfds:birds", home)) == 50
-
-
-def test_tfds_names_and_absence(home, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", FakeTfds("tensorflow_datasets"))
-    with pytest.raises(UsageError, match="knows no set"):
-        read_tfds("tfds:brids", home)
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UsageError, match="pip install tensorflow-datasets") as caught:
-        read_tfds("tfds:birds", home)
-    assert "tfds:birds" in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from probe.datasets import DATASETS
 from tests import archives
 from tests.faulty_server import Server, running_server, serve
 from tests.shell import Shell
-from tests.test_catalog import CASES, FakeTfds
+from tests.test_catalog import CASES
 
 KAGGLE = "dogs-vs-cats of Kaggle"
 LARGE = {"pathmnist-128", "pathmnist-224", "dogs-vs-cats-2000"}
@@ -60,21 +59,6 @@ def test_a_named_set_is_checked_extracted_and_fitted(
     assert result["dataset"] == name
     assert result["test"]["n"] > 0
     assert result["dataset_facts"]["publisher_split"] == DATASETS[name].facts["publisher_split"]
-
-
-class ThreeClasses(FakeTfds):
-    @staticmethod
-    def as_dataset(split: str, decoders: Any) -> list[dict[str, Any]]:
-        examples = FakeTfds.as_dataset(split, decoders)
-        return [entry | {"label": np.int64(row % 3)} for row, entry in enumerate(examples)]
-
-
-def test_a_set_of_tensorflow_datasets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", ThreeClasses("tensorflow_datasets"))
-    checked = shell.json("data", "check", "tfds:birds")
-    assert (checked["ok"], checked["parts"]) == (True, {"train": 37, "val": 3, "test": 10})
-    assert shell.json("extract", "--backbone", "pixels", "--size", 8, "tfds:birds")["rows"] == 50
-    assert shell.json("fit", "logreg", "--c", 1)["test"]["n"] == 10
 
 
 DOGS = ("extract", "--backbone", "pixels", "--size", 8, "dogs-vs-cats", "--from")

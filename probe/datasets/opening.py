@@ -124,14 +124,16 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         listing = loader(row, home, options)
         facts, broken = {**row.facts, **listing.facts}, _broken(row, listing.ids)
         return replace(listing, name=row.name, facts=facts, broken=broken)
-    if spec.startswith(TFDS_PREFIX):
-        return read_tfds(spec, home)
+    if spec.startswith(TFDS_PREFIX) and options.labels is not None:
+        raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
     if options.source is not None:
         raise UsageError(
             f"--from belongs to a registered name, and {spec} is none",
             expected="one of " + ", ".join(table),
             hint="give the folder or file itself as DATASET",
         )
+    if spec.startswith(TFDS_PREFIX):
+        return read_tfds(spec, home)
     path = Path(spec).expanduser()
     if not path.exists():
         raise _nothing_there(table, spec)
