@@ -48,4 +48,5 @@ def _align(mine: Predictions, other: Predictions, ids: NDArray[np.str_], names: 
 def _take(predictions: Predictions, ids: NDArray[np.str_]) -> Predictions:
     order = np.argsort(predictions.ids)
     rows = order[np.searchsorted(predictions.ids, ids, sorter=order)]
-    return Predictions(ids, predictions.labels[rows], predictions.probabilities[rows])
+    groups = None if predictions.groups is None else predictions.groups[rows]
+    return Predictions(ids, predictions.labels[rows], predictions.probabilities[rows], groups)

@@ -1,7 +1,8 @@
 """A result on disk: one folder, complete or absent.
 
 ``result.json`` (versioned; it records the sha256 of every other file), ``predictions.npz`` (id, label,
-prediction, probabilities of the test images) and whatever the head or network needs to predict again.
+prediction, probabilities of the test images, and groups where there are any) and whatever the head or network
+needs to predict again.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ class Predictions:
     ids : (M,) strings.
     labels : (M,) int32, -1 where unknown.
     probabilities : (M, C) float32.
+    groups : (M,) strings, "" where a row has none; None where the data set knows no groups.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int32]
     probabilities: NDArray[np.float32]
+    groups: NDArray[np.str_] | None = None
 
     @property
     def predicted(self) -> NDArray[np.intp]:
@@ -78,7 +81,9 @@ class Run:
         path = self.path / PREDICTIONS
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return Predictions(arrays["ids"], arrays["labels"], arrays["probabilities"])
+                return Predictions(
+                    arrays["ids"], arrays["labels"], arrays["probabilities"], arrays.get("groups")
+                )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise RunError(f"{path} cannot be read", found=str(error)) from error
 
@@ -100,13 +105,15 @@ def write_run(
     temporary.mkdir(parents=True)
     try:
         stream = io.BytesIO()
-        np.savez_compressed(
-            stream,
-            ids=predictions.ids,
-            labels=predictions.labels,
-            predicted=predictions.predicted.astype(np.int32),
-            probabilities=predictions.probabilities,
-        )
+        arrays: dict[str, Any] = {
+            "ids": predictions.ids,
+            "labels": predictions.labels,
+            "predicted": predictions.predicted.astype(np.int32),
+            "probabilities": predictions.probabilities,
+        }
+        if predictions.groups is not None:
+            arrays["groups"] = predictions.groups
+        np.savez_compressed(stream, **arrays)
         (temporary / PREDICTIONS).write_bytes(stream.getvalue())
         write_more(temporary)
         now = datetime.now(UTC)
