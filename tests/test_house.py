@@ -24,6 +24,7 @@ FLOORS = [
         "reasons",
         "versions",
         "tensorflow_setup",
+        "arrow",
         "networks",
     ],
     ["datasets", "images", "stats"],
@@ -45,7 +46,8 @@ ONLY_IN = {
     "keras": {"tensorflow_setup"},
     "onnx": {"fit"},
     "tf2onnx": {"fit"},
-    "pyarrow": {"store"},
+    "pyarrow": {"arrow", "store"},
+    "datasets": {"datasets"},
     "pickle": {"backbones"},
 }
 

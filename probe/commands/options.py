@@ -47,6 +47,7 @@ def labelling_options(command: CommandT) -> CommandT:
         split_seed: int,
         validation: float,
         drop_duplicates: bool,
+        columns: str | None = None,
         source: Path | None = None,
         limit: int | None = None,
         **rest: Any,
@@ -59,6 +60,7 @@ def labelling_options(command: CommandT) -> CommandT:
             validation=validation,
             drop_duplicates=drop_duplicates,
             limit=limit,
+            columns=tuple(columns.split(",")) if columns else (),
         )
         return command(options=options, **rest)
 
@@ -112,7 +114,12 @@ def whole_dataset_options(command: CommandT) -> CommandT:
         type=click.Path(path_type=Path),
         help="Archive or unpacked folder of a named data set that is already on disk.",
     )
-    return source(labelling_options(command))
+    columns = click.option(
+        "--columns",
+        metavar="IMAGE[,LABEL]",
+        help="Columns of a parquet file, or of a set in Hugging Face's format.",
+    )
+    return source(columns(labelling_options(command)))
 
 
 def count_parts(splits: NDArray[np.str_]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
-from probe.datasets.sources import ArraySource, FileSource, RowSource
+from probe.datasets.sources import FileSource, KeptWhole, RowSource
 from probe.hashing import content_hash
 from probe.machine import usable_cpus
 
@@ -35,8 +35,8 @@ def index_rows(source: ImageSource, count: int, cache: Path) -> NDArray[np.str_]
         return index_rows(source.source, source.total, cache)[source.rows]
     if isinstance(source, FileSource):
         return _index_files(source, cache)
-    if isinstance(source, ArraySource) and source.origin:
-        return _index_arrays(source, count, cache)
+    if isinstance(source, KeptWhole) and source.origin:
+        return _index_whole(source, count, cache)
     return hash_rows(source, np.arange(count))
 
 
@@ -87,8 +87,8 @@ def _index_files(source: FileSource, cache: Path) -> NDArray[np.str_]:
     return hashes
 
 
-def _index_arrays(source: ArraySource, count: int, cache: Path) -> NDArray[np.str_]:
-    """All rows or none: the stamps are those of the files the arrays come from."""
+def _index_whole(source: KeptWhole, count: int, cache: Path) -> NDArray[np.str_]:
+    """All rows or none: the stamps are those of the files that hold them."""
     stamps = _stamps([str(path) for path in source.origin])
     file = _cache_file(cache, source.origin)
     memory = _load(file)

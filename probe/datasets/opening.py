@@ -27,6 +27,7 @@ from probe.datasets.splits import (
     check_fractions,
     split_rows,
 )
+from probe.datasets.tables import list_table
 from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
@@ -46,6 +47,7 @@ class DatasetOptions:
     validation : share of train that becomes validation where a set has none.
     drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
     limit : at most so many images, evenly spread over the set once it is divided; None for all.
+    columns : the column of pictures, and that of labels, of a set that is a table; empty to recognise them.
     """
 
     labels: Path | None = None
@@ -55,6 +57,7 @@ class DatasetOptions:
     validation: float = CARVED_SHARE
     drop_duplicates: bool = False
     limit: int | None = None
+    columns: tuple[str, ...] = ()
 
 
 Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
@@ -120,20 +123,25 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         row = table[spec]
         if options.labels is not None:
             raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
+        if options.columns:
+            raise _no_table(spec)
         loader: Loader = load_object(row.loader)
         listing = loader(row, home, options)
         facts, broken = {**row.facts, **listing.facts}, _broken(row, listing.ids)
         return replace(listing, name=row.name, facts=facts, broken=broken)
-    if spec.startswith(TFDS_PREFIX) and options.labels is not None:
-        raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
     if options.source is not None:
         raise UsageError(
             f"--from belongs to a registered name, and {spec} is none",
             expected="one of " + ", ".join(table),
             hint="give the folder or file itself as DATASET",
         )
-    if spec.startswith(TFDS_PREFIX):
-        return read_tfds(spec, home)
+    listed = _list_own_labels(spec, home, options)
+    if listed is not None:
+        if options.labels is not None:
+            raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
+        return listed
+    if options.columns:
+        raise _no_table(spec)
     path = Path(spec).expanduser()
     if not path.exists():
         raise _nothing_there(table, spec)
@@ -148,8 +156,22 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
     embeddings = path.suffix.lower() in (".npy", ".parquet")
     raise UsageError(
         f"{spec} is not a data set",
-        expected="a folder, a .txt list of images or an .npz file",
+        expected="a folder, a .txt list of images, an .npz or .parquet file, or .tar shards",
         hint=f"probe stores import {spec} takes embeddings" if embeddings else None,
+    )
+
+
+def _list_own_labels(spec: str, home: Home, options: DatasetOptions) -> Listing | None:
+    """A set in a format that carries its own labels, None where `spec` is none."""
+    if spec.startswith(TFDS_PREFIX):
+        return read_tfds(spec, home)
+    return list_table(spec, home.cache, options.columns)
+
+
+def _no_table(spec: str) -> UsageError:
+    return UsageError(
+        f"--columns belongs to tables of pictures, and {spec} is none",
+        expected="parquet files, hf:NAME or a folder saved by save_to_disk",
     )
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,15 @@ from probe.hashing import RawImage
 
 MAX_FILE_BYTES = 256 * 2**20
 """No photograph is larger; something called .jpg that is, is not read into memory."""
+
+
+@runtime_checkable
+class KeptWhole(Protocol):
+    """A source whose rows lie together in a few files; while these are unchanged, so are the rows."""
+
+    origin: tuple[Path, ...]
+
+    def read(self, row: int) -> RawImage: ...
 
 
 @dataclass(frozen=True)

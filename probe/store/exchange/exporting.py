@@ -12,8 +12,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.arrow import load_pyarrow
 from probe.errors import StoreError, UsageError
-from probe.store.exchange.parquet import load_pyarrow, write_parquet
+from probe.store.exchange.parquet import write_parquet
 from probe.store.files import disk_errors
 from probe.store.index import Index
 from probe.store.reader import FeatureArray, Store

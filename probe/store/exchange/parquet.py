@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import DataError, UsageError
+from probe.arrow import load_pyarrow
+from probe.errors import DataError
 from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
 from probe.store.index import Index
 
@@ -20,16 +21,6 @@ LAYOUT = "a list column with the embedding, or columns f0, f1, …; and where wa
 _METADATA = b"probe"
 _ROWS = 4096
 _NUMBERED = re.compile(r"f(0|[1-9][0-9]*)")
-
-
-def load_pyarrow() -> Any:
-    """pyarrow with its parquet module; UsageError when it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError("parquet files need pyarrow", hint="pip install 'probe[parquet]'") from error
-    return pyarrow
 
 
 def read_parquet(path: Path, cache: Path) -> FeatureTable:
