@@ -18,8 +18,8 @@ from probe.stats.intervals import LEVEL, score_interval, wilson
 PRIOR_PAIRS = 0.1
 """Weight of a pair of groups, one all right and one all wrong, in the estimate of the design effect.
 
-A handful of mistakes in as many groups would pass for independent rows, and no mistake at all would leave 0/0;
-with the pair, little evidence means whole groups, and much evidence is not moved.
+A handful of mistakes in as many groups would pass for independent rows, and no mistake at all would leave
+0/0; with the pair, little evidence means whole groups, and much evidence is not moved.
 """
 
 
