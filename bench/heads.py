@@ -33,8 +33,8 @@ from probe.heads import HEADS
 from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import Samples
-from probe.heads.knn import _points, neighbours
 from probe.heads.logreg import GRID, LogregOptions
+from probe.heads.neighbours import NeighbourSearch
 from probe.heads.ridge import RidgeOptions
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, softmax_residual
@@ -292,7 +292,7 @@ def bench_knn(problem: Problem, rounds: int, queries: int) -> list[dict[str, Any
     for metric in ("cosine", "euclidean"):
         ours, theirs = [], []
         for _ in range(rounds):
-            seconds, found = timed(lambda m=metric: neighbours(query, _points(train, m), 20, m))
+            seconds, found = timed(lambda m=metric: NeighbourSearch(train, m).find(query, 20))
             ours.append(seconds)
             seconds, reference = timed(
                 lambda m=metric: (

@@ -471,8 +471,8 @@ def test_an_alpha_that_is_not_positive_is_refused():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_is_scikit_learns(metric, digits, monkeypatch):
-    monkeypatch.setattr("probe.heads.knn.QUERY_BLOCK", 101)
-    monkeypatch.setattr("probe.heads.knn.TRAIN_BLOCK", 77)
+    monkeypatch.setattr("probe.heads.neighbours.QUERY_BLOCK", 101)
+    monkeypatch.setattr("probe.heads.neighbours.POINT_BLOCK", 77)
     train, _, test = digits
     # Whole-number pixels have many rows at equal distance, whose order nothing defines.
     generator = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from probe.errors import FitError, UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Samples
 from probe.heads.linear import softmax
-from probe.heads.standardise import moments
+from probe.heads.standardise import constant_columns, moments, standardised
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
 from probe.networks import format_network, parse
 
@@ -126,6 +126,7 @@ def fit(
         lambda seed: _network(network, shape, classes, seed),
         lambda model: ConvHead(shape, mean, scale, network, model),
         {"network": network},
+        constant_columns(scale),
     )
 
 
@@ -142,8 +143,7 @@ def _map_shape(samples: Samples) -> MapShape:
 
 def _maps(features: Floats, shape: MapShape, mean: Floats, scale: Floats) -> Floats:
     """(n, D) -> (n, H, W, channels), standardised."""
-    maps: Floats = (np.asarray(features, np.float32).reshape(-1, *shape) - mean) / scale
-    return maps
+    return standardised(features.reshape(-1, *shape), mean, scale)
 
 
 def _network(text: str, shape: MapShape, classes: int, seed: int) -> Any:

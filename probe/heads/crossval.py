@@ -16,6 +16,7 @@ from probe.heads.linear import scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import SoftmaxPath
+from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
 
 TOLERANCE = 2e-5
@@ -141,7 +142,7 @@ class CrossValidator:
         weights = [self.rotation.back(coefficients[:, column]) for column in range(len(held))]
         found: list[list[Floats]] = [[] for _ in held]
         for rows, block in blocks(self.samples.features):
-            standard = (block - self.rotation.mean) / self.rotation.scale
+            standard = standardised(block, self.rotation.mean, self.rotation.scale)
             for column, fold in enumerate(held):
                 here = fold[rows]
                 matrix, bias = weights[column]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.errors import UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Samples, blocks
 from probe.heads.linear import softmax
-from probe.heads.standardise import moments
+from probe.heads.standardise import constant_columns, moments, standardised
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
 
 
@@ -64,7 +64,7 @@ class DenseHead:
         """Logits (N, C) of features (N, D)."""
         logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
         for rows, block in blocks(features):
-            values = (block - self.mean) / self.scale
+            values = standardised(block, self.mean, self.scale)
             for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
                 values = np.maximum(values @ kernel + bias, 0)
             logits[rows] = values @ self.kernels[-1] + self.biases[-1]
@@ -116,10 +116,11 @@ def fit(
         stop,
         classes,
         options,
-        lambda features: (features - mean) / scale,
+        lambda features: standardised(features, mean, scale),
         lambda seed: _network(train.features.shape[1], classes, options),
         lambda model: DenseHead(mean, scale, *_folded(model)),
         {"hidden": list(options.hidden), "dropout": options.dropout},
+        constant_columns(scale),
     )
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError, UsageError
-from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, stack
+from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
 from probe.heads.linear import scores
+from probe.heads.neighbours import METRICS, NeighbourSearch
+from probe.heads.standardise import constant_note
 
-METRICS = ("cosine", "euclidean")
 GRID = (1, 3, 5, 10, 20, 50, 100)
-QUERY_BLOCK, TRAIN_BLOCK = 1024, 8192
-"""Similarities held at a time: 32 MB, whatever the number of rows."""
+SHARES = 1 << 22
+"""Shares of classes counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class KnnOptions:
 class KnnHead:
     """Probabilities are the shares of the k nearest training rows; equal shares go to the lower class number.
 
-    `points` (N, D) float32 (of unit length for cosine), `labels` (N,) int32.
+    Among rows at equal distance those that come first in the training part are the nearer ones, whatever k.
+    `points` (N, D) float32, `labels` (N,) int32.
     """
 
     name: ClassVar[str] = "knn"
@@ -58,8 +61,11 @@ class KnnHead:
         return self.points.shape[1]
 
     def predict_proba(self, features: Features) -> Floats:
-        found = neighbours(features, self.points, self.k, self.metric)
-        return _shares(self.labels[found], self.classes)
+        return _shares(self.labels[self._search.find(features, self.k)], self.classes)
+
+    @cached_property
+    def _search(self) -> NeighbourSearch:
+        return NeighbourSearch(self.points, self.metric)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"points": self.points, "labels": self.labels}
@@ -92,9 +98,12 @@ def fit(
                 expected="a validation part, or one value of k",
                 found=f"k = {candidates}",
             )
-        return FitOutcome(_head(train, classes, candidates[0], options.metric), {"k": candidates[0]})
-    points = _points(train.features, options.metric)
-    nearest = train.labels[neighbours(val.features, points, candidates[-1], options.metric)]
+        head = _head(train, classes, candidates[0], options.metric)
+        only = {"k": head.k, "metric": options.metric}
+        return FitOutcome(head, only, notes=_constant(head.points))
+    points = _points(train)
+    search = NeighbourSearch(points, options.metric)
+    nearest = train.labels[search.find(val.features, candidates[-1])]
     path, best, best_shares = [], (-1.0, 0.0), None
     for k in candidates:
         shares = _shares(nearest[:, :k], classes)
@@ -103,63 +112,34 @@ def fit(
         if (accuracy, -log_loss) > best:
             best, best_shares, chosen = (accuracy, -log_loss), shares, k
     head = _head(stack(train, val) if refit else train, classes, chosen, options.metric)
-    return FitOutcome(head, {"k": chosen, "metric": options.metric}, path, best_shares)
-
-
-def neighbours(features: Features, points: Floats, k: int, metric: str) -> NDArray[np.intp]:
-    """Rows (N, k) of the `points` nearest to each row of `features`, nearest first."""
-    rows = features.shape[0]
-    # Ranking by q·x − |x|²/2 is ranking by Euclidean distance; unit vectors need only q·x.
-    halves = np.einsum("nd,nd->n", points, points) / 2 if metric == "euclidean" else None
-    found = np.empty((rows, k), dtype=np.intp)
-    for start in range(0, rows, QUERY_BLOCK):
-        query = _points(features[start : start + QUERY_BLOCK], metric)
-        found[start : start + QUERY_BLOCK] = _nearest(query, points, halves, k)
-    return found
-
-
-def _nearest(query: Floats, points: Floats, halves: Floats | None, k: int) -> NDArray[np.intp]:
-    """The k best of one block of queries, keeping the best so far while the points go by."""
-    best = np.full((len(query), 0), -np.inf, dtype=np.float32)
-    rows = np.empty((len(query), 0), dtype=np.intp)
-    for start in range(0, len(points), TRAIN_BLOCK):
-        similarity = query @ points[start : start + TRAIN_BLOCK].T
-        if halves is not None:
-            similarity -= halves[start : start + TRAIN_BLOCK]
-        values, columns = _top(similarity, k)
-        best = np.hstack([best, values])
-        rows = np.hstack([rows, columns + start])
-        best, kept = _top(best, k)
-        rows = np.take_along_axis(rows, kept, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(rows, order, axis=1)
-
-
-def _top(values: Floats, k: int) -> tuple[Floats, NDArray[np.intp]]:
-    """The k largest of each row, in any order, and their columns."""
-    if values.shape[1] <= k:
-        return values, np.broadcast_to(np.arange(values.shape[1]), values.shape)
-    columns = np.argpartition(values, -k, axis=1)[:, -k:]
-    return np.take_along_axis(values, columns, axis=1), columns
-
-
-def _points(features: Features, metric: str) -> Floats:
-    rows = np.asarray(features[0 : features.shape[0]], dtype=np.float32)
-    if metric == "euclidean":
-        return rows
-    length = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    unit: Floats = rows / np.maximum(length, np.finfo(np.float32).tiny)[:, None]
-    return unit
+    return FitOutcome(head, {"k": chosen, "metric": options.metric}, path, best_shares, _constant(points))
 
 
 def _head(samples: Samples, classes: int, k: int, metric: str) -> KnnHead:
-    labels = np.asarray(samples.labels, dtype=np.int32)
-    return KnnHead(_points(samples.features, metric), labels, classes, k, metric)
+    return KnnHead(_points(samples), np.asarray(samples.labels, dtype=np.int32), classes, k, metric)
+
+
+def _constant(points: Floats) -> tuple[str, ...]:
+    """They stay as they are: no Euclidean distance rests on them, and cosine knows them."""
+    varies = np.zeros(points.shape[1], dtype=bool)
+    for _, block in blocks(points):
+        varies |= (block != points[0]).any(axis=0)
+    return constant_note(int((~varies).sum()), len(varies))
+
+
+def _points(samples: Samples) -> Floats:
+    """All features in memory, which are the model."""
+    return np.asarray(samples.features[0 : len(samples)], dtype=np.float32)
 
 
 def _shares(labels: Labels, classes: int) -> Floats:
     """(N, k) labels of the neighbours -> (N, C) share of each class."""
     rows, k = labels.shape
-    cells = (np.arange(rows)[:, None] * classes + labels).ravel()
-    counts = np.bincount(cells, minlength=rows * classes).reshape(rows, classes)
-    return (counts / k).astype(np.float32)
+    shares = np.empty((rows, classes), dtype=np.float32)
+    step = max(1, SHARES // classes)
+    for start in range(0, rows, step):
+        some = labels[start : start + step]
+        cells = (np.arange(len(some))[:, None] * classes + some).ravel()
+        counts = np.bincount(cells, minlength=len(some) * classes).reshape(len(some), classes)
+        shares[start : start + step] = counts / k
+    return shares

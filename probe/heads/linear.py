@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.head import Features, Floats, Labels, blocks
+from probe.heads.standardise import standardised
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class LinearHead:
         """Logits (N, C) of features (N, D), block by block: no standardised copy of all of them."""
         logits = np.empty((features.shape[0], self.classes), dtype=np.float32)
         for rows, block in blocks(features):
-            standard = (block - self.mean) / self.scale
-            logits[rows] = standard @ self.weights + self.bias
+            logits[rows] = standardised(block, self.mean, self.scale) @ self.weights + self.bias
         return logits
 
     def predict_proba(self, features: Features) -> Floats:

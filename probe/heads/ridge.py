@@ -7,21 +7,26 @@ row out has a closed form (Golub, Heath & Wahba 1979): its residual is the full 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError
-from probe.heads.head import FitOutcome, Floats, Labels, Samples, stack
+from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
 from probe.heads.linear import LinearHead
-from probe.heads.rotation import Rotation
+from probe.heads.standardise import Float64s, class_sums, constant_columns, exactly_standardised, moments
 from probe.stats.calibration import fit_temperature
 
 GRID = tuple(float(alpha) for alpha in np.logspace(-2, 8, 45))
 BLOCK_ELEMENTS = 1 << 22
-"""Predictions held at a time (rows × values of α × classes)."""
+"""Predictions, and coefficients, held at a time."""
+MOST_ROWS, MOST_COLUMNS = 2048, 4096
+"""Brought to float64 at a time."""
+SMALLEST_SHARE = 1e-14
+"""What the fit leaves of a row, at least: less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,9 @@ def fit(
     val_probabilities = None if val is None else head.predict_proba(val.features)
     if refit and val is not None:
         head = RidgePath(stack(train, val), classes).head(alpha, temperature)
-    notes: tuple[str, ...] = ()
+    notes = constant_columns(path.axes.scale)
     if len(alphas) > 2 and best in (0, len(alphas) - 1):
-        notes = (f"the chosen alpha = {alpha:g} lies at the end of the values tried",)
+        notes += (f"the chosen alpha = {alpha:g} lies at the end of the values tried",)
     chosen = {
         "alpha": alpha,
         "temperature": temperature,
@@ -107,90 +112,217 @@ def fit(
 
 
 class RidgePath:
-    """Everything about ridge on these samples that does not depend on α.
+    """Everything about ridge on these samples that does not depend on α, in float64.
 
-    With Z (N, R) centred and orthogonal, ZᵀZ is diagonal, so W(α) = ZᵀY / (variance·N + α).
+    With Z (N, R) centred and orthogonal, ZᵀZ is diagonal, so W(α) = ZᵀY / (squares + α). Small α divide by
+    differences that float32 does not have, above all with fewer rows than columns. The standardisation is
+    that of all rows, also for those left out; the intercept is that of the rows kept.
     """
 
     def __init__(self, samples: Samples, classes: int) -> None:
         self.samples = samples
         self.classes = classes
-        self.rotation = Rotation.of(samples.features)
-        self.inputs = self.rotation.inputs(samples.features)[:, :-1]
-        targets = np.full((len(samples), classes), -1, dtype=np.float32)
-        targets[np.arange(len(samples)), samples.labels] = 1
-        self.offset = targets.mean(axis=0)
-        self.products = self.inputs.T @ (targets - self.offset)
-        self.squares = np.einsum("nr,nr->r", self.inputs, self.inputs).astype(np.float64)
-
-    def coefficients(self, alphas: NDArray[np.float64]) -> Floats:
-        """(R, A, C)."""
-        shrink = (1 / (self.squares[:, None] + alphas)).astype(np.float32)
-        result: Floats = shrink[:, :, None] * self.products[:, None, :]
-        return result
+        counts = np.bincount(samples.labels, minlength=classes)
+        self.offset = 2 * counts / len(samples) - 1
+        rows, columns = samples.features.shape
+        self.axes: _Axes = _RowAxes(samples) if rows < columns else _ColumnAxes(samples, counts)
+        self.products = self.axes.class_products(samples.labels, classes)
 
     def head(self, alpha: float, temperature: float) -> RidgeHead:
-        weights = self.rotation.axes @ self.coefficients(np.array([alpha]))[:, 0]
-        scale = np.float32(1 / temperature)
-        return RidgeHead(self.rotation.mean, self.rotation.scale, weights * scale, self.offset * scale)
+        axes, scale = self.axes, 1 / temperature
+        weights = axes.weights(self._coefficients(np.array([alpha]))[:, 0]) * scale
+        bias = self.offset * scale - axes.shift @ weights
+        return RidgeHead(axes.mean, axes.scale, weights.astype(np.float32), bias.astype(np.float32))
 
-    def values(self, samples: Samples, alpha: float) -> Floats:
+    def values(self, samples: Samples, alpha: float) -> Float64s:
         """Regression values (N, C)."""
-        inputs = self.rotation.inputs(samples.features)[:, :-1]
-        return inputs @ self.coefficients(np.array([alpha]))[:, 0] + self.offset
+        return self._one(samples, alpha, left_out=False)
 
-    def leave_one_out_values(self, alpha: float) -> Floats:
+    def leave_one_out_values(self, alpha: float) -> Float64s:
         """Regression values (N, C) of each row by the fit on all others."""
-        alphas = np.array([alpha])
-        return self._left_out(slice(None), self.coefficients(alphas), self._inverse(alphas))[:, 0]
+        return self._one(self.samples, alpha, left_out=True)
 
-    def score(self, samples: Samples, alphas: NDArray[np.float64]) -> _Score:
+    def score(self, samples: Samples, alphas: Float64s) -> _Score:
         """Accuracy and squared error on other samples for every α."""
-        inputs = self.rotation.inputs(samples.features)[:, :-1]
-        coefficients = self.coefficients(alphas)
-        return self._scored(
-            samples.labels, len(alphas), lambda rows: self._predicted(inputs[rows], coefficients)
-        )
+        return self._scored(samples, alphas, left_out=False)
 
-    def leave_one_out(self, alphas: NDArray[np.float64]) -> _Score:
+    def leave_one_out(self, alphas: Float64s) -> _Score:
         """Accuracy and squared error of every row by the fit on all others, for every α."""
-        coefficients, inverse = self.coefficients(alphas), self._inverse(alphas)
-        return self._scored(
-            self.samples.labels, len(alphas), lambda rows: self._left_out(rows, coefficients, inverse)
-        )
+        return self._scored(self.samples, alphas, left_out=True)
 
-    def _inverse(self, alphas: NDArray[np.float64]) -> Floats:
-        inverse: Floats = (1 / (self.squares[:, None] + alphas)).astype(np.float32)
-        return inverse
-
-    def _left_out(self, rows: slice, coefficients: Floats, inverse: Floats) -> Floats:
-        """(n, A, C) values of the rows, each without itself: y − (y − ŷ) / (1 − leverage)."""
-        inputs, labels = self.inputs[rows], self.samples.labels[rows]
-        predicted = self._predicted(inputs, coefficients)
-        leverage = 1 / len(self.inputs) + (inputs**2) @ inverse
-        own = np.maximum(1 - leverage, 1e-6)[:, :, None]
-        target = np.full((len(labels), 1, self.classes), -1, dtype=np.float32)
-        target[np.arange(len(labels)), 0, labels] = 1
-        result: Floats = target - (target - predicted) / own
+    def _coefficients(self, alphas: Float64s) -> Float64s:
+        """(R, A, C)."""
+        shrink = 1 / (self.axes.squares[:, None] + alphas)
+        result: Float64s = shrink[:, :, None] * self.products[:, None, :]
         return result
 
-    def _predicted(self, inputs: Floats, coefficients: Floats) -> Floats:
-        """(n, A, C)."""
-        flat = inputs @ coefficients.reshape(len(coefficients), -1)
-        values: Floats = flat.reshape(len(inputs), *coefficients.shape[1:])
-        values += self.offset
-        return values
+    def _one(self, samples: Samples, alpha: float, *, left_out: bool) -> Float64s:
+        found = np.empty((len(samples), self.classes))
+        for rows, _, values in self._predictions(samples, np.array([alpha]), left_out=left_out):
+            found[rows] = values[:, 0]
+        return found
 
-    def _scored(self, labels: Labels, count: int, predict: Any) -> _Score:
-        """Block by block, since all predictions of a path are N × A × C."""
-        block = max(1, BLOCK_ELEMENTS // (count * self.classes))
-        right, error = np.zeros(count), np.zeros(count)
-        for start in range(0, len(labels), block):
-            rows = slice(start, start + block)
-            values, own = predict(rows), labels[rows]
-            right += (values.argmax(axis=2) == own[:, None]).sum(axis=0)
+    def _scored(self, samples: Samples, alphas: Float64s, *, left_out: bool) -> _Score:
+        right, error = np.zeros(len(alphas)), np.zeros(len(alphas))
+        for rows, some, values in self._predictions(samples, alphas, left_out=left_out):
+            own = samples.labels[rows]
+            right[some] += (values.argmax(axis=2) == own[:, None]).sum(axis=0)
             # Σ(v − y)² with y = ±1 is Σ(v + 1)² − 4·(v of the own class).
             values_own = values[np.arange(len(own)), :, own].sum(axis=0)
             values += 1
-            error += np.einsum("nac,nac->a", values, values) - 4 * values_own
-        return _Score(right / len(labels), error / (len(labels) * self.classes))
+            error[some] += np.einsum("nac,nac->a", values, values) - 4 * values_own
+        return _Score(right / len(samples), error / (len(samples) * self.classes))
+
+    def _predictions(
+        self, samples: Samples, alphas: Float64s, *, left_out: bool
+    ) -> Iterator[tuple[slice, slice, Float64s]]:
+        """Rows, values of α, and the regression values (n, a, C) there: all of a path are N × A × C."""
+        together = max(1, BLOCK_ELEMENTS // max(1, len(self.products) * self.classes))
+        step = int(np.clip(BLOCK_ELEMENTS // (min(together, len(alphas)) * self.classes), 64, MOST_ROWS))
+        for start in range(0, len(samples), step):
+            rows = slice(start, min(start + step, len(samples)))
+            inputs = self.axes.inputs(samples.features, rows, left_out)
+            for first in range(0, len(alphas), together):
+                some = slice(first, min(first + together, len(alphas)))
+                coefficients = self._coefficients(alphas[some])
+                values = (inputs @ coefficients.reshape(len(coefficients), -1)).reshape(
+                    len(inputs), *coefficients.shape[1:]
+                )
+                values += self.offset
+                if left_out:
+                    self._leave_out(values, inputs, samples.labels[rows], alphas[some])
+                yield rows, some, values
+
+    def _leave_out(self, values: Float64s, inputs: Float64s, labels: Labels, alphas: Float64s) -> None:
+        """Values (n, A, C) of rows become those of each without itself: y − (y − ŷ) / (1 − leverage)."""
+        squares = self.axes.squares
+        shares = inputs**2 / squares
+        # 1 − leverage is what the fit leaves of the row. Along the axes α/(square + α), which subtracts
+        # nothing; beside them, and beside the intercept, all of it.
+        own = shares @ (alphas / (squares[:, None] + alphas))
+        if len(squares) < len(self.samples) - 1:
+            own += np.maximum(1 - 1 / len(self.samples) - shares.sum(axis=1), 0)[:, None]
+        own = np.maximum(own, SMALLEST_SHARE)[:, :, None]
+        target = np.full((len(labels), 1, self.classes), -1.0)
+        target[np.arange(len(labels)), 0, labels] = 1
+        values -= target
+        values /= own
+        values += target
+
+
+class _Axes(Protocol):
+    """Principal axes of standardised, centred rows X (N, D): R directions with their sums of squares (R,).
+
+    `mean` and `scale` (D,) standardise in float32; `shift` (D,) is what is left of the mean after that.
+    """
+
+    mean: Floats
+    scale: Floats
+    shift: Float64s
+    squares: Float64s
+
+    def class_products(self, labels: Labels, classes: int) -> Float64s:
+        """(R, C) products of the axes' inputs with centred ±1 targets."""
+        ...
+
+    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+        """Rows of features along the axes, (n, R); `own` for those the axes were made from."""
+        ...
+
+    def weights(self, coefficients: Float64s) -> Float64s:
+        """Coefficients (R, C) along the axes -> (D, C) of the standardised features."""
+        ...
+
+
+class _ColumnAxes:
+    """From the covariance (D, D), with no more columns than rows."""
+
+    def __init__(self, samples: Samples, counts: NDArray[np.intp]) -> None:
+        self.mean, self.scale = moments(samples.features)
+        rows, width = samples.features.shape
+        gram, self._sums = np.zeros((width, width)), np.zeros((len(counts), width))
+        for where, block in _small_blocks(samples.features):
+            standard = exactly_standardised(block, self.mean, self.scale)
+            gram += standard.T @ standard
+            self._sums += class_sums(standard, samples.labels[where], len(counts))
+        self.shift = self._sums.sum(axis=0) / rows
+        self._sums -= counts[:, None] * self.shift
+        gram -= rows * np.outer(self.shift, self.shift)
+        self.squares, self._vectors = _principal(gram, rows)
+
+    def class_products(self, labels: Labels, classes: int) -> Float64s:
+        # The inputs are centred, so that the −1 of the targets and their mean drop out.
+        return 2 * self._vectors.T @ self._sums.T
+
+    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+        standard = exactly_standardised(features[rows], self.mean, self.scale)
+        standard -= self.shift
+        return standard @ self._vectors
+
+    def weights(self, coefficients: Float64s) -> Float64s:
+        return self._vectors @ coefficients
+
+
+class _RowAxes:
+    """From the products of the rows with each other (N, N), with fewer rows than columns.
+
+    The axes are combinations of the rows and are never written out in their D columns.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self.mean, self.scale = moments(samples.features)
+        rows, width = samples.features.shape
+        self._rows: Floats = np.asarray(samples.features[0:rows], dtype=np.float32)
+        self.shift = np.zeros(width)
+        gram = np.zeros((rows, rows))
+        for columns in _column_blocks(width):
+            self.shift[columns] = self._standard(self._rows, columns).mean(axis=0)
+            block = self._standard(self._rows, columns)
+            gram += block @ block.T
+        self.squares, self._vectors = _principal(gram, width)
+
+    def class_products(self, labels: Labels, classes: int) -> Float64s:
+        return 2 * np.sqrt(self.squares)[:, None] * class_sums(self._vectors, labels, classes).T
+
+    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+        if own:
+            return self._vectors[rows] * np.sqrt(self.squares)
+        others = np.asarray(features[rows], dtype=np.float32)
+        products = np.zeros((len(others), len(self._rows)))
+        for columns in _column_blocks(others.shape[1]):
+            products += self._standard(others, columns) @ self._standard(self._rows, columns).T
+        return products @ (self._vectors / np.sqrt(self.squares))
+
+    def weights(self, coefficients: Float64s) -> Float64s:
+        by_row = (self._vectors / np.sqrt(self.squares)) @ coefficients
+        found = np.empty((self._rows.shape[1], coefficients.shape[1]))
+        for columns in _column_blocks(len(found)):
+            found[columns] = self._standard(self._rows, columns).T @ by_row
+        return found
+
+    def _standard(self, rows: Floats, columns: slice) -> Float64s:
+        standard = exactly_standardised(rows[:, columns], self.mean[columns], self.scale[columns])
+        standard -= self.shift[columns]
+        return standard
+
+
+def _principal(gram: Float64s, other: int) -> tuple[Float64s, Float64s]:
+    """Positive eigenvalues (R,), falling, of a symmetric matrix (n, n), and their vectors (n, R).
+
+    What is beneath the rounding of the products of `other` terms counts as zero.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    smallest = max(len(gram), other) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    kept = np.flatnonzero(values > smallest)[::-1]
+    return values[kept], np.ascontiguousarray(vectors[:, kept])
+
+
+def _small_blocks(features: Features) -> Iterator[tuple[slice, Floats]]:
+    for rows, block in blocks(features):
+        for start in range(0, len(block), MOST_ROWS):
+            part = block[start : start + MOST_ROWS]
+            yield slice(rows.start + start, rows.start + start + len(part)), part
+
+
+def _column_blocks(width: int) -> Iterator[slice]:
+    return (slice(start, min(start + MOST_COLUMNS, width)) for start in range(0, width, MOST_COLUMNS))

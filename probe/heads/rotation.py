@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from probe.heads.head import BLOCK, Features, Floats, blocks
-from probe.heads.standardise import moments
+from probe.heads.standardise import moments, standardised
 
 RANK_TOLERANCE = 1e-10
 """Axes with less than this share of the largest variance are left out: float32 does not resolve them."""
@@ -46,11 +46,6 @@ class Rotation:
     def back(self, coefficients: Floats) -> tuple[Floats, Floats]:
         """(R + 1, C) coefficients -> weights (D, C) of the standardised features and bias (C,)."""
         return self.axes @ coefficients[:-1], np.ascontiguousarray(coefficients[-1])
-
-
-def standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
-    result: Floats = (np.asarray(features, dtype=np.float32) - mean) / scale
-    return result
 
 
 def _column_axes(features: Features, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.head import Features, Floats, Labels, blocks
-from probe.heads.rotation import Rotation, standardised
+from probe.heads.rotation import Rotation
+from probe.heads.standardise import standardised
 
 Float64s = NDArray[np.float64]
 

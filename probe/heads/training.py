@@ -81,6 +81,7 @@ def train_seeds(
     make: Callable[[int], Any],
     freeze: Callable[[Any], Head],
     chosen: dict[str, Any],
+    notes: tuple[str, ...],
 ) -> FitOutcome:
     """One training per seed; the head is the one of lowest validation loss.
 
@@ -90,15 +91,22 @@ def train_seeds(
     make : seed -> a Keras model that ends in logits (B, C).
     freeze : the trained model -> the head.
     chosen : what to record beside the seed.
+    notes : what to say beside what training itself has to say.
     """
     inputs, stop = _prepared(train, prepare), _prepared(val, prepare)
     heads, histories, path = [], [], []
     for seed in range(options.seed, options.seed + options.seeds):
-        model, history = _train(inputs, stop, classes, options, prepare, make, seed)
+        model, history, stopped = _train(inputs, stop, classes, options, prepare, make, seed)
         head = freeze(model)
         accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
         path.append(
-            {"seed": seed, "val_accuracy": accuracy, "val_log_loss": log_loss, "epochs": len(history)}
+            {
+                "seed": seed,
+                "val_accuracy": accuracy,
+                "val_log_loss": log_loss,
+                "epochs": len(history),
+                "stopped_early": stopped,
+            }
         )
         heads.append(head)
         histories.append(history)
@@ -108,9 +116,20 @@ def train_seeds(
         {"seed": path[best]["seed"], **chosen},
         path,
         heads[best].predict_proba(val.features),
+        notes + _unfinished(path, options),
         history=tuple(histories),
         seed_heads=tuple(heads),
     )
+
+
+def _unfinished(path: list[dict[str, Any]], options: TrainingOptions) -> tuple[str, ...]:
+    """A note where validation loss was still allowed to improve when the epochs ran out."""
+    cut = [row["seed"] for row in path if not row["stopped_early"]]
+    if not cut:
+        return ()
+    which = "training" if len(path) == 1 else f"the training of {len(cut)} of {len(path)} seeds"
+    limit = f"the limit of {options.epochs} epochs"
+    return (f"{which} ended at {limit}, before validation loss had stopped improving: --epochs takes more",)
 
 
 def _prepared(samples: Samples, prepare: Prepare) -> Samples:
@@ -127,8 +146,11 @@ def _train(
     prepare: Prepare,
     make: Callable[[int], Any],
     seed: int,
-) -> tuple[Any, list[dict[str, float]]]:
-    """A model with its best weights, and its history, one dict per epoch; arrays are prepared already."""
+) -> tuple[Any, list[dict[str, float]], bool]:
+    """A model with its best weights, its history, one dict per epoch, and whether patience ended it.
+
+    Arrays are prepared already.
+    """
     from probe.tensorflow_setup import keras, pin
 
     pin()
@@ -152,7 +174,7 @@ def _train(
         {name: float(values[epoch]) for name, values in record.items()}
         for epoch in range(len(record["loss"]))
     ]
-    return model, history
+    return model, history, stop.stopped_epoch > 0
 
 
 def _batches(
