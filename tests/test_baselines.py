@@ -96,10 +96,81 @@ def test_a_sweep_row_can_be_set_to_each_of_its_values(row):
 
 
 def test_golden_counts_of_the_transfer_networks():
-    assert BASELINES["cifar10/exp12"].params == 12_895_050
+    exp12 = BASELINES["cifar10/exp12"]
+    assert (exp12.params, exp12.trainable) == (15_258_954, 14_991_626)
     assert BASELINES["dogs-vs-cats/features"].trainable == 2_097_665
     assert BASELINES["scenes15/vgg16"].trainable == 63_375
     assert BASELINES["scenes15/resnet50"].trainable == 247_695
+
+
+def residual(tensor, layers):
+    values = layers.Conv2D(64, 3, padding="same")(tensor)
+    values = layers.ReLU()(layers.BatchNormalization()(values))
+    values = layers.ReLU()(layers.Conv2D(256, 1)(values))
+    return layers.Add()([values, tensor])
+
+
+def normalised(tensor, layers, filters, kernel, **how):
+    return layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, kernel, **how)(tensor)))
+
+
+def by_hand(name):
+    """The networks of study B in Keras's own words."""
+    from probe.tensorflow_setup import keras
+
+    layers = keras.layers
+    entry = keras.Input((32, 32, 3))
+    if name == "basenet2.1":
+        values = normalised(layers.Conv2D(32, 3)(entry), layers, 32, 3)
+        values = normalised(layers.MaxPooling2D()(values), layers, 64, 3)
+        values = layers.MaxPooling2D()(values)
+    elif name == "basenet2.2":
+        values = normalised(entry, layers, 256, 3, padding="same")
+        values = normalised(values, layers, 128, 5, padding="same", strides=2)
+        values = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(values))
+        values = normalised(values, layers, 256, 5, padding="same", strides=2)
+        values = layers.MaxPooling2D()(normalised(values, layers, 512, 3, padding="same"))
+    else:
+        values = normalised(normalised(entry, layers, 256, 3), layers, 256, 5)
+        values = residual(residual(layers.MaxPooling2D()(values), layers), layers)
+        values = layers.MaxPooling2D(4)(normalised(values, layers, 128, 5, strides=2))
+        assert values.shape[1:] == (1, 1, 128)
+    values = layers.Dropout(0.4)(layers.Flatten()(values))
+    return keras.Model(entry, layers.Dense(25, activation="softmax")(values))
+
+
+@pytest.mark.parametrize("name", ["basenet2.1", "basenet2.2", "basenet2.3"])
+def test_the_networks_of_study_b_are_those_written_by_hand(name):
+    """Layer by layer the same shapes, and with the same weights the same answers."""
+    ours, theirs = build_model(BASELINES[f"cifar100-b/{name}"]), by_hand(name)
+    shapes = [[layer.output.shape for layer in model.layers] for model in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    generator = np.random.default_rng(0)
+    weights = [generator.uniform(0.01, 0.1, w.shape) for w in theirs.get_weights()]
+    theirs.set_weights(weights)
+    ours.set_weights(weights)
+    pictures = generator.uniform(0, 1, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours(pictures, training=False), theirs(pictures, training=False), rtol=1e-4)
+
+
+def test_pixels_and_stops_of_the_studies():
+    """As their own programs have them."""
+    assert BASELINES["cifar100-a/basenet"].normalise == "unit"
+    assert BASELINES["cifar100-b/optimiser"].normalise == "unit"
+    stops = {name: [(s.monitor, s.patience) for s in row.stops] for name, row in BASELINES.items()}
+    assert stops["cifar10/exp1"] == [("loss", 15)]
+    assert stops["cifar10/exp2"] == stops["cifar10/exp3"] == [("accuracy", 5)]
+    study_b = [row for row in ROWS if row.study == "cifar100-b"]
+    assert {(row.batch_size, row.keep, row.epochs) for row in study_b} == {(64, "val_loss", 30)}
+    assert all(stops[row.name] == [("val_loss", 4)] for row in study_b)
+    assert {row.keep for row in ROWS if row.study == "cifar10"} == {"val_accuracy"}
+    assert not any("last epoch" in line for row in ROWS if row.study == "cifar10" for line in row.differs)
+
+
+def test_how_the_trainings_of_the_studies_went():
+    ran = BASELINES["cifar10/exp11"].ran
+    assert (ran.epochs, ran.val_accuracy, ran.best_epoch) == (150, 0.9123, 135)
+    assert all(row.ran for row in ROWS if row.study == "cifar10")
 
 
 def test_the_order_of_changes_does_not_matter():

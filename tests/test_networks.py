@@ -9,12 +9,14 @@ import pytest
 from probe.errors import UsageError
 from probe.networks import (
     Activation,
+    Added,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePool,
+    GlobalMaxPool,
     MaxPool,
     Repeat,
     Residual,
@@ -61,7 +63,7 @@ def test_batch_norm_counts_its_frozen_statistics():
 
 
 def test_every_token_has_its_layer():
-    network = parse("C8k5v/2 R T S L B P3 DO.25 F GAP D7 U4 RES16/2 [D3 B]x2")
+    network = parse("C8k5v/2 R T S L B P3 DO.25 F GAP GMP D7 U4 U2b RES16/2 [D3 B]x2 [D3 R]+")
     assert network == (
         Conv(8, 5, "valid", 2),
         Activation("relu"),
@@ -73,10 +75,13 @@ def test_every_token_has_its_layer():
         Dropout(0.25),
         Flatten(),
         GlobalAveragePool(),
+        GlobalMaxPool(),
         Dense(7),
         UpSample(4),
+        UpSample(2, bilinear=True),
         Residual(16, 2),
         Repeat((Dense(3), BatchNorm()), 2),
+        Added((Dense(3), Activation("relu"))),
     )
 
 
@@ -85,7 +90,14 @@ def test_what_a_convolution_leaves_unsaid():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "C32k3s R P2 F D32 R", "[C8k3v/2 R DO.3]x2 GAP", "[[RES8 U2]x2 P2]x3 F DO0 D5 S"]
+    "text",
+    [
+        "",
+        "C32k3s R P2 F D32 R",
+        "[C8k3v/2 R DO.3]x2 GAP",
+        "[[RES8 U2]x2 P2]x3 F DO0 D5 S",
+        "[[C8k1s R]+ U2b]x2 GMP",
+    ],
 )
 def test_format_is_the_inverse_of_parse(text):
     assert format_network(parse(text)) == text
@@ -101,6 +113,7 @@ def test_expand_writes_repetitions_out():
 
 def test_replace_activation_reaches_into_groups_and_leaves_others():
     assert replace_activation(parse("C8 R [D3 R T]x2"), "tanh") == parse("C8 T [D3 T T]x2")
+    assert replace_activation(parse("[C8 R]+"), "tanh") == parse("[C8 T]+")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +131,9 @@ def test_replace_activation_reaches_into_groups_and_leaves_others():
         ("[]x2", "]x2"),
         ("[R]x0", "]x0"),
         ("[[R]x99]x99", "]x99"),
+        ("[[[R]x99]+]x99", "]x99"),
+        ("C8 []+", "]+"),
+        ("U2c", "U2c"),
     ],
 )
 def test_an_error_points_at_the_token(text, token):
@@ -138,6 +154,9 @@ def test_an_error_points_at_the_token(text, token):
         ("F C8", CIFAR, "C8k3s needs a feature map"),
         ("P2 P2 C8k3v", (8, 8, 1), "nothing is left for C8k3v"),
         ("P4 P4 F", (8, 8, 1), "nothing is left for P4"),
+        ("C8 [C9 R]+ GMP", CIFAR, "cannot be added to its input"),
+        ("C8 [P2]+ GMP", CIFAR, "cannot be added to its input"),
+        ("F GMP", CIFAR, "GMP needs a feature map"),
     ],
 )
 def test_layers_that_do_not_fit_are_said(text, shape, says):

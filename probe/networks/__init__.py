@@ -6,12 +6,14 @@ reading a string must not cost the start-up time of TensorFlow.
 
 from probe.networks.layers import (
     Activation,
+    Added,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     MaxPool,
     Network,
@@ -25,12 +27,14 @@ from probe.networks.notation import format_network, parse
 
 __all__ = [
     "Activation",
+    "Added",
     "BatchNorm",
     "Conv",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAveragePool",
+    "GlobalMaxPool",
     "Layer",
     "MaxPool",
     "Network",

@@ -11,12 +11,14 @@ from typing import Any
 from probe.errors import UsageError
 from probe.networks.layers import (
     Activation,
+    Added,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     MaxPool,
     Network,
@@ -74,11 +76,7 @@ def apply(
     Raises UsageError when a layer does not fit what comes before it.
     """
     pin()
-    layers = _Layers(dtype, kernel_l2, seed, prefix)
-    for layer in expand(network):
-        _check_fits(layer, tensor.shape)
-        tensor = layers.add(layer, tensor)
-    return tensor
+    return _Layers(dtype, kernel_l2, seed, prefix).stack(network, tensor)
 
 
 def output_layer(
@@ -92,7 +90,7 @@ def output_layer(
         raise UsageError(
             "the network ends on a feature map, so no output layer can follow",
             found=f"a feature map of {_size(tensor.shape)}",
-            hint="end the network string with F or GAP",
+            hint="end the network string with F, GAP or GMP",
         )
     units, activation = (1, "sigmoid") if binary else (classes, "softmax")
     return keras.layers.Dense(
@@ -131,6 +129,13 @@ class _Layers:
     prefix: str
     made: int = field(default=0, init=False)
 
+    def stack(self, network: Network, tensor: Any) -> Any:
+        """The layers one after the other, each checked against what comes before it."""
+        for layer in expand(network):
+            _check_fits(layer, tensor.shape)
+            tensor = self.add(layer, tensor)
+        return tensor
+
     def add(self, layer: Layer, tensor: Any) -> Any:
         match layer:
             case Conv(filters, kernel, padding, stride):
@@ -150,10 +155,15 @@ class _Layers:
                 return self._make("flatten", keras.layers.Flatten)(tensor)
             case GlobalAveragePool():
                 return self._make("gap", keras.layers.GlobalAveragePooling2D)(tensor)
-            case UpSample(factor):
-                return self._make("up", keras.layers.UpSampling2D, factor)(tensor)
+            case GlobalMaxPool():
+                return self._make("gmp", keras.layers.GlobalMaxPooling2D)(tensor)
+            case UpSample(factor, bilinear):
+                how = "bilinear" if bilinear else "nearest"
+                return self._make("up", keras.layers.UpSampling2D, factor, interpolation=how)(tensor)
             case Residual(filters, stride):
                 return self._residual(tensor, filters, stride)
+            case Added(layers):
+                return self._added(tensor, layers)
             case Repeat():
                 raise TypeError("repetitions are expanded before they are built")
 
@@ -163,6 +173,16 @@ class _Layers:
         wide = self.add(norm, self._conv(wide, filters, 3, "same", 1))
         narrow = self.add(norm, self._conv(tensor, filters, 1, "same", stride))
         return self.add(relu, self._make("add", keras.layers.Add)([wide, narrow]))
+
+    def _added(self, tensor: Any, layers: Network) -> Any:
+        made = self.stack(layers, tensor)
+        if made.shape != tensor.shape:
+            raise UsageError(
+                f"{format_network((Added(layers),))} cannot be added to its input",
+                expected=_size(tensor.shape) + f" with {tensor.shape[-1]} channels",
+                found=_size(made.shape) + f" with {made.shape[-1]} channels",
+            )
+        return self._make("add", keras.layers.Add)([made, tensor])
 
     def _conv(self, tensor: Any, filters: int, kernel: int, padding: str, stride: int) -> Any:
         layer = self._make(
@@ -194,9 +214,12 @@ def _check_fits(layer: Layer, shape: tuple[int | None, ...]) -> None:
         raise UsageError(
             f"{token} needs a vector",
             found=f"a feature map of {_size(shape)}",
-            hint=f"put F or GAP before {token}",
+            hint=f"put F, GAP or GMP before {token}",
         )
-    if isinstance(layer, Conv | MaxPool | GlobalAveragePool | UpSample | Residual) and not is_map:
+    if (
+        isinstance(layer, Conv | MaxPool | GlobalAveragePool | GlobalMaxPool | UpSample | Residual)
+        and not is_map
+    ):
         raise UsageError(f"{token} needs a feature map", found=f"a vector of {shape[-1]} values")
     window = _smallest_side(layer)
     if is_map and any(side is not None and side < window for side in shape[1:3]):

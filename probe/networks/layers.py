@@ -58,10 +58,16 @@ class GlobalAveragePool:
 
 
 @dataclass(frozen=True)
+class GlobalMaxPool:
+    pass
+
+
+@dataclass(frozen=True)
 class UpSample:
-    """Repeats every pixel `factor` times along both axes."""
+    """`factor` times as large along both axes: pixels repeated, or interpolated where `bilinear`."""
 
     factor: int = 2
+    bilinear: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,13 @@ class Residual:
 
     filters: int
     stride: int = 1
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `layers` make of a map, added to the map itself; both have one shape."""
+
+    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -89,15 +102,17 @@ Layer = (
     | Dropout
     | Flatten
     | GlobalAveragePool
+    | GlobalMaxPool
     | UpSample
     | Residual
+    | Added
     | Repeat
 )
 Network = tuple[Layer, ...]
 
 
 def expand(network: Network) -> Iterator[Layer]:
-    """The layers in the order they are applied, repetitions written out."""
+    """The layers in the order they are applied, repetitions written out; an `Added` is one of them."""
     for layer in network:
         if isinstance(layer, Repeat):
             for _ in range(layer.times):
@@ -112,7 +127,7 @@ def replace_activation(network: Network, name: str) -> Network:
 
 
 def _with_activation(layer: Layer, name: str) -> Layer:
-    if isinstance(layer, Repeat):
+    if isinstance(layer, Repeat | Added):
         return replace(layer, layers=replace_activation(layer.layers, name))
     if layer == Activation("relu"):
         return Activation(name)

@@ -7,10 +7,11 @@
 ``B``                                    batch normalisation
 ``P<size>``                              max pooling
 ``DO<rate>``                             dropout, ``DO.5``
-``F`` ``GAP``                            flatten, global average pooling
-``U<factor>``                            up-sampling by repetition
+``F`` ``GAP`` ``GMP``                      flatten, global average and global max pooling
+``U<factor>[b]``                         up-sampling by repetition, or bilinear
 ``RES<filters>[/stride]``                residual block: a 3×3 branch and a 1×1 branch, added
 ``[ … ]x<N>``                            N times what stands between the brackets, once without ``x``
+``[ … ]+``                               what stands between the brackets is added to its input
 ======================================  ==========================================================
 
 The output layer is implied by the task and never written.
@@ -25,12 +26,14 @@ from dataclasses import dataclass
 from probe.errors import UsageError
 from probe.networks.layers import (
     Activation,
+    Added,
     BatchNorm,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     MaxPool,
     Network,
@@ -47,10 +50,15 @@ MAX_WIDTH = 65536
 
 ACTIVATIONS = {"R": "relu", "T": "tanh", "S": "sigmoid", "L": "linear"}
 
-_TOKEN = re.compile(r"\[|\](?:x\d+)?|[^\s\[\]]+")
+_TOKEN = re.compile(r"\[|\](?:x\d+|\+)?|[^\s\[\]]+")
 _PADDING = {"s": "same", "v": "valid"}
-_FIXED: dict[str, Layer] = {"B": BatchNorm(), "F": Flatten(), "GAP": GlobalAveragePool()}
-_EXPECTED = "tokens such as C32k3s  R  B  P2  DO.5  F  GAP  D256  U2  RES64  [ … ]x2"
+_FIXED: dict[str, Layer] = {
+    "B": BatchNorm(),
+    "F": Flatten(),
+    "GAP": GlobalAveragePool(),
+    "GMP": GlobalMaxPool(),
+}
+_EXPECTED = "tokens such as C32k3s  R  B  P2  DO.5  F  GAP  D256  U2  RES64  [ … ]x2  [ … ]+"
 
 
 def _conv(match: re.Match[str]) -> Layer:
@@ -80,7 +88,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Layer]], ...] 
     (re.compile(r"DO(\d*\.?\d+)"), _dropout),
     (re.compile(r"D(\d+)"), lambda match: Dense(_count(match[1]))),
     (re.compile(r"P(\d+)"), lambda match: MaxPool(_count(match[1]))),
-    (re.compile(r"U(\d+)"), lambda match: UpSample(_count(match[1]))),
+    (re.compile(r"U(\d+)(b?)"), lambda match: UpSample(_count(match[1]), bilinear=bool(match[2]))),
 )
 
 
@@ -135,15 +143,22 @@ class _Token:
 
 def _close(layers: list[Layer], token: _Token) -> list[Layer]:
     """What a finished group adds to the list around it."""
-    times = int(token.word[2:] or "1")
     if not layers:
         raise token.error("there is nothing between the brackets")
+    if token.word == "]+":
+        return [Added(tuple(layers))]
+    times = int(token.word[2:] or "1")
     if times < 1:
         raise token.error("a group is repeated at least once")
     group = tuple(layers)
-    if times > MAX_LAYERS or times * sum(1 for _ in expand(group)) > MAX_LAYERS:
+    if times > MAX_LAYERS or times * _size(group) > MAX_LAYERS:
         raise token.error(f"more than {MAX_LAYERS} layers")
     return layers if times == 1 else [Repeat(group, times)]
+
+
+def _size(network: Network) -> int:
+    """Layers all told, those inside an addition too."""
+    return sum(_size(layer.layers) if isinstance(layer, Added) else 1 for layer in expand(network))
 
 
 def _layer(token: _Token) -> Layer:
@@ -180,10 +195,12 @@ def _spell(layer: Layer) -> str:
             return f"P{size}"
         case Dropout(rate):
             return "DO" + f"{rate:.12f}".rstrip("0").rstrip(".").lstrip("0") if rate else "DO0"
-        case UpSample(factor):
-            return f"U{factor}"
+        case UpSample(factor, bilinear):
+            return f"U{factor}" + ("b" if bilinear else "")
         case Residual(filters, stride):
             return f"RES{filters}" + (f"/{stride}" if stride > 1 else "")
+        case Added(layers):
+            return f"[{format_network(layers)}]+"
         case Repeat(layers, times):
             return f"[{format_network(layers)}]x{times}"
         case _:

@@ -93,6 +93,18 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """How the study's own training went, for comparison of curves.
+
+    `epochs` it ran; the best validation accuracy, and the epoch of it, where the study shows them.
+    """
+
+    epochs: int
+    val_accuracy: float | None = None
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One experiment.
 
@@ -113,6 +125,7 @@ class Recipe:
     params, trainable : golden counts of the whole network, output layer included.
     published : what the study reports.
     source : where it reports it.
+    ran : how the study's own training went, where that is known.
     sweep : (field, values) pairs for the rows that are a grid, values as `override` reads them.
     folds : cross-validation folds over training and validation part; 0 for none.
     commands : the command lines of a transfer experiment, in order; such a row is not run by the trainer.
@@ -142,6 +155,7 @@ class Recipe:
     trainable: int | None = None
     published: tuple[Published, ...] = ()
     source: str = ""
+    ran: Ran | None = None
     sweep: tuple[tuple[str, tuple[str, ...]], ...] = ()
     folds: int = 0
     commands: tuple[str, ...] = ()
@@ -167,7 +181,7 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """What decides the trained network, as plain JSON values; part of the identity of a run."""
-        described = ("summary", "data", "params", "trainable", "published", "source")
+        described = ("summary", "data", "params", "trainable", "published", "source", "ran")
         planned = ("sweep", "folds", "commands", "ours", "differs", "validation")
         return {k: v for k, v in asdict(self).items() if k not in (*described, *planned, "name")}
 
