@@ -25,6 +25,7 @@ FLOORS = [
         "versions",
         "tensorflow_setup",
         "arrow",
+        "units",
         "networks",
     ],
     ["datasets", "images", "stats"],

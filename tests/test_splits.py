@@ -98,3 +98,77 @@ def test_shares_that_cannot_be(shares):
     hashes, labels = rows(10)
     with pytest.raises(UsageError, match="shares"):
         split_rows(hashes, labels, shares)
+
+
+def totals(splits):
+    counts = Counter(splits.tolist())
+    return counts["train"], counts["val"], counts["test"]
+
+
+def test_small_classes_come_out_at_the_shares_asked_for():
+    assert totals(split_rows(*rows(*[4] * 150))) == (420, 60, 120)
+    assert totals(split_rows(*rows(*[15] * 200))) == (2100, 300, 600)
+    assert totals(split_rows(*rows(*[4] * 150), (0.6, 0.2, 0.2))) == (360, 120, 120)
+    assert totals(split_rows(*rows(*[4] * 150), (1.0, 0.0, 0.0))) == (600, 0, 0)
+    hashes, labels = rows(*[4] * 150)
+    assert totals(carve_validation(hashes, labels, np.full(600, "train"))) == (540, 60, 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("shares", [(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.85, 0.15, 0.0), (0.8, 0.0, 0.2)])
+def test_totals_are_those_of_the_largest_remainder(seed, shares):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(1, 12, generator.integers(2, 60)).tolist()
+    hashes, labels = rows(*counts)
+    splits = split_rows(hashes, labels, shares, seed=seed)
+    found, quotas = np.array(totals(splits)), sum(counts) * np.array(shares)
+    assert found.sum() == sum(counts)
+    np.testing.assert_array_less(np.abs(found - quotas), 1)
+    rest = np.round(quotas - np.floor(quotas + 1e-9), 6)
+    up = found > quotas + 1e-9
+    if up.any() and not up.all():
+        assert rest[up].min() >= rest[~up].max()
+    assert set(labels[splits == "train"].tolist()) == set(range(len(counts)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_is_divided_nearly_by_its_own_shares_as_well(seed):
+    hashes, labels = rows(*np.random.default_rng(seed).integers(4, 30, 40).tolist())
+    splits = split_rows(hashes, labels, seed=seed)
+    for label in range(40):
+        quota = (labels == label).sum() * np.array([0.7, 0.1, 0.2])
+        np.testing.assert_array_less(np.abs(np.array(sizes(splits, labels, label)) - quota), 1.5)
+
+
+def test_where_every_class_needs_its_one_row_the_rest_is_scored():
+    hashes, labels = rows(*[1] * 90, 10)
+    splits = split_rows(hashes, labels)
+    assert totals(splits) == (91, 3, 6)
+    assert set(labels[splits == "train"].tolist()) == set(range(91))
+    assert totals(split_rows(*rows(1, 1, 1))) == (3, 0, 0)
+
+
+def test_a_class_whose_only_row_sits_in_a_group_stays_in_train():
+    hashes, labels = rows(60, 60, 1)
+    groups = np.array([f"g{row // 6}" for row in range(120)] + ["g3"])
+    for seed in range(60):
+        splits = split_rows(hashes, labels, seed=seed, groups=groups)
+        assert splits[120] == "train"
+        assert (splits[18:24] == "train").all()
+        assert totals(splits) == pytest.approx((85, 12, 24), abs=6)
+
+
+def test_groups_come_as_near_to_the_shares_as_whole_groups_can():
+    hashes, labels = rows(*[24] * 100)
+    splits = split_rows(hashes, labels, groups=np.array([f"g{row // 8}" for row in range(2400)]))
+    assert totals(splits) == (1680, 240, 480)
+    one_each = np.array([f"g{label}" for label in labels])
+    assert totals(split_rows(hashes, labels, groups=one_each)) == (2400, 0, 0)
+
+
+def test_a_class_that_is_one_group_does_not_cost_another_its_training_rows():
+    hashes, labels = rows(900, 100)
+    groups = np.array(["all"] * 900 + [""] * 100)
+    splits = split_rows(hashes, labels, groups=groups)
+    assert (splits[:900] == "train").all()
+    assert sizes(splits, labels, 1)[0] >= 35

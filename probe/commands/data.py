@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from probe.commands.options import (
-    count_parts,
     emit,
     json_option,
     note,
@@ -22,6 +21,7 @@ from probe.commands.options import (
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
 from probe.datasets.check import check as check_row
+from probe.datasets.dataset import count_parts
 from probe.datasets.fetch import download_bytes
 from probe.datasets.fetch import fetch as fetch_row
 from probe.datasets.place import is_fetched, is_here

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from probe.datasets import DatasetOptions
-from probe.datasets.dataset import NO_SPLIT, SPLITS
 from probe.errors import UsageError
 from probe.progress import above_bars
 
@@ -120,12 +117,6 @@ def whole_dataset_options(command: CommandT) -> CommandT:
         help="Columns of a parquet file, or of a set in Hugging Face's format.",
     )
     return source(columns(labelling_options(command)))
-
-
-def count_parts(splits: NDArray[np.str_]) -> dict[str, int]:
-    """(N,) splits -> images in each part there is; ``none`` for those in no part."""
-    counts = {part: int((splits == part).sum()) for part in (*SPLITS, NO_SPLIT)}
-    return {part or "none": count for part, count in counts.items() if count}
 
 
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from probe.commands.options import count_parts, emit, json_option, note, table
+from probe.commands.options import emit, json_option, note, table
 from probe.commands.results import copies_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
+from probe.datasets.dataset import count_parts
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.store import IMPORTED, Store, find_store, list_stores, remove_store, verify_store
 

@@ -76,6 +76,12 @@ class Dataset:
         )
 
 
+def count_parts(splits: NDArray[np.str_]) -> dict[str, int]:
+    """(N,) splits -> images in each part there is; ``none`` for those in no part."""
+    counts = {part: int((splits == part).sum()) for part in (*SPLITS, NO_SPLIT)}
+    return {part or "none": count for part, count in counts.items() if count}
+
+
 @dataclass(frozen=True)
 class _Subset:
     source: ImageSource

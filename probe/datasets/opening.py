@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Home
-from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL, Dataset
+from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.datasets.duplicates import drop_from_train, shared_pictures
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
@@ -32,6 +32,9 @@ from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import Registry, load_object, unknown_name
+
+MISSED = 0.01
+"""Share of the images by which a part may miss the size asked for without a word."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,8 @@ def _splits(
         splits = split_rows(hashes, labels, fractions, seed=seed, groups=groups)
         shares = "/".join(f"{100 * share:g}" for share in fractions)
         instead = "in place of the set's own split " if own else ""
-        return splits, (f"split {instead}{shares} % by content, stratified, seed {seed}",)
+        came_out = _counts_text(splits, fractions)
+        return splits, (f"split {instead}{shares} % by content, stratified, seed {seed}: {came_out}",)
     if own[TRAIN] and not own[VAL]:
         splits = carve_validation(
             hashes, labels, listing.splits, share=options.validation, seed=seed, groups=groups
@@ -208,8 +212,23 @@ def _splits(
         made = f"validation: {count_of(carved, 'image')} ({share}) taken from train, seed {seed}"
     else:
         splits, made = listing.splits, ""
+    nowhere = int(((splits == NO_SPLIT) & (labels != UNLABELLED) & (hashes != UNREADABLE)).sum())
+    left = f"{count_of(nowhere, 'labelled image')} in no split: not used" if nowhere else ""
     without = "" if own[TEST] else "there is no test split: nothing can be scored on it (--split makes one)"
-    return splits, tuple(note for note in (made, without) if note)
+    return splits, tuple(note for note in (made, left, without) if note)
+
+
+def _counts_text(splits: NDArray[np.str_], fractions: Fractions) -> str:
+    """``train 420, val 60, test 120``, and the shares that this is where they are not those asked for."""
+    counts = [int((splits == split).sum()) for split in SPLITS]
+    total = sum(counts)
+    told = [(split, count) for split, count, share in zip(SPLITS, counts, fractions, strict=True) if share]
+    text = ", ".join(f"{split} {count:,}" for split, count in told)
+    missed = max(abs(count - share * total) for count, share in zip(counts, fractions, strict=True))
+    if missed < max(1, MISSED * total):
+        return text
+    shares = "/".join(f"{100 * count / total:.3g}" for count in counts)
+    return f"{text}, which is {shares} %: what belongs together or is a class's last image was not parted"
 
 
 def _copies(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL
+from probe.datasets.allotment import Units, allot
+from probe.datasets.dataset import NO_SPLIT, SPLITS, TRAIN, UNLABELLED, VAL
 from probe.errors import UsageError
+from probe.units import kept_together
 
 Fractions = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""
@@ -41,20 +42,18 @@ def split_rows(
 ) -> NDArray[np.str_]:
     """(N,) split names: stratified by class, in the order of a seeded hash of the content.
 
+    The sizes of the parts are those of the largest remainder over all rows, see `probe.datasets.allotment`.
     Rows with the same content, and rows of the same non-empty group, stay together; what is kept together
     counts for the class most of its rows have. Every class keeps a row in train. Rows without a label or
     without a hash (unreadable) get no split.
     """
     check_fractions(fractions)
     usable = np.flatnonzero((labels != UNLABELLED) & (hashes != ""))
-    strata: dict[int, list[_Unit]] = defaultdict(list)
-    for rows in _kept_together(usable, hashes, groups):
-        unit = _Unit.of(rows, hashes, labels, seed)
-        strata[unit.label].append(unit)
+    units = _dealing_order(_units(usable, hashes, labels, seed, groups))
     splits = np.full(len(labels), NO_SPLIT, dtype="<U5")
-    for units in strata.values():
-        for unit, split in _divide(sorted(units, key=lambda unit: unit.key), fractions):
-            splits[unit.rows] = split
+    parts = allot(_for_allotment(units), fractions)
+    for unit, part in zip(units, parts.tolist(), strict=True):
+        splits[unit.rows] = SPLITS[part]
     return splits
 
 
@@ -83,68 +82,72 @@ def carve_validation(
 
 @dataclass(frozen=True)
 class _Unit:
-    """Rows that must not be parted."""
+    """Rows that must not be parted, the class most of them have, and all classes that they have."""
 
-    rows: list[int]
+    rows: NDArray[np.intp]
     label: int
+    classes: frozenset[int]
     key: str
 
     @classmethod
     def of(
         cls,
-        rows: list[int],
+        rows: NDArray[np.intp],
         hashes: NDArray[np.str_],
         labels: NDArray[np.int32],
         seed: int,
     ) -> _Unit:
         if len(rows) == 1:
-            label, lowest = int(labels[rows[0]]), str(hashes[rows[0]])
-        else:
-            counts = Counter(int(labels[row]) for row in rows)
-            label = min(counts, key=lambda label: (-counts[label], label))
-            lowest = min(str(hashes[row]) for row in rows)
-        return cls(rows, label, hashlib.sha256(f"{seed}:{lowest}".encode()).hexdigest())
+            label, key = int(labels[rows[0]]), _key(seed, str(hashes[rows[0]]))
+            return cls(rows, label, frozenset((label,)), key)
+        counts = Counter(labels[rows].tolist())
+        label = min(counts, key=lambda label: (-counts[label], label))
+        return cls(rows, label, frozenset(counts), _key(seed, min(hashes[rows].tolist())))
 
 
-def _kept_together(
-    rows: NDArray[np.intp], hashes: NDArray[np.str_], groups: NDArray[np.str_] | None
-) -> list[list[int]]:
-    """`rows` joined by equal content or equal group, also through a chain of both."""
-    parent = {row: row for row in rows.tolist()}
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    first: dict[tuple[str, str], int] = {}
-    for row in parent:
-        marks = [("content", str(hashes[row]))]
-        if groups is not None and groups[row]:
-            marks.append(("group", str(groups[row])))
-        for mark in marks:
-            other = first.setdefault(mark, row)
-            parent[root(row)] = root(other)
-    joined: dict[int, list[int]] = defaultdict(list)
-    for row in parent:
-        joined[root(row)].append(row)
-    return list(joined.values())
+def _key(seed: int, content: str) -> str:
+    return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
 
 
-def _divide(units: Sequence[_Unit], fractions: Fractions) -> list[tuple[_Unit, str]]:
-    """Fill test, then validation, then train. A unit too large for what is left of a split may overfill it by
-    at most half its own size."""
-    total = sum(len(unit.rows) for unit in units)
-    left = {TEST: int(total * fractions[2] + 0.5), VAL: int(total * fractions[1] + 0.5)}
-    while sum(left.values()) >= total:
-        left[max(left, key=lambda split: left[split])] -= 1
-    placed = []
+def _units(
+    rows: NDArray[np.intp],
+    hashes: NDArray[np.str_],
+    labels: NDArray[np.int32],
+    seed: int,
+    groups: NDArray[np.str_] | None,
+) -> list[_Unit]:
+    if not len(rows):
+        return []
+    together = kept_together(hashes[rows], None if groups is None else groups[rows])
+    ends = np.cumsum(np.bincount(together))[:-1]
+    members = np.split(rows[np.argsort(together, kind="stable")], ends)
+    return [_Unit.of(mine, hashes, labels, seed) for mine in members]
+
+
+def _dealing_order(units: list[_Unit]) -> list[_Unit]:
+    """By class and within it by key; the classes by their first keys, so that no class is favoured by its
+    name."""
+    first: dict[int, str] = {}
     for unit in units:
-        split = next((name for name, room in left.items() if room > 0 and 2 * room >= len(unit.rows)), TRAIN)
-        if split != TRAIN:
-            left[split] -= len(unit.rows)
-        placed.append((unit, split))
-    if all(split != TRAIN for _, split in placed):
-        placed[-1] = (placed[-1][0], TRAIN)
-    return placed
+        first[unit.label] = min(first.get(unit.label, unit.key), unit.key)
+    return sorted(units, key=lambda unit: (first[unit.label], unit.key))
+
+
+def _for_allotment(units: list[_Unit]) -> Units:
+    number = {label: place for place, label in enumerate(dict.fromkeys(unit.label for unit in units))}
+    return Units(
+        np.array([number[unit.label] for unit in units], dtype=np.intp),
+        np.array([len(unit.rows) for unit in units], dtype=np.intp),
+        _needed_in_train(units, set(number)),
+    )
+
+
+def _needed_in_train(units: list[_Unit], strata: set[int]) -> NDArray[np.bool_]:
+    """(U,) one unit for each class whose rows all sit in units that count for other classes."""
+    needed = np.zeros(len(units), dtype=bool)
+    covered = set(strata)
+    for place in reversed(range(len(units))):
+        if not units[place].classes <= covered:
+            needed[place] = True
+            covered |= units[place].classes
+    return needed

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probe import backbones
 from probe.backbones.backbone import Extractor
 from probe.config import Home
+from probe.datasets.dataset import count_parts
 from probe.datasets.listing import count_of
 from probe.extract.background import BackgroundWriter
 from probe.extract.batch import load_for_new_store
@@ -60,6 +61,7 @@ class ExtractResult:
     turned : images of the whole store with an EXIF orientation other than upright.
     exif : whether they were turned accordingly.
     duplicates : exact copies of one picture across splits, by pair of splits.
+    parts : images of each split there is; ``none`` for those in no split.
     reused : the finished store was there already.
     seconds : wall time of the call; `images_per_s` is over the time from the first batch to the last commit.
     finished : False when other shards still have to run.
@@ -79,6 +81,7 @@ class ExtractResult:
     turned: int = 0
     exif: bool = False
     duplicates: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
 
     @property
@@ -96,7 +99,13 @@ class ExtractResult:
         else:
             done = f"{self.rows_computed:,} computed at {self.images_per_s:,.0f} images/s"
             done += f", {self.rows_resumed:,} resumed" if self.rows_resumed else ""
-        lines = [f"store   {self.path}", f"rows    {self.rows:,}: {done}", f"time    {self.seconds:.1f} s"]
+        parts = ", ".join(f"{part} {count:,}" for part, count in self.parts.items())
+        lines = [
+            f"store   {self.path}",
+            f"rows    {self.rows:,}: {done}",
+            f"parts   {parts}",
+            f"time    {self.seconds:.1f} s",
+        ]
         if self.broken:
             number = count_of(len(self.broken), "image")
             lines.append(f"broken  {number} as published: {', '.join(self.broken)}")
@@ -233,6 +242,7 @@ def summarise(
         turned=int(manifest.facts.get("exif_turned", 0)) if manifest else 0,
         exif=job.exif,
         duplicates=job.index().duplicates(),
+        parts=count_parts(job.dataset.splits),
         broken=_broken(manifest, job) if manifest else (),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from probe.config import Home
-from probe.datasets.dataset import UNLABELLED, Dataset
+from probe.datasets.dataset import UNLABELLED, Dataset, count_parts
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing
 from probe.datasets.opening import DatasetOptions, finish
@@ -31,7 +32,10 @@ _ROWS_NAMED = 12
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did; ``to_json`` is what ``probe stores import --json`` prints."""
+    """What an import did; ``to_json`` is what ``probe stores import --json`` prints.
+
+    `parts` are the rows of each split there is, ``none`` for those in no split.
+    """
 
     store: str
     path: str
@@ -41,6 +45,7 @@ class ImportResult:
     classes: int
     reused: bool
     seconds: float
+    parts: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,6 +56,7 @@ class ImportResult:
         return [
             f"store   {self.path}",
             f"rows    {self.rows:,} × {shape}, {self.classes} classes: {done}",
+            f"parts   {', '.join(f'{part} {count:,}' for part, count in self.parts.items())}",
             f"time    {self.seconds:.1f} s",
         ]
 
@@ -105,6 +111,7 @@ def import_store(
         len(dataset.classes),
         reused,
         round(time.perf_counter() - started, 3),
+        count_parts(dataset.splits),
     )
     return result, notes
 

@@ -1,0 +1,62 @@
+"""Rows that must not be parted: equal content, or one group, also through a chain of both.
+
+Several pictures of one patient, or the same picture twice, on both sides of a border between what is fitted
+and what is scored make a figure that no new patient will confirm. Splits, folds and draws all go by the units
+made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def kept_together(hashes: NDArray[np.str_], groups: NDArray[np.str_] | None = None) -> NDArray[np.intp]:
+    """(N,) unit of every row, numbered from 0 in the order in which units first occur.
+
+    Parameters
+    ----------
+    hashes : (N,) content hashes; a row without one ("") has the content of no other.
+    groups : (N,) names; a row without one ("") is in no group.
+    """
+    contents = _codes(hashes)
+    if groups is not None and (groups != "").any():
+        named = np.flatnonzero(groups != "")
+        pairs = np.unique(np.stack([_codes(groups[named]), contents[named]]), axis=1)
+        contents = _joined(int(contents.max()) + 1, zip(*pairs.tolist(), strict=True))[contents]
+    _, first, units = np.unique(contents, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.intp)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[units]
+
+
+def are_single(units: NDArray[np.intp] | None) -> bool:
+    """Whether every row stands alone, so that nothing has to be kept together."""
+    return units is None or len(np.unique(units)) == len(units)
+
+
+def _codes(names: NDArray[np.str_]) -> NDArray[np.intp]:
+    """(N,) numbers from 0, equal where the name is; every empty name has a number of its own."""
+    found, codes = np.unique(names, return_inverse=True)
+    alone = names == ""
+    codes = codes.astype(np.intp)
+    codes[alone] = len(found) + np.arange(alone.sum())
+    return np.unique(codes, return_inverse=True)[1].astype(np.intp)
+
+
+def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
+    """(count,) a common number for all contents that lie in one group, given as pairs (group, content)."""
+    parent = list(range(count))
+
+    def root(content: int) -> int:
+        while parent[content] != content:
+            parent[content] = parent[parent[content]]
+            content = parent[content]
+        return content
+
+    first: dict[int, int] = {}
+    for group, content in pairs:
+        parent[root(content)] = root(first.setdefault(group, content))
+    return np.array([root(content) for content in range(count)], dtype=np.intp)
