@@ -37,6 +37,11 @@ def are_single(units: NDArray[np.intp] | None) -> bool:
     return units is None or len(np.unique(units)) == len(units)
 
 
+def count_groups(groups: NDArray[np.str_] | None) -> int:
+    """How many different groups have a name."""
+    return 0 if groups is None else len(np.unique(groups[groups != ""]))
+
+
 def _codes(names: NDArray[np.str_]) -> NDArray[np.intp]:
     """(N,) numbers from 0, equal where the name is; every empty name has a number of its own."""
     found, codes = np.unique(names, return_inverse=True)

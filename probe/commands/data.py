@@ -27,6 +27,7 @@ from probe.datasets.fetch import fetch as fetch_row
 from probe.datasets.place import is_fetched, is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.progress import Progress
+from probe.units import count_groups
 
 
 @click.group(name="data")
@@ -103,6 +104,7 @@ def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:
         "images": len(dataset),
         "classes": len(dataset.classes),
         "parts": count_parts(dataset.splits),
+        "groups": count_groups(dataset.groups),
         "differences": [asdict(difference) for difference in differences],
         "facts": dict(dataset.facts),
         "notes": list(dataset.notes),
@@ -117,6 +119,7 @@ def _check_lines(record: dict[str, Any]) -> list[str]:
     return [
         f"{'ok' if record['ok'] else 'DIFFERS'}  {record['dataset']}",
         f"images   {record['images']:,} in {record['classes']} classes: {parts}",
+        *([f"groups   {record['groups']:,}"] if record["groups"] else []),
         *(f"differs  {what}: expected {expected}, found {found}" for what, expected, found in differs),
         *(f"note     {line}" for line in record["notes"]),
     ]

@@ -24,6 +24,8 @@ def result_lines(run: Run) -> list[str]:
     lines += _training_lines(result)
     if copies := result.get("duplicates"):
         lines.append(f"copies    {copies_text(copies)}")
+    if parted := result.get("parted_groups"):
+        lines.append(f"groups    parted: {parted_text(parted)}")
     lines += [f"note      {line}" for line in result.get("notes", [])]
     lines.append(f"time      {result.get('seconds')} s")
     return lines
@@ -50,6 +52,11 @@ def copies_text(duplicates: Mapping[str, int]) -> str:
     """Exact copies of pictures across splits, as `probe.store.Index.duplicates` counts them."""
     pairs = (f"{count:,} in both {pair.replace('_', ' and ')}" for pair, count in duplicates.items())
     return "the same picture " + ", ".join(pairs)
+
+
+def parted_text(parted: Mapping[str, int]) -> str:
+    """Groups in several parts, as `probe.store.Index.parted_groups` counts them."""
+    return ", ".join(f"{count:,} in both {pair.replace('_', ' and ')}" for pair, count in parted.items())
 
 
 def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:

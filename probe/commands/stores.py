@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from probe.commands.options import emit, json_option, note, table
-from probe.commands.results import copies_text
+from probe.commands.results import copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.store import IMPORTED, Store, find_store, list_stores, remove_store, verify_store
+from probe.units import count_groups
 
 UNREADABLE_SHOWN = 20
 
@@ -87,6 +88,8 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
         "spec": dict(manifest.spec),
         "facts": dict(manifest.facts),
         "duplicates": found.index.duplicates(),
+        "groups": count_groups(found.index.groups),
+        "parted_groups": found.index.parted_groups(),
         "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
         "parts": count_parts(found.index.splits),
         "classes": found.index.classes.tolist(),
@@ -108,6 +111,9 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         f"created    {facts.get('created')} in {facts.get('seconds')} s",
         *(f"note       {line}" for line in facts.get("notes", [])),
     ]
+    if record["groups"]:
+        parted = f", parted: {parted_text(record['parted_groups'])}" if record["parted_groups"] else ""
+        lines.append(f"groups     {record['groups']:,}{parted}")
     if record["duplicates"]:
         lines.append(f"copies     {copies_text(record['duplicates'])}")
     unreadable = record["unreadable"]

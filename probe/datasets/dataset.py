@@ -40,6 +40,9 @@ class Dataset:
     facts : what should be remembered with the data (year, publisher's split, licence), as strings.
     notes : sentences a user should see: what was skipped, carved or counted.
     broken : ids that are known not to decode as published, see `DatasetRow.broken`.
+    groups : (N,) names of what belongs together (a patient, an animal, a scene), "" for a row in no group;
+    None
+        without groups.
     origin : how to open it again, see `probe.datasets.reopen`; empty for one that was not opened by name.
     """
 
@@ -53,6 +56,7 @@ class Dataset:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     broken: frozenset[str] = frozenset()
+    groups: NDArray[np.str_] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -72,6 +76,7 @@ class Dataset:
             hashes=self.hashes[rows],
             labels=self.labels[rows],
             splits=self.splits[rows],
+            groups=None if self.groups is None else self.groups[rows],
             source=_Subset(self.source, rows),
         )
 

@@ -1,4 +1,4 @@
-"""Exact copies of one picture in several splits, by content hash."""
+"""What lies in several splits: exact copies of one picture, by content hash, and parted groups."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, VAL
 PAIRS = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
 
 
-def shared_pictures(hashes: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tuple[str, str], int]:
-    """How many different pictures lie in both splits of each pair; pairs without any are left out."""
-    content = {split: np.unique(hashes[(splits == split) & (hashes != "")]) for split in (TRAIN, VAL, TEST)}
+def shared_between(names: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tuple[str, str], int]:
+    """How many different names lie in both splits of each pair; pairs without any are left out.
+
+    Of content hashes these are pictures, of groups groups; rows without one ("") do not count.
+    """
+    content = {split: np.unique(names[(splits == split) & (names != "")]) for split in (TRAIN, VAL, TEST)}
     counts = {
         (first, second): len(np.intersect1d(content[first], content[second], assume_unique=True))
         for first, second in PAIRS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.config import Home
 from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
-from probe.datasets.duplicates import drop_from_train, shared_pictures
+from probe.datasets.duplicates import drop_from_train, shared_between
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
@@ -32,6 +32,7 @@ from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UsageError
 from probe.registry import Registry, load_object, unknown_name
+from probe.units import count_groups
 
 MISSED = 0.01
 """Share of the images by which a part may miss the size asked for without a word."""
@@ -89,6 +90,7 @@ def finish(
         *listing.notes,
         *made,
         *copies,
+        *_group_notes(listing.groups, splits),
         *_unread_notes(unread, listing.broken),
     )
     return Dataset(
@@ -102,6 +104,7 @@ def finish(
         facts={**listing.facts, **copy_facts},
         notes=notes,
         broken=listing.broken,
+        groups=listing.groups if count_groups(listing.groups) else None,
     )
 
 
@@ -112,6 +115,16 @@ def _unread_notes(unread: list[str], broken: frozenset[str]) -> list[str]:
     return [
         *([f"{count_of(len(known), 'file')} broken as published: {', '.join(known)}"] if known else []),
         *([f"{count_of(others, 'file')} cannot be read"] if others else []),
+    ]
+
+
+def _group_notes(groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> list[str]:
+    """Groups that the published or the user's own split parts; a split made here parts none."""
+    if groups is None:
+        return []
+    return [
+        f"{count_of(number, 'group')} in both {first} and {second}: what is scored is known from {first}"
+        for (first, second), number in shared_between(groups, splits).items()
     ]
 
 
@@ -235,7 +248,7 @@ def _copies(
     hashes: NDArray[np.str_], splits: NDArray[np.str_], options: DatasetOptions
 ) -> tuple[NDArray[np.str_], list[str], dict[str, str]]:
     """Splits after `drop_duplicates`, and what notes and facts say of exact copies across splits."""
-    shared = shared_pictures(hashes, splits)
+    shared = shared_between(hashes, splits)
     notes = [
         f"exact copies: {count_of(number, 'picture')} in both {first} and {second}"
         for (first, second), number in shared.items()

@@ -99,4 +99,5 @@ class ExtractJob:
     def index(self) -> Index:
         """The data set's rows as a store keeps them."""
         data = self.dataset
-        return Index(data.ids, data.hashes, data.labels, data.splits, np.array(data.classes, dtype=np.str_))
+        classes = np.array(data.classes, dtype=np.str_)
+        return Index(data.ids, data.hashes, data.labels, data.splits, classes, data.groups)

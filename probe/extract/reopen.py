@@ -27,7 +27,7 @@ def backbone_of(store: Store) -> BackboneSpec:
 
 
 def dataset_of(store: Store, home: Home) -> Dataset:
-    """The images of a store in its own order, with the labels and splits of its current index.
+    """The images of a store in its own order, with the labels, splits and groups of its current index.
 
     DataError when the data set cannot be opened again, StoreError when images of the store are gone or have
     changed since.
@@ -47,7 +47,11 @@ def dataset_of(store: Store, home: Home) -> Dataset:
             hint="extract it again",
         )
     return replace(
-        dataset.take(rows), labels=index.labels, splits=index.splits, classes=tuple(index.classes.tolist())
+        dataset.take(rows),
+        labels=index.labels,
+        splits=index.splits,
+        classes=tuple(index.classes.tolist()),
+        groups=index.groups,
     )
 
 

@@ -178,6 +178,7 @@ def provenance(store: Store) -> dict[str, Any]:
         "weights_path": facts.get("weights_path"),
         "classes": store.index.classes.tolist(),
         "duplicates": store.index.duplicates(),
+        "parted_groups": store.index.parted_groups(),
         "unreadable": len(store.manifest.unreadable),
         "versions": versions(),
     }

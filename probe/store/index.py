@@ -1,4 +1,4 @@
-"""Who the rows are: id, content hash, label and split.
+"""Who the rows are: id, content hash, label, split and, where there are any, group.
 
 Kept apart from the features, so that relabelling never runs a network again.
 """
@@ -13,12 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.duplicates import shared_pictures
+from probe.datasets.duplicates import shared_between
 from probe.errors import StoreError
 from probe.store.files import LocalFiles
+from probe.units import count_groups, kept_together
 
 INDEX_CAP = 1 << 30
 CURRENT = "index/CURRENT.json"
+FIELDS = ("ids", "hashes", "labels", "splits", "classes")
+"""What every index file has; ``groups`` comes on top where there are any."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Index:
     ids, hashes, splits : (N,) strings; see `probe.datasets.dataset.Dataset`.
     labels : (N,) int32 into `classes`, -1 unlabelled.
     classes : (C,) strings.
+    groups : (N,) strings, "" for a row in no group; None without groups, as in every index from before there
+        were any.
     """
 
     ids: NDArray[np.str_]
@@ -37,10 +42,32 @@ class Index:
     labels: NDArray[np.int32]
     splits: NDArray[np.str_]
     classes: NDArray[np.str_]
+    groups: NDArray[np.str_] | None = None
+
+    def take(self, rows: NDArray[np.intp]) -> Index:
+        """Only `rows`, in the order given."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Index(
+            self.ids[rows],
+            self.hashes[rows],
+            self.labels[rows],
+            self.splits[rows],
+            self.classes,
+            groups if count_groups(groups) else None,
+        )
+
+    def units(self) -> NDArray[np.intp]:
+        """(N,) which rows must not be parted, see `probe.units`."""
+        return kept_together(self.hashes, self.groups)
 
     def duplicates(self) -> dict[str, int]:
         """``train_val``, ``train_test``, ``val_test`` -> exact copies of one picture in both; 0 left out."""
-        shared = shared_pictures(self.hashes, self.splits)
+        shared = shared_between(self.hashes, self.splits)
+        return {f"{first}_{second}": count for (first, second), count in shared.items()}
+
+    def parted_groups(self) -> dict[str, int]:
+        """The same for groups, which only a split that was not made here parts."""
+        shared = {} if self.groups is None else shared_between(self.groups, self.splits)
         return {f"{first}_{second}": count for (first, second), count in shared.items()}
 
     @property
@@ -50,6 +77,8 @@ class Index:
         for part in (self.ids, self.hashes, self.splits, self.classes):
             digest.update(json.dumps(part.tolist()).encode())
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4").tobytes())
+        if self.groups is not None:
+            digest.update(json.dumps(self.groups.tolist()).encode())
         return digest.hexdigest()
 
 
@@ -58,14 +87,10 @@ def write_index(files: LocalFiles, index: Index) -> str:
     name = f"index/{index.hash}.npz"
     if not files.exists(name):
         stream = io.BytesIO()
-        np.savez_compressed(
-            stream,
-            ids=index.ids,
-            hashes=index.hashes,
-            labels=index.labels,
-            splits=index.splits,
-            classes=index.classes,
-        )
+        arrays = {field: getattr(index, field) for field in FIELDS}
+        if index.groups is not None:
+            arrays["groups"] = index.groups
+        np.savez_compressed(stream, **arrays)
         files.write(name, stream.getvalue())
     return index.hash
 
@@ -75,10 +100,11 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     name = f"index/{digest}.npz"
     try:
         with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
-            index = Index(*(arrays[field] for field in ("ids", "hashes", "labels", "splits", "classes")))
+            index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise StoreError(f"{files.path(name)} is not an index", found=str(error)) from error
-    columns = (index.ids, index.hashes, index.labels, index.splits)
+    columns = [index.ids, index.hashes, index.labels, index.splits]
+    columns += [] if index.groups is None else [index.groups]
     if any(column.shape != (rows,) for column in columns):
         raise StoreError(
             f"{files.path(name)} does not fit its store", expected=f"{rows} rows", found=f"{len(index.ids)}"

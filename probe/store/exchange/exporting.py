@@ -74,9 +74,9 @@ def export_store(
     """Write one output of a store, in bounded memory, with id, label, split and content hash of every row.
 
     npz: features, ids, labels, splits, classes, hashes. parquet: id, label, split, hash and a list column
-    features (float32). npy: the features, and everything else in ``<name>.labels.npz`` beside it.
-    `probe stores import` reads all three back. Raises UsageError when a file is there already, StoreError
-    when it cannot be written.
+    features (float32). npy: the features, and everything else in ``<name>.labels.npz`` beside it. Where the
+    store has groups, they are written too: groups, in parquet group. `probe stores import` reads all three
+    back. Raises UsageError when a file is there already, StoreError when it cannot be written.
     """
     named = FORMAT_OF.get(file.suffix.lower(), "")
     if file_format and named and file_format != named:
@@ -120,8 +120,7 @@ def _content(store: Store, output: str | None) -> _Content:
     rows, index = store.rows(), store.index
     if not len(rows):
         raise StoreError(f"{store.name} has no row whose image was read")
-    mine = Index(index.ids[rows], index.hashes[rows], index.labels[rows], index.splits[rows], index.classes)
-    return _Content(store.features(output), rows, mine, np.dtype(store.manifest.layout.dtype))
+    return _Content(store.features(output), rows, index.take(rows), np.dtype(store.manifest.layout.dtype))
 
 
 def _whole(path: Path, write: Callable[[Path, _Content], None], content: _Content) -> None:
@@ -163,7 +162,8 @@ def _labels(path: Path, content: _Content) -> None:
 
 
 def _write_index(archive: zipfile.ZipFile, index: Index) -> None:
-    for name in ("ids", "labels", "splits", "classes", "hashes"):
+    names = ("ids", "labels", "splits", "classes", "hashes")
+    for name in names if index.groups is None else (*names, "groups"):
         with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
             np.lib.format.write_array(stream, getattr(index, name), allow_pickle=False)
 

@@ -93,7 +93,12 @@ def import_store(
     dataset = _dataset(table, path, home, options)
     spec = _spec(dataset, table, digest)
     index = Index(
-        dataset.ids, dataset.hashes, dataset.labels, dataset.splits, np.array(dataset.classes, np.str_)
+        dataset.ids,
+        dataset.hashes,
+        dataset.labels,
+        dataset.splits,
+        np.array(dataset.classes, np.str_),
+        dataset.groups,
     )
     target = store_path(home, dataset.name, IMPORTED, spec.key)
     reused = reuse_finished(target, index)

@@ -17,7 +17,7 @@ from probe.errors import DataError
 from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
 from probe.store.index import Index
 
-LAYOUT = "a list column with the embedding, or columns f0, f1, …; and where wanted id, label and split"
+LAYOUT = "a list column with the embedding, or columns f0, f1, …; and where wanted id, label, split and group"
 _METADATA = b"probe"
 _ROWS = 4096
 _NUMBERED = re.compile(r"f(0|[1-9][0-9]*)")
@@ -115,7 +115,8 @@ def _uneven(path: Path, found: str) -> DataError:
 
 def _labelling(path: Path, file: Any, metadata: dict[str, Any], count: int) -> Labelling:
     names = file.schema_arrow.names
-    column = {name: _column(file, name) for name in ("id", "path", "label", "split", "hash") if name in names}
+    known = ("id", "path", "label", "split", "hash", "group")
+    column = {name: _column(file, name) for name in known if name in names}
     return parse_labelling(
         str(path),
         column.get("label"),
@@ -124,6 +125,7 @@ def _labelling(path: Path, file: Any, metadata: dict[str, Any], count: int) -> L
         ids=column.get("id", column.get("path")),
         splits=column.get("split"),
         hashes=column.get("hash"),
+        groups=column.get("group"),
     )
 
 
@@ -131,6 +133,9 @@ def _column(file: Any, name: str) -> NDArray[Any]:
     """A column as text or whole numbers; null is ``""``, or -1 among numbers."""
     batches = file.iter_batches(_ROWS, columns=[name])
     values = [value for batch in batches for value in batch.column(0).to_pylist()]
+    if name == "group":
+        # A number is a name here, and a missing one is no group.
+        values = [str(value) if isinstance(value, int) else value for value in values]
     if any(isinstance(value, int) for value in values):
         values = [-1 if value is None else value for value in values]
         return np.array(values)
@@ -151,10 +156,12 @@ def _metadata(schema: Any) -> dict[str, Any]:
 def write_parquet(
     path: Path, index: Index, shape: tuple[int, ...], blocks: Iterable[tuple[int, NDArray[Any]]]
 ) -> None:
-    """Stream (first row, rows) blocks of float32 features with id, label, split and hash of each row."""
+    """Stream (first row, rows) blocks of float32 features with id, label, split and hash of each row, and
+    its group where there are any."""
     arrow = load_pyarrow()
     width = int(np.prod(shape))
-    fields = [(name, arrow.string()) for name in ("id", "label", "split", "hash")]
+    texts = ("id", "label", "split", "hash", *(() if index.groups is None else ("group",)))
+    fields = [(name, arrow.string()) for name in texts]
     schema = arrow.schema([*fields, ("features", arrow.list_(arrow.float32(), width))])
     record = {"classes": index.classes.tolist(), "shape": list(shape)}
     schema = schema.with_metadata({_METADATA: json.dumps(record).encode()})
@@ -168,6 +175,7 @@ def write_parquet(
                 arrow.array([names[label] for label in index.labels[rows].tolist()], arrow.string()),
                 arrow.array(index.splits[rows].tolist(), arrow.string()),
                 arrow.array(index.hashes[rows].tolist(), arrow.string()),
+                *([] if index.groups is None else [arrow.array(index.groups[rows].tolist(), arrow.string())]),
                 arrow.FixedSizeListArray.from_arrays(flat, width),
             ]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))

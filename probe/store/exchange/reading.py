@@ -16,7 +16,7 @@ from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError, UsageError
 from probe.store.exchange.table import FeatureTable, Labelling, default_ids, parse_labelling
 
-NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits and classes"
+NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits, groups and classes"
 
 
 def read_features(path: Path, cache: Path) -> FeatureTable:
@@ -99,6 +99,7 @@ def _labelling_of(path: Path, arrays: Mapping[str, NDArray[Any]], count: int) ->
         ids=arrays.get("ids"),
         splits=arrays.get("splits"),
         hashes=arrays.get("hashes"),
+        groups=arrays.get("groups"),
     )
 
 
@@ -107,7 +108,7 @@ def with_labels(table: FeatureTable, path: Path, cache: Path) -> FeatureTable:
 
     A CSV file has the column label and where wanted id (or path), split and group. Its rows belong to
     the rows of the same id where both files have ids, else to the rows in the order of the files. An npz has
-    labels and where wanted ids, splits and classes; an npy the labels alone.
+    labels and where wanted ids, splits, groups and classes; an npy the labels alone.
     """
     _expect_file(path)
     suffix = path.suffix.lower()

@@ -102,6 +102,7 @@ def parse_labelling(
     ids: NDArray[Any] | None = None,
     splits: NDArray[Any] | None = None,
     hashes: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Labelling:
     """Check the columns of a file and bring them into one form. Raises DataError naming column and row."""
     label_values, names = _labels(origin, labels, count, classes)
@@ -112,7 +113,8 @@ def parse_labelling(
     if row_hashes is not None and not all(_is_hash(text) for text in row_hashes.tolist()):
         raise DataError(f"the hashes of {origin} are none", expected="64 hex digits, or nothing")
     row_splits = None if splits is None else _splits(origin, _strings(origin, "splits", splits, count))
-    return Labelling(label_values, names, row_ids, row_splits, row_hashes)
+    row_groups = None if groups is None else _strings(origin, "groups", groups, count)
+    return Labelling(label_values, names, row_ids, row_splits, row_hashes, row_groups)
 
 
 def _labels(
