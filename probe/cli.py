@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from probe import __version__
+from probe.commands.console import any_console, say_error, wants_json
 from probe.config import CONFIG_FILE, read_config
 from probe.errors import EXIT_FAILED, EXIT_INTERRUPTED, ProbeError
 from probe.registry import load_object, unknown_name
@@ -58,6 +59,7 @@ class LazyGroup(click.Group):
         "auto_envvar_prefix": "PROBE",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,
+        "show_default": True,
     },
 )
 @click.version_option(__version__, prog_name="probe")
@@ -85,30 +87,28 @@ def cli(ctx: click.Context, home: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: the one place where an error becomes a message and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    any_console()
     try:
         code = run(arguments)
-    except ProbeError as error:
-        _say(error)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted: what was finished is kept, the same command goes on from there")
-        code = EXIT_INTERRUPTED
+        code = _failed(click.Abort(), EXIT_INTERRUPTED, arguments)
     except BrokenPipeError:
         # The reader of our output went away (``| head``); Python would complain again at shutdown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
-    except OSError as error:
-        _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-        code = EXIT_FAILED
+    except (ProbeError, click.ClickException) as error:
+        code = _failed(error, error.exit_code, arguments)
     except Exception as error:  # noqa: BLE001 - a traceback is not for users
         if os.environ.get("PROBE_DEBUG"):
             traceback.print_exc()
-        _say(f"internal error, a bug in probe: {type(error).__name__}: {error}\n  try:      PROBE_DEBUG=1")
-        code = EXIT_FAILED
+        code = _failed(error, EXIT_FAILED, arguments)
     sys.exit(code)
+
+
+def _failed(error: Exception, code: int, arguments: list[str]) -> int:
+    say_error(error, code, as_json=wants_json(arguments))
+    return code
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -116,7 +116,3 @@ def run(arguments: list[str] | None = None) -> int:
     defaults: dict[str, Any] = read_config(Path(CONFIG_FILE))
     result = cli.main(arguments, prog_name="probe", standalone_mode=False, default_map=defaults)
     return result if isinstance(result, int) else 0
-
-
-def _say(message: object) -> None:
-    click.echo(f"probe: {message}", err=True)

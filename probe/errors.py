@@ -74,3 +74,7 @@ class WeightsError(ProbeError):
 
 class FitError(ProbeError):
     """A head cannot be fitted on what it was given."""
+
+
+class FitOptionError(FitError, UsageError):
+    """An option of a fit asks for what cannot be."""

@@ -36,15 +36,24 @@ if TYPE_CHECKING:
     required=True,
     help="A name from `probe backbones`, a .keras file, or a RUN of `probe finetune`.",
 )
-@click.option("--size", type=click.IntRange(min=1), help="Side of the network's input, pixels.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Side of the network's input, pixels.  [default: the backbone's own]",
+)
 @click.option(
     "--preprocess",
-    help="Value convention in place of the backbone's own: unit, standardise (by the training part), …",
+    help="Value convention in place of the backbone's own: unit, standardise (by the training part), …"
+    "  [default: the backbone's own]",
 )
 @click.option(
     "--weights", default="imagenet", show_default=True, help="imagenet, random, random:SEED or a file."
 )
-@click.option("--outputs", help="Comma-separated layers or stages; NAME:map keeps the feature map.")
+@click.option(
+    "--outputs",
+    help="Comma-separated layers or stages; NAME:map keeps the feature map; list prints them."
+    "  [default: the backbone's pooled features]",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -52,7 +61,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: bf16 where the CPU has it, fp16 on a GPU, else fp32.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at once; fixed for the store.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Images at once; fixed for the store.  [default: 32; of large sets by a short trial]",
+)
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
 @click.option(
     "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
@@ -69,11 +82,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which images have views.",
 )
-@click.option("--shard", help="i/n: only part i (from 0) of n; the last part to finish seals the store.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), help="Local processes, one per GPU when there are several."
+    "--shard", help="i/n: only part i (from 0) of n; the last part to finish seals the store.  [default: all]"
 )
-@click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Local processes, one per GPU when there are several.  [default: 1]",
+)
+@click.option(
+    "--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.  [default: on this machine]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be computed, stored and how long it takes.")
 @dataset_options
 @json_option
@@ -188,7 +207,7 @@ def parse_shard(text: str | None) -> Shard | None:
     if text is None:
         return None
     number, slash, count = text.partition("/")
-    if slash and number.isdigit() and count.isdigit() and int(number) < int(count):
+    if slash and number.isdecimal() and count.isdecimal() and int(number) < int(count):
         return Shard(int(number), int(count))
     raise UsageError("--shard is not a part", expected="i/n with 0 ≤ i < n, such as 0/4", found=text)
 

@@ -31,13 +31,26 @@ SHOWN = 6
 @click.command(name="finetune")
 @click.argument("dataset", required=False)
 @click.option("--backbone", help="Name, .keras file or RUN; by default that of the newest store.")
-@click.option("--store", help="Store whose backbone and data set are taken, in place of the newest.")
-@click.option("--unfreeze", help="all, none, last:N, or the stage or layer from which on layers train.")
-@click.option("--freeze", help="first:N: the first N layers stay as they are, the rest trains.")
-@click.option("--trunk", help="Stage or layer at which the backbone is cut off.")
+@click.option("--store", help="Store whose backbone and data set are taken.  [default: the newest]")
+@click.option(
+    "--unfreeze", help="all, none, last:N, or the stage or layer from which on layers train.  [default: none]"
+)
+@click.option(
+    "--freeze",
+    help="first:N: the first N layers stay as they are, the rest trains.  [default: as --unfreeze says]",
+)
+@click.option("--trunk", help="Stage or layer at which the backbone is cut off.  [default: its end]")
 @click.option("--head", help='Layers before the output, "F D120 R"; by default pooled features go straight.')
-@click.option("--size", type=click.IntRange(min=1), help="Side of the network's input, pixels.")
-@click.option("--preprocess", help="Value convention: unit, standardise (by the training part), …")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Side of the network's input, pixels.  [default: as stored, or the backbone's own]",
+)
+@click.option(
+    "--preprocess",
+    help="Value convention: unit, standardise (by the training part), …"
+    "  [default: as stored, or the backbone's own]",
+)
 @click.option("--weights", help="imagenet (default), random, random:SEED or a file; with --backbone.")
 @click.option("--optimiser", default="rmsprop", show_default=True, help="adam, sgd, rmsprop, nadam, …")
 @click.option("--lr", default=1e-5, show_default=True, help="Learning rate of head and unfrozen layers.")
@@ -52,8 +65,17 @@ SHOWN = 6
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--stop", multiple=True, metavar="FIGURE:N", help="Early stopping, val_loss:5; repeatable.")
-@click.option("--reduce-lr", metavar="FIGURE:FACTOR:N[:MIN]", help="Reduce on a plateau, val_loss:0.1:3.")
+@click.option(
+    "--stop",
+    multiple=True,
+    metavar="FIGURE:N",
+    help="Early stopping, val_loss:5; repeatable.  [default: none]",
+)
+@click.option(
+    "--reduce-lr",
+    metavar="FIGURE:FACTOR:N[:MIN]",
+    help="Reduce on a plateau, val_loss:0.1:3.  [default: never]",
+)
 @click.option("--keep", help="Epoch kept: val_loss (default with validation), val_accuracy or last.")
 @click.option(
     "--head-epochs",
@@ -66,8 +88,16 @@ SHOWN = 6
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
-@click.option("--class-weight", type=click.Choice(["balanced"]), help="Weight rare classes up in the loss.")
-@click.option("--clip", type=click.FloatRange(min=0, min_open=True), help="Largest norm of the gradient.")
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Weight rare classes up in the loss.  [default: all alike]",
+)
+@click.option(
+    "--clip",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Largest norm of the gradient.  [default: none]",
+)
 @click.option("--train-bn", is_flag=True, help="Let batch normalisation above the cut learn its statistics.")
 @click.option("--augment", default="none", show_default=True, help="flip,zoom=0.2,… or a preset; train only.")
 @click.option(
@@ -80,7 +110,7 @@ SHOWN = 6
 @click.option(
     "--show-augment",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture of augmented samples and stop.",
+    help="Write a picture of augmented samples and stop.  [default: train]",
 )
 @click.option(
     "--prefix-cache/--no-prefix-cache",
@@ -89,7 +119,10 @@ SHOWN = 6
     help="Extract what lies below the cut once, and train on that.",
 )
 @click.option(
-    "--memory", type=click.FloatRange(min=0), metavar="GB", help="Largest prefix cache; else the disk."
+    "--memory",
+    type=click.FloatRange(min=0),
+    metavar="GB",
+    help="Largest prefix cache.  [default: the free disk]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of order, augmentation, dropout and new weights.")
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
@@ -98,7 +131,12 @@ SHOWN = 6
     is_flag=True,
     help="Continue this very command after its last finished epoch; a finished one is not repeated.",
 )
-@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write logs for TensorBoard there.  [default: none]",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Say what is frozen, trained, and what it takes; train nothing."
 )

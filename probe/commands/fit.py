@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -47,7 +47,7 @@ def _head_command(row: HeadRow) -> click.Command:
     options_class = load_object(row.options)
     fields = {field.name: field for field in dataclasses.fields(options_class)}
     refit_option = click.Option(
-        ["--refit/--no-refit"], default=True, show_default=True, help="Fit the choice on train + validation."
+        ["--refit/--no-refit"], default=True, help="Fit the choice on train + validation."
     )
 
     def callback(store: str | None, as_json: bool, quiet: bool, **values: Any) -> None:
@@ -71,7 +71,7 @@ def _common_options() -> list[click.Option]:
             ["--output", "outputs"],
             type=CommaList(str),
             default=(),
-            help="Stored outputs, side by side; by default the store's first.",
+            help="Stored outputs, side by side.  [default: the store's first]",
         ),
         click.Option(
             ["--views"],
@@ -84,28 +84,28 @@ def _common_options() -> list[click.Option]:
             ["--shots"],
             type=CommaList(str),
             default=(),
-            help="Few-shot curve: images per class, such as 1,2,5,10,all.",
+            help="Few-shot curve: images per class, such as 1,2,5,10,all.  [default: no curve]",
         ),
         click.Option(
             ["--train-fraction", "fractions"],
             type=CommaList(float),
             default=(),
-            help="Learning curve: shares of the training part, such as 0.1,0.5,1.",
+            help="Learning curve: shares of the training part, such as 0.1,0.5,1.  [default: no curve]",
         ),
         click.Option(
             ["--repeats"],
             type=click.IntRange(min=1),
             default=5,
-            show_default=True,
             help="Draws of each size of a curve.",
         ),
         click.Option(
-            ["--dask"], metavar="ADDRESS", help="Fit folds and curves on a cluster, tcp://host:port."
+            ["--dask"],
+            metavar="ADDRESS",
+            help="Fit folds and curves on a cluster, tcp://host:port.  [default: on this machine]",
         ),
         click.Option(
             ["--memory"],
             default="2GB",
-            show_default=True,
             help="Features larger than this stay on disk and are streamed (logreg, dense, conv).",
         ),
     ]
@@ -152,14 +152,15 @@ def _option(options_class: type, field: dataclasses.Field[Any]) -> click.Option:
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}", field.name], default=field.default, help=text)
     if typing.get_origin(kind) is tuple:
+        # As a user would type it, so that the help shows it that way.
+        typed = ",".join(map(str, cast(tuple[Any, ...], field.default)))
         return click.Option(
-            [flag, field.name], type=CommaList(typing.get_args(kind)[0]), default=field.default, help=text
+            [flag, field.name], type=CommaList(typing.get_args(kind)[0]), default=typed, help=text
         )
     if typing.get_origin(kind) is typing.Literal:
         choices = click.Choice([str(value) for value in typing.get_args(kind)])
         return click.Option([flag, field.name], type=choices, default=field.default, help=text)
-    shown = field.default is not None
-    return click.Option([flag, field.name], type=kind, default=field.default, show_default=shown, help=text)
+    return click.Option([flag, field.name], type=kind, default=field.default, help=text)
 
 
 def _documented(options_class: type) -> dict[str, str]:

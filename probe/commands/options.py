@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from probe.commands.console import echo
 from probe.datasets import DatasetOptions
 from probe.errors import UsageError
 from probe.progress import above_bars
@@ -18,7 +21,9 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), help="Only N images, evenly spread over the data set."
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Only N images, evenly spread over the data set.  [default: all]",
 )
 
 
@@ -29,9 +34,11 @@ def split_option(value: str | None) -> tuple[float, float, float] | None:
     try:
         train, val, test = (float(part) for part in value.split(","))
     except ValueError:
+        train = val = test = math.nan
+    if not all(map(math.isfinite, (train, val, test))):
         raise UsageError(
             "--split is not three fractions", expected="train,val,test such as 0.6,0.2,0.2", found=value
-        ) from None
+        )
     return train, val, test
 
 
@@ -71,15 +78,18 @@ def labelling_options(command: CommandT) -> CommandT:
             "--validation",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
             default=0.1,
-            show_default=True,
             help="Share of train that becomes validation, when the data set has none.",
         ),
-        click.option("--split-seed", default=0, show_default=True, help="Seed of a split that probe makes."),
-        click.option("--split", help="Fractions of train, val and test, when the data set has no split."),
+        click.option("--split-seed", default=0, help="Seed of a split that probe makes."),
+        click.option(
+            "--split",
+            help="Fractions of train, val and test, when the data set has no split.  [default: 0.7,0.1,0.2]",
+        ),
         click.option(
             "--labels",
             type=click.Path(path_type=Path),
-            help="CSV with the columns path, label and optionally split and group.",
+            help="CSV with the columns path, label and optionally split and group."
+            "  [default: the data set's own labels]",
         ),
     ):
         wrapped = option(wrapped)
@@ -94,7 +104,9 @@ def parse_bytes(text: str) -> int:
     try:
         size = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise UsageError("this is not a size", expected="such as 500MB or 2GB", found=text) from None
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise UsageError("this is not a size", expected="such as 500MB or 2GB", found=text)
     return int(size)
 
 
@@ -109,12 +121,14 @@ def whole_dataset_options(command: CommandT) -> CommandT:
         "--from",
         "source",
         type=click.Path(path_type=Path),
-        help="Archive or unpacked folder of a named data set that is already on disk.",
+        help="Archive or unpacked folder of a named data set that is already on disk."
+        "  [default: as fetched into PROBE_HOME]",
     )
     columns = click.option(
         "--columns",
         metavar="IMAGE[,LABEL]",
-        help="Columns of a parquet file, or of a set in Hugging Face's format.",
+        help="Columns of a parquet file, or of a set in Hugging Face's format."
+        "  [default: found by their types]",
     )
     return source(columns(labelling_options(command)))
 
@@ -122,17 +136,34 @@ def whole_dataset_options(command: CommandT) -> CommandT:
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
     """Print a result on stdout: JSON for machines, `lines()` for people."""
     if as_json:
-        click.echo(json.dumps(value))
+        echo(json.dumps(value))
     else:
         for line in lines():
-            click.echo(line)
+            echo(line)
 
 
 def note(message: str, quiet: bool = False) -> None:
     """Something the user should see that is not the result: on stderr."""
     if not quiet:
         with above_bars():
-            click.echo(message, err=True)
+            echo(message, err=True)
+
+
+def confirmed(told: str) -> bool:
+    """Ask whether to delete what is `told`, on stderr; says so where nothing is deleted."""
+    note(told)
+    if click.confirm("delete it?", err=True):
+        return True
+    note("nothing was deleted")
+    return False
+
+
+def folder_facts(path: Path) -> str:
+    """``3.4 MB, written 2025-01-31 12:00 UTC``: all files of a folder, and the newest of them."""
+    stats = [file.lstat() for file in path.rglob("*") if not file.is_dir()]
+    written = max([path.stat().st_mtime, *(stat.st_mtime for stat in stats)])
+    size = sum(stat.st_size for stat in stats) / 1e6
+    return f"{size:,.1f} MB, written {datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def wants_progress(quiet: bool) -> bool:

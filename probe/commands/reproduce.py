@@ -24,13 +24,16 @@ from probe.errors import UsageError
     "mapped",
     multiple=True,
     metavar="NAME=DATASET",
-    help="Use another data set in place of a study's, such as cifar10=fashion-mnist; repeatable.",
+    help="Use another data set in place of a study's, such as cifar10=fashion-mnist; repeatable."
+    "  [default: none]",
 )
 @epochs_option
 @limit_option
 @precision_option
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report: .html or .md."
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a report: .html or .md.  [default: none]",
 )
 @json_option
 @quiet_option

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, note, table
+from probe.commands.options import confirmed, emit, folder_facts, json_option, note, table
 from probe.commands.results import result_lines
 from probe.config import Home
-from probe.runs import Run, find_run, list_runs, remove_run
+from probe.errors import EXIT_DONE, EXIT_FAILED
+from probe.runs import Run, RunError, find_run, list_runs, open_run, remove_run, run_folder
 
 
 @click.group(name="runs")
@@ -73,8 +75,20 @@ def show(home: Home, run: str | None, as_json: bool) -> None:
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def rm(home: Home, run: str, yes: bool) -> None:
+def rm(home: Home, run: str, yes: bool) -> int:
     """Delete a RUN; its full folder name is required."""
-    if not yes:
-        click.confirm(f"delete the run {run}?", abort=True, err=True)
+    path = run_folder(home, run)
+    if not yes and not confirmed(_told(path)):
+        return EXIT_FAILED
     note(f"removed {remove_run(home, run)}")
+    return EXIT_DONE
+
+
+def _told(path: Path) -> str:
+    """What would be deleted."""
+    try:
+        row = _row(open_run(path))
+    except RunError as error:
+        return f"run {path.name}: {error.problem}; {folder_facts(path)}"
+    scored = "" if row["accuracy"] is None else f", test accuracy {row['accuracy']:.4f}"
+    return f"run {path.name}: {row['head']} on {row['dataset']}{scored}; {folder_facts(path)}"

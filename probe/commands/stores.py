@@ -8,13 +8,22 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, note, table
+from probe.commands.options import confirmed, emit, folder_facts, json_option, note, table
 from probe.commands.results import copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
-from probe.errors import EXIT_DONE, EXIT_VERIFY
-from probe.store import IMPORTED, Store, find_store, list_stores, remove_store, verify_store
+from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
+from probe.store import (
+    IMPORTED,
+    Store,
+    find_store,
+    list_stores,
+    open_store,
+    remove_store,
+    store_folder,
+    verify_store,
+)
 from probe.units import count_groups
 
 UNREADABLE_SHOWN = 20
@@ -170,8 +179,20 @@ def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
 @click.argument("store")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def rm(home: Home, store: str, yes: bool) -> None:
+def rm(home: Home, store: str, yes: bool) -> int:
     """Delete a STORE, finished or not; its full folder name is required."""
-    if not yes:
-        click.confirm(f"delete {home.stores / Path(store).name}?", abort=True, err=True)
+    path = store_folder(home, store)
+    if not yes and not confirmed(_what(path)):
+        return EXIT_FAILED
     note(f"removed {remove_store(home, store)}")
+    return EXIT_DONE
+
+
+def _what(path: Path) -> str:
+    """What would be deleted."""
+    try:
+        manifest = open_store(path).manifest
+    except StoreError as error:
+        return f"store {path.name}: {error.problem}; {folder_facts(path)}"
+    backbone = manifest.spec["backbone"]["name"]
+    return f"store {path.name}: {manifest.layout.rows:,} rows of {backbone}; {folder_facts(path)}"

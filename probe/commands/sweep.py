@@ -28,17 +28,24 @@ from probe.train.recipe import FIELDS
     "assignments",
     multiple=True,
     metavar="FIELD=A,B,…",
-    help="Values of a recipe field, repeatable for a grid: " + ", ".join(FIELDS) + ".",
+    help="Values of a recipe field, repeatable for a grid: "
+    + ", ".join(FIELDS)
+    + ".  [default: the grid of the experiment]",
 )
 @click.option(
-    "--cv", "folds", type=click.IntRange(min=2), help="Cross-validate with K folds, test left alone."
+    "--cv",
+    "folds",
+    type=click.IntRange(min=2),
+    help="Cross-validate with K folds, test left alone.  [default: as the experiment says]",
 )
 @data_option
 @epochs_option
 @seeds_option
 @precision_option
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes.")
-@click.option("--dask", metavar="ADDRESS", help="Train on a Dask cluster, tcp://host:port.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="Train on a Dask cluster, tcp://host:port.  [default: on this machine]"
+)
 @dataset_options
 @json_option
 @quiet_option

@@ -7,9 +7,13 @@ import click
 from probe.commands.options import note
 
 data_option = click.option(
-    "--data", metavar="DATASET", help="Other data: a name, a folder or an .npz; classes and channels adapt."
+    "--data",
+    metavar="DATASET",
+    help="Other data: a name, a folder or an .npz; classes and channels adapt.  [default: the recipe's own]",
 )
-epochs_option = click.option("--epochs", type=click.IntRange(min=1), help="At most N epochs.")
+epochs_option = click.option(
+    "--epochs", type=click.IntRange(min=1), help="At most N epochs.  [default: as the recipe says]"
+)
 seeds_option = click.option(
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings, seeds 0 … N−1."
 )

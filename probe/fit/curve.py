@@ -49,7 +49,7 @@ def parse_sizes(shots: Sequence[str], fractions: Sequence[float]) -> dict[str, D
     for text in shots:
         if text == ALL:
             sizes[ALL] = None
-        elif text.isdigit() and int(text) > 0:
+        elif text.isdecimal() and int(text) > 0:
             sizes[f"shots {text}"] = partial(_few_shot, int(text))
         else:
             raise UsageError("--shots takes numbers per class", expected="such as 1,2,5,10,all", found=text)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
-from probe.errors import FitError
+from probe.errors import FitError, FitOptionError
 from probe.heads.head import Features, Samples
 from probe.store import FeatureArray, MappedRows, Store
 
@@ -148,10 +148,10 @@ def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
 def source_of(store: Store, outputs: tuple[str, ...], rows: NDArray[np.intp], views: range) -> StoredRows:
     """`rows` of some outputs as one matrix: all rows of the first view, then of the second, and so on.
 
-    FitError when the store does not have these views of all the rows.
+    FitOptionError when the store does not have these views of all the rows.
     """
     if views.stop > 1 and not (views.stop - 1 <= store.view_count and store.viewed[rows].all()):
-        raise FitError(
+        raise FitOptionError(
             f"{store.name} has no augmented views of these images",
             expected=f"{views.stop - 1} views",
             found=f"{store.view_count} views of {int(store.viewed[rows].sum())} of {len(rows)} images",

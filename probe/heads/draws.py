@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitError
+from probe.errors import FitOptionError
 from probe.heads.head import Labels
 
 
@@ -15,7 +15,7 @@ def stratified_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.in
     Dealing goes on from class to class where it stopped, so the folds differ in size by at most one row.
     """
     if not 2 <= folds <= len(labels):
-        raise FitError(
+        raise FitOptionError(
             "cross-validation cannot be split this way",
             expected=f"between 2 and {len(labels)} folds",
             found=f"{folds} folds of {len(labels)} rows",
@@ -32,7 +32,7 @@ def few_shot(labels: Labels, shots: int, seed: int = 0) -> NDArray[np.intp]:
     With one seed the draws are nested: the rows of 5 shots are among those of 10.
     """
     if shots < 1:
-        raise FitError("a few-shot draw needs a row per class", expected="at least 1", found=str(shots))
+        raise FitOptionError("a few-shot draw needs a row per class", expected="at least 1", found=str(shots))
     order = _by_class(labels, seed)
     return np.sort(order[_place_in_class(labels, order) < shots])
 
@@ -40,7 +40,9 @@ def few_shot(labels: Labels, shots: int, seed: int = 0) -> NDArray[np.intp]:
 def fraction(labels: Labels, share: float, seed: int = 0) -> NDArray[np.intp]:
     """Rows of a random `share` of every class, sorted, at least one row each; nested like `few_shot`."""
     if not 0 < share <= 1:
-        raise FitError("a fraction of the training part", expected="0 < fraction <= 1", found=f"{share:g}")
+        raise FitOptionError(
+            "a fraction of the training part", expected="0 < fraction <= 1", found=f"{share:g}"
+        )
     order = _by_class(labels, seed)
     kept = np.maximum(1, np.round(share * np.bincount(labels))).astype(int)
     return np.sort(order[_place_in_class(labels, order) < kept[labels[order]]])

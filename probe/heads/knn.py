@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitError, UsageError
+from probe.errors import FitError, FitOptionError, UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
 from probe.heads.linear import scores
 from probe.heads.neighbours import METRICS, NeighbourSearch
@@ -36,7 +36,7 @@ class KnnOptions:
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
-            raise FitError("k has to be at least one", expected="k >= 1", found=f"k = {self.k}")
+            raise FitOptionError("k has to be at least one", expected="k >= 1", found=f"k = {self.k}")
         if self.metric not in METRICS:
             raise UsageError(f"there is no metric {self.metric!r}", expected="one of " + ", ".join(METRICS))
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from probe.errors import FitError, UsageError
+from probe.errors import FitError, FitOptionError, UsageError
 from probe.heads.crossval import CrossValidation, CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import FitOutcome, Floats, Samples, stack
@@ -33,9 +33,9 @@ class LogregOptions:
 
     Attributes
     ----------
-    c : values of C to try, every one of them; empty for a bracketed search over 45 values from 1e-6 to 1e2.
+    c : values of C to try, every one of them; by default a bracketed search over 45 values from 1e-6 to 1e2.
     full_path : try every one of the 45 values instead of searching.
-    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
+    class_weight : balanced weights each row by N / (C · rows of its class); by default all alike.
     cv : choose C by cross-validation with this many folds over train and validation rows together,
         instead of on the validation rows; 0 for not.
     seed : of the folds.
@@ -54,7 +54,19 @@ class LogregOptions:
     def __post_init__(self) -> None:
         wrong = [c for c in self.c if not 0 < c < float("inf")]
         if wrong:
-            raise FitError("C has to be a positive number", expected="C > 0", found=f"C = {wrong[0]:g}")
+            raise FitOptionError("C has to be a positive number", expected="C > 0", found=f"C = {wrong[0]:g}")
+        if self.cv < 0 or self.cv == 1:
+            raise FitOptionError(
+                "cross-validation cannot be split this way",
+                expected="at least 2 folds, or 0 for none",
+                found=f"cv = {self.cv}",
+            )
+        if self.seed < 0 or self.jobs == 0 or not 0 < self.tolerance < 1:
+            raise FitOptionError(
+                "logistic regression cannot be fitted with these settings",
+                expected="seed of at least 0, jobs of at least 1 or -1, 0 < tolerance < 1",
+                found=f"seed = {self.seed}, jobs = {self.jobs}, tolerance = {self.tolerance:g}",
+            )
         if self.class_weight not in (None, "balanced"):
             raise UsageError(
                 "there is no such class weight", expected="balanced or none", found=str(self.class_weight)

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitError
+from probe.errors import FitOptionError
 from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
 from probe.heads.linear import LinearHead
 from probe.heads.standardise import Float64s, class_sums, constant_columns, exactly_standardised, moments
@@ -35,7 +35,7 @@ class RidgeOptions:
 
     Attributes
     ----------
-    alpha : penalties to try, every one of them; empty for 45 values from 1e-2 to 1e8.
+    alpha : penalties to try, every one of them; by default 45 values from 1e-2 to 1e8.
     """
 
     alpha: tuple[float, ...] = ()
@@ -43,7 +43,7 @@ class RidgeOptions:
     def __post_init__(self) -> None:
         wrong = [alpha for alpha in self.alpha if not 0 < alpha < float("inf")]
         if wrong:
-            raise FitError(
+            raise FitOptionError(
                 "alpha has to be a positive number", expected="alpha > 0", found=f"alpha = {wrong[0]:g}"
             )
 

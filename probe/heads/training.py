@@ -30,7 +30,7 @@ class TrainingOptions:
     patience : stop when validation loss has not improved for this many epochs; the best weights are kept.
     seed : of the first training.
     seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
-    class_weight : balanced weights each row by N / (C · rows of its class); None weights all alike.
+    class_weight : balanced weights each row by N / (C · rows of its class); by default all alike.
     """
 
     learning_rate: float = 1e-3
@@ -42,10 +42,14 @@ class TrainingOptions:
     class_weight: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.epochs, self.patience, self.seeds) < 1 or self.learning_rate <= 0:
+        least = min(self.batch_size, self.epochs, self.patience, self.seeds)
+        # Keras takes seeds of 32 bits.
+        seeded = self.seed >= 0 and self.seed + self.seeds <= 2**32
+        if least < 1 or not 0 < self.learning_rate < float("inf") or not seeded:
             raise UsageError(
                 "training cannot run with these settings",
-                expected="batch size, epochs, patience and seeds of at least 1, learning rate above 0",
+                expected="batch size, epochs, patience and seeds of at least 1, learning rate above 0, "
+                "seed of at least 0",
             )
         if self.class_weight not in (None, "balanced"):
             raise UsageError(

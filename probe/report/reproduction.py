@@ -32,6 +32,8 @@ def check_suffix(path: Path) -> None:
     """UsageError unless a report can be written to `path`."""
     if path.suffix not in (".html", ".md"):
         raise UsageError(f"a report cannot be written to {path}", expected="a name that ends in .html or .md")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}")
 
 
 def counts(verdicts: Sequence[Verdict]) -> str:

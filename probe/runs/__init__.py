@@ -10,6 +10,7 @@ from probe.runs.run import (
     list_runs,
     open_run,
     remove_run,
+    run_folder,
     write_run,
 )
 from probe.runs.scoring import scores
@@ -30,6 +31,7 @@ __all__ = [
     "pair_predictions",
     "paired",
     "remove_run",
+    "run_folder",
     "scores",
     "write_run",
 ]

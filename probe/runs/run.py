@@ -186,10 +186,11 @@ def find_run(home: Home, name: str | None) -> Run:
     if name is None or (latest := LATEST.fullmatch(name)):
         back = int(latest[1] or 1) if name is not None and latest else 1
         if len(names) < back:
-            raise RunError(
-                f"there is no run in {home.runs}" if not names else f"{home.runs} has no {back} runs",
-                hint="probe fit logreg",
-            )
+            if names:
+                raise UnknownNameError(
+                    f"{home.runs} has no {back} runs", found=f"{len(names)} runs", hint="probe runs ls"
+                )
+            raise RunError(f"there is no run in {home.runs}", hint="probe fit logreg")
         return open_run(home.runs / names[back - 1])
     if name in names:
         return open_run(home.runs / name)
@@ -203,10 +204,17 @@ def find_run(home: Home, name: str | None) -> Run:
     raise unknown_name("run", name, names)
 
 
+def run_folder(home: Home, name: str) -> Path:
+    """The folder of one run, readable or not, directly inside the home's runs; UnknownNameError."""
+    folders = _folders(home)
+    for path in folders:
+        if path.name == name:
+            return path
+    raise unknown_name("run", name, [path.name for path in folders])
+
+
 def remove_run(home: Home, name: str) -> Path:
-    """Delete one run's folder; only folders directly inside the home's runs."""
-    matches = [path for path in _folders(home) if path.name == name]
-    if not matches:
-        raise unknown_name("run", name, [path.name for path in _folders(home)])
-    shutil.rmtree(matches[0])
-    return matches[0]
+    """Delete one run's folder, as `run_folder` finds it."""
+    path = run_folder(home, name)
+    shutil.rmtree(path)
+    return path

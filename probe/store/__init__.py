@@ -11,6 +11,7 @@ from probe.store.catalog import (
     remove_store,
     reuse_finished,
     slug,
+    store_folder,
     store_path,
 )
 from probe.store.files import LocalFiles
@@ -49,6 +50,7 @@ __all__ = [
     "remove_store",
     "reuse_finished",
     "slug",
+    "store_folder",
     "store_path",
     "unit_rows",
     "verify_store",

@@ -104,10 +104,17 @@ def _newest(home: Home) -> Store:
     )
 
 
+def store_folder(home: Home, name: str) -> Path:
+    """The folder of one store, finished or not, directly inside the home's stores; UnknownNameError."""
+    folders = list(_folders(home))
+    for path in folders:
+        if path.name == name:
+            return path
+    raise unknown_name("store", name, [path.name for path in folders])
+
+
 def remove_store(home: Home, name: str) -> Path:
-    """Delete a store's folder, finished or not; only folders directly inside the home's stores."""
-    matches = [path for path in _folders(home) if path.name == name]
-    if not matches:
-        raise unknown_name("store", name, [path.name for path in _folders(home)])
-    shutil.rmtree(matches[0])
-    return matches[0]
+    """Delete a store's folder, as `store_folder` finds it."""
+    path = store_folder(home, name)
+    shutil.rmtree(path)
+    return path

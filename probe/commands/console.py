@@ -1,0 +1,114 @@
+"""What reaches the console: lines that any encoding can take, and errors for people or for machines."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from probe.errors import ProbeError
+
+JSON_FLAG = "--json"
+REPLACE = "probe.replace"
+"""Name of the error handler of encodings, see `any_console`."""
+
+PLAIN = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "×": "x",
+        "·": "*",
+        "±": "+/-",
+        "≤": "<=",
+        "≥": ">=",
+        "…": "...",
+        "→": "->",
+    }
+)
+
+
+def any_console() -> None:
+    """Let stdout and stderr take every character: what an encoding lacks is spelt with what it has.
+
+    Signs become their ASCII spelling, other characters (a letter in a file name, bytes of a name that is no
+    text) their escaped code.
+    """
+    codecs.register_error(REPLACE, _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=REPLACE)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """A line on stdout, or on stderr."""
+    # With the stream named click keeps its encoding; by itself it writes UTF-8 to an ASCII console.
+    click.echo(line, file=sys.stderr if err else sys.stdout)
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, also one that cannot be read further."""
+    words = list(arguments)
+    return JSON_FLAG in (words[: words.index("--")] if "--" in words else words)
+
+
+def say_error(error: Exception, exit_code: int, *, as_json: bool) -> None:
+    """One message on stderr; with `as_json` one line, the last of stderr: ``{"error": {…}}``."""
+    if as_json:
+        echo(json.dumps({"error": error_record(error, exit_code)}), err=True)
+    elif isinstance(error, click.ClickException):
+        error.show(file=sys.stderr)
+    else:
+        echo(f"probe: {_told(error)}", err=True)
+
+
+def error_record(error: Exception, exit_code: int) -> dict[str, Any]:
+    """``type``, ``problem``, ``expected``, ``found``, ``hint`` and ``exit_code`` of any error."""
+    told = _told(error)
+    return {
+        "type": _type(error),
+        "problem": told.problem,
+        "expected": told.expected,
+        "found": told.found,
+        "hint": told.hint,
+        "exit_code": exit_code,
+    }
+
+
+def _type(error: Exception) -> str:
+    if isinstance(error, click.Abort):
+        return "Interrupted"
+    if isinstance(error, click.UsageError):
+        return "UsageError"
+    known = isinstance(error, ProbeError | OSError | click.ClickException)
+    return type(error).__name__ if known else "InternalError"
+
+
+def _told(error: Exception) -> ProbeError:
+    """Any error in the four parts of a ProbeError."""
+    if isinstance(error, ProbeError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f"{context.command_path} --help" if context is not None else None
+        return ProbeError(error.format_message(), hint=hint)
+    if isinstance(error, click.Abort):
+        return ProbeError("interrupted: what was finished is kept, the same command goes on from there")
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return ProbeError(f"{error.strerror or error}{where}")
+    return ProbeError(
+        f"internal error, a bug in probe: {type(error).__name__}: {error}", hint="PROBE_DEBUG=1"
+    )
