@@ -182,14 +182,14 @@ def test_a_study_without_weights_runs_what_needs_none(shell: Shell, tmp_path: Pa
         *("--data-map", "dogs-vs-cats-2000=fashion-sample", "--output", tmp_path / "report.md"),
     )
     rows: Mapping[str, Any] = {row["experiment"].partition("/")[2]: row for row in found["rows"]}
-    assert list(rows) == ["scratch", "scratch-augmented", "features", "block5"]
+    assert list(rows) == ["scratch", "scratch-augmented", "features", "frozen-augmented", "block5"]
     assert rows["scratch"]["measured"] is not None
-    for name in ("features", "block5"):
+    for name in ("features", "frozen-augmented", "block5"):
         assert rows[name]["verdict"] == "not run"
         assert "weights of vgg16 are not on this machine" in rows[name]["why"]
     text = (tmp_path / "report.md").read_text()
     assert "    probe baseline run dogs-vs-cats/scratch" in text
-    assert "    probe fit dense --hidden 256 --dropout 0.5" in text
+    assert "    probe fit dense --hidden 256 --no-standardise --sigmoid --dropout 0.5" in text
 
 
 # ---- --limit ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from probe.errors import FitError, UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Samples
 from probe.heads.linear import softmax
-from probe.heads.standardise import constant_columns, moments, standardised
+from probe.heads.standardise import as_they_are, constant_columns, moments, standardised
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
 from probe.networks import format_network, parse
 
@@ -115,7 +115,9 @@ def fit(
 ) -> FitOutcome:
     """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
     stop, shape = need_validation(val), _map_shape(train)
-    mean, scale = moments(train.features, channels=shape[-1])
+    mean, scale = (
+        moments(train.features, channels=shape[-1]) if options.standardise else as_they_are(shape[-1])
+    )
     network = format_network(parse(options.network))
     return train_seeds(
         train,

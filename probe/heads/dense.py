@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from probe.errors import UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Samples, blocks
 from probe.heads.linear import softmax
-from probe.heads.standardise import constant_columns, moments, standardised
+from probe.heads.standardise import as_they_are, constant_columns, moments, standardised
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
 
 
@@ -28,18 +29,23 @@ class DenseOptions(TrainingOptions):
     hidden : units of each hidden layer; empty for a softmax on the features.
     dropout : share of hidden units dropped in training.
     batch_norm : normalise before each ReLU.
+    input_dropout : share of the features dropped in training.
+    sigmoid : one sigmoid unit for two classes in place of a softmax.
     """
 
     hidden: tuple[int, ...] = (1024, 512)
     dropout: float = 0.5
     batch_norm: bool = False
+    input_dropout: float = 0.0
+    sigmoid: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(units < 1 for units in self.hidden):
             raise UsageError("a hidden layer needs units", expected="at least 1", found=str(self.hidden))
-        if not 0 <= self.dropout < 1:
-            raise UsageError("dropout is a share", expected="0 <= dropout < 1", found=f"{self.dropout:g}")
+        for share in (self.dropout, self.input_dropout):
+            if not 0 <= share < 1:
+                raise UsageError("dropout is a share", expected="0 <= dropout < 1", found=f"{share:g}")
 
 
 @dataclass(frozen=True)
@@ -109,19 +115,33 @@ def fit(
     train: Samples, val: Samples | None, classes: int, options: DenseOptions, *, refit: bool = True
 ) -> FitOutcome:
     """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
-    stop = need_validation(val)
-    mean, scale = moments(train.features)
+    stop, width = need_validation(val), train.features.shape[1]
+    if options.sigmoid and classes != 2:
+        raise UsageError("one sigmoid unit is for two classes", found=f"{classes} classes")
+    mean, scale = moments(train.features) if options.standardise else as_they_are(width)
     return train_seeds(
         train,
         stop,
         classes,
         options,
         lambda features: standardised(features, mean, scale),
-        lambda seed: _network(train.features.shape[1], classes, options),
+        lambda seed: _network(width, classes, options),
         lambda model: DenseHead(mean, scale, *_folded(model)),
-        {"hidden": list(options.hidden), "dropout": options.dropout},
+        {
+            "hidden": list(options.hidden),
+            "dropout": options.dropout,
+            "params": _count_params(width, classes, options),
+        },
         constant_columns(scale),
+        sigmoid=options.sigmoid,
     )
+
+
+def _count_params(width: int, classes: int, options: DenseOptions) -> int:
+    """Weights of the head, the statistics of batch normalisation among them."""
+    widths = [width, *options.hidden, 1 if options.sigmoid else classes]
+    norms = 4 * sum(options.hidden) if options.batch_norm else 0
+    return sum((before + 1) * after for before, after in pairwise(widths)) + norms
 
 
 def _network(width: int, classes: int, options: DenseOptions) -> Any:
@@ -129,12 +149,14 @@ def _network(width: int, classes: int, options: DenseOptions) -> Any:
 
     layers = keras.layers
     stack: list[Any] = [layers.Input((width,))]
+    if options.input_dropout:
+        stack.append(layers.Dropout(options.input_dropout))
     for units in options.hidden:
         stack.append(layers.Dense(units))
         if options.batch_norm:
             stack.append(layers.BatchNormalization())
         stack += [layers.ReLU(), layers.Dropout(options.dropout)]
-    return keras.Sequential([*stack, layers.Dense(classes)])
+    return keras.Sequential([*stack, layers.Dense(1 if options.sigmoid else classes)])
 
 
 def _folded(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
@@ -151,4 +173,8 @@ def _folded(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
             factor = gamma / np.sqrt(variance + layer.epsilon)
             kernels[-1] = kernels[-1] * factor
             biases[-1] = (biases[-1] - mean) * factor + beta
+    if len(biases[-1]) == 1:
+        # A sigmoid of z is a softmax of (0, z), and so the head is the same as any other.
+        kernels[-1] = np.concatenate([np.zeros_like(kernels[-1]), kernels[-1]], axis=1)
+        biases[-1] = np.concatenate([np.zeros_like(biases[-1]), biases[-1]])
     return tuple(kernels), tuple(biases)

@@ -46,6 +46,11 @@ def moments(features: Features, channels: int | None = None) -> tuple[Floats, Fl
     return mean.astype(np.float32), spread
 
 
+def as_they_are(width: int) -> tuple[Floats, Floats]:
+    """The mean and spread of `width` columns with which features keep their values."""
+    return np.zeros(width, np.float32), np.ones(width, np.float32)
+
+
 def constant_columns(scale: Floats) -> tuple[str, ...]:
     """A note on how many of the columns `moments` found constant; none where none is."""
     return tuple(f"{note} and not used" for note in constant_note(int(np.isinf(scale).sum()), len(scale)))

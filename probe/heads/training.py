@@ -31,6 +31,7 @@ class TrainingOptions:
     seed : of the first training.
     seeds : how many trainings, with consecutive seeds; the best by validation loss becomes the head.
     class_weight : balanced weights each row by N / (C · rows of its class); by default all alike.
+    standardise : bring the features to mean 0 and deviation 1 first; otherwise as the backbone gives them.
     """
 
     learning_rate: float = 1e-3
@@ -40,6 +41,7 @@ class TrainingOptions:
     seed: int = 0
     seeds: int = 1
     class_weight: Literal["balanced"] | None = None
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         least = min(self.batch_size, self.epochs, self.patience, self.seeds)
@@ -86,21 +88,24 @@ def train_seeds(
     freeze: Callable[[Any], Head],
     chosen: dict[str, Any],
     notes: tuple[str, ...],
+    *,
+    sigmoid: bool = False,
 ) -> FitOutcome:
     """One training per seed; the head is the one of lowest validation loss.
 
     Parameters
     ----------
     prepare : turns features into the inputs of the network.
-    make : seed -> a Keras model that ends in logits (B, C).
+    make : seed -> a Keras model that ends in logits (B, C), or (B, 1) of the second of two classes.
     freeze : the trained model -> the head.
     chosen : what to record beside the seed.
     notes : what to say beside what training itself has to say.
+    sigmoid : the model ends in one logit.
     """
     inputs, stop = _prepared(train, prepare), _prepared(val, prepare)
     heads, histories, path = [], [], []
     for seed in range(options.seed, options.seed + options.seeds):
-        model, history, stopped = _train(inputs, stop, classes, options, prepare, make, seed)
+        model, history, stopped = _train(inputs, stop, classes, options, prepare, make, seed, sigmoid)
         head = freeze(model)
         accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
         path.append(
@@ -150,6 +155,7 @@ def _train(
     prepare: Prepare,
     make: Callable[[int], Any],
     seed: int,
+    sigmoid: bool,
 ) -> tuple[Any, list[dict[str, float]], bool]:
     """A model with its best weights, its history, one dict per epoch, and whether patience ended it.
 
@@ -160,10 +166,12 @@ def _train(
     pin()
     keras.utils.set_random_seed(seed)
     model = make(seed)
+    losses, metrics = keras.losses, keras.metrics
+    softmax = losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=["accuracy"],
+        loss=losses.BinaryCrossentropy(from_logits=True) if sigmoid else softmax,
+        weighted_metrics=[metrics.BinaryAccuracy("accuracy", threshold=0.0) if sigmoid else "accuracy"],
     )
     weights = balanced_weights(train.labels, classes) if options.class_weight else None
     stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)

@@ -1,7 +1,7 @@
 """Dogs-vs-cats: a small convnet from scratch, then VGG16's features and its last block.
 
 10 % of the images, 2,000 / 1,000 / 1,000 at 150×150, after the text-book that the study follows. Figures are
-on validation, as published.
+on validation, as published, but for the final evaluation.
 """
 
 from dataclasses import replace
@@ -10,12 +10,14 @@ from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
 
 _SIZES = "2,000 / 1,000 / 1,000 images and 150×150 pixels, after the text-book the study follows"
 _CONVNET = "C32k3v R P2 C64k3v R P2 C128k3v R P2 C128k3v R P2 F"
-_HEAD = '--head "F D256 R DO.5"'
+_HEAD = '--head "F D256 R"'
 _EXTRACT = "probe extract --backbone vgg16 --size 150 --outputs block5_pool:map"
 _TUNE = (
     f"probe finetune --unfreeze block5 {_HEAD} --optimiser rmsprop --lr 1e-5 --epochs 30 --batch-size 20 "
     "--keep val_accuracy --augment dogs-vs-cats"
 )
+_FIT = "probe fit dense --hidden 256 --no-standardise --sigmoid"
+_PREPROCESS = "VGG16's own preprocessing"
 _DATA = "dogs-vs-cats-2000"
 
 SCRATCH = Recipe(
@@ -59,10 +61,20 @@ FEATURES = replace(
     batch_size=256,
     params=14_714_688 + 2_097_665,
     trainable=2_097_665,
-    published=(Published(0.90, part="validation"),),
-    source="EXPERIMENTS section 6, frozen features (about 90 %)",
-    commands=(f"{_EXTRACT} {_DATA}", "probe fit dense --hidden 256 --dropout 0.5"),
-    ours=(_SIZES, "Adam 1e-3, batch size, epochs and early stopping"),
+    published=(Published(0.90, "about", part="validation"),),
+    source="EXPERIMENTS section 6, frozen features (about 90 %, over-fits after a few epochs)",
+    commands=(f"{_EXTRACT} {_DATA}", f"{_FIT} --dropout 0.5"),
+    ours=(_SIZES, "Adam 1e-3, batch size, epochs and early stopping", _PREPROCESS),
+)
+FROZEN = replace(
+    FEATURES,
+    name="dogs-vs-cats/frozen-augmented",
+    summary="the same trained on augmented pictures: stored views in place of five hours",
+    augment="dogs-vs-cats",
+    published=(Published(0.92, part="validation"),),
+    source="EXPERIMENTS section 6, frozen base with augmentation (10 minutes an epoch, 5 hours)",
+    commands=(f"{_EXTRACT} --views 5 --augment dogs-vs-cats {_DATA}", f"{_FIT} --dropout 0 --views 5"),
+    ours=(*FEATURES.ours, "five stored views beside the plain one", "the ranges of the augmentation"),
 )
 BLOCK5 = replace(
     FEATURES,
@@ -75,15 +87,16 @@ BLOCK5 = replace(
     epochs=30,
     batch_size=20,
     trainable=7_079_424 + 2_097_665,
-    published=(Published(0.92, part="validation", high=0.97),),
-    source="EXPERIMENTS section 6, fine-tuning of block5 (92 to 97 %)",
+    published=(Published(0.96, part="validation"), Published(0.97, "final evaluation")),
+    source="EXPERIMENTS section 6, fine-tuning of block5",
     commands=(f"{_EXTRACT} {_DATA}", _TUNE),
     ours=(
         _SIZES,
         "10 epochs of Adam 1e-3 for the head, then 30 epochs, batch 20",
         "the best epoch by val_accuracy is scored",
         "the ranges of the augmentation",
+        _PREPROCESS,
     ),
 )
 
-ROWS = (SCRATCH, AUGMENTED, FEATURES, BLOCK5)
+ROWS = (SCRATCH, AUGMENTED, FEATURES, FROZEN, BLOCK5)
