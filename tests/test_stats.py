@@ -8,8 +8,7 @@ from probe.errors import DataError
 from probe.stats.calibration import fit_temperature, reliability, scaled
 from probe.stats.classification import evaluate
 from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class
-from probe.stats.intervals import bootstrap, mean_interval, wilson
-from probe.stats.paired import compare_predictions, compare_several, holm, mcnemar
+from probe.stats.intervals import mean_interval, wilson
 
 
 def test_wilson_is_newcombes_worked_example():
@@ -17,13 +16,6 @@ def test_wilson_is_newcombes_worked_example():
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert wilson(0, 0) == (0.0, 1.0)
-
-
-def test_bootstrap_of_a_mean_is_close_to_the_normal_interval():
-    values = np.random.default_rng(0).standard_normal(400)
-    low, high = bootstrap(lambda rows: float(values[rows].mean()), len(values))
-    half = 1.96 * values.std() / 20
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
 def test_mean_interval_of_one_draw_claims_nothing():
@@ -96,64 +88,6 @@ def test_metrics_are_json():
 def test_what_cannot_be_scored_is_said(probabilities, labels):
     with pytest.raises(DataError):
         evaluate(probabilities, labels)
-
-
-def test_mcnemar_by_hand():
-    # 1 against 5 of 6 disagreements: 2 * (1 + 6) / 64.
-    assert mcnemar(1, 5) == pytest.approx(14 / 64)
-    assert mcnemar(0, 0) == 1.0
-
-
-def test_a_clear_difference_is_shown_both_ways_round():
-    a = np.r_[np.ones(90, bool), np.zeros(10, bool)]
-    b = np.r_[np.ones(70, bool), np.zeros(30, bool)]
-    forth, back = compare_predictions(a, b), compare_predictions(b, a)
-    assert forth.difference == pytest.approx(0.2)
-    assert 0.1 < forth.low < 0.2 < forth.high < 0.3
-    assert (forth.only_a, forth.only_b, forth.n) == (20, 0, 100)
-    assert forth.verdict.startswith("A is better than B by 20.0 points (95 % interval 1")
-    assert back.verdict.startswith("A is better than B by") is False
-    assert back.verdict.startswith("B is better than A by 20.0 points (95 % interval 1")
-    assert forth.p_value == back.p_value == pytest.approx(2 * 0.5**20)
-
-
-def test_an_even_difference_is_not_shown():
-    a = np.arange(100) % 2 == 0
-    found = compare_predictions(a, ~a, name_a="x", name_b="y")
-    assert found.p_value == 1.0
-    assert found.verdict.startswith("no difference shown between x and y: +0.0 points")
-
-
-def test_the_paired_interval_is_the_row_bootstrap():
-    generator = np.random.default_rng(2)
-    a, b = generator.random(500) < 0.8, generator.random(500) < 0.75
-    gap = a.astype(float) - b
-    low, high = bootstrap(lambda rows: float(gap[rows].mean()), 500)
-    found = compare_predictions(a, b)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.006)
-
-
-def test_different_rows_are_refused():
-    with pytest.raises(DataError, match="row by row"):
-        compare_predictions(np.ones(3, bool), np.ones(4, bool))
-
-
-def test_holm_by_hand():
-    # 0.01·4, then 0.02·3, then the larger of 0.03·2 and what came before, then 0.9.
-    assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
-    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
-
-
-def test_several_runs_are_compared_pair_by_pair():
-    generator = np.random.default_rng(3)
-    base = generator.random(400)
-    found = compare_several({"good": base < 0.9, "same": base[::-1] < 0.9, "bad": base < 0.7})
-    pairs = {(r.comparison.name_a, r.comparison.name_b): r for r in found}
-    assert list(pairs) == [("good", "same"), ("good", "bad"), ("same", "bad")]
-    assert pairs["good", "bad"].shown
-    assert not pairs["good", "same"].shown
-    assert all(r.p_adjusted >= r.comparison.p_value for r in found)
 
 
 @pytest.mark.parametrize("true", [0.5, 3.0])

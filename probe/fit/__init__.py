@@ -1,8 +1,8 @@
 """store × head -> run; and what can be said of runs."""
 
-from probe.fit.compare import compare, compare_all
+from probe.fit.compare import compare, compare_all, compared_on
 from probe.fit.fit import FitJob, fit
 from probe.fit.predict import Prediction, predict
 from probe.fit.samples import Choice
 
-__all__ = ["Choice", "FitJob", "Prediction", "compare", "compare_all", "fit", "predict"]
+__all__ = ["Choice", "FitJob", "Prediction", "compare", "compare_all", "compared_on", "fit", "predict"]

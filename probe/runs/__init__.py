@@ -1,7 +1,7 @@
 """Results on disk."""
 
 from probe.runs.network import BASELINE, FINE_TUNED, NETWORK_FILES, keeps_network, network_file
-from probe.runs.pairing import align, pair_predictions, paired
+from probe.runs.pairing import align, pair_predictions, paired, pairing_notes
 from probe.runs.run import (
     Predictions,
     Run,
@@ -30,6 +30,7 @@ __all__ = [
     "open_run",
     "pair_predictions",
     "paired",
+    "pairing_notes",
     "remove_run",
     "run_folder",
     "scores",

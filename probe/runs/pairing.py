@@ -1,48 +1,108 @@
-"""Runs on the same test images, row by row."""
+"""Results on the same test images, row by row."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError
 from probe.runs.run import Predictions, Run
+from probe.stats.clusters import joined_groups, same_groups
+
+LEAST_SHARED = 0.5
+"""Share of each test set that must be in common: below it, what remains is neither's test set, and test
+images of one are likely training images of the other."""
 
 
-def paired(a: Run, b: Run) -> tuple[Predictions, Predictions]:
-    """The test predictions of two runs on the images both have, in the same order; FitError as `align`."""
-    ids = np.intersect1d(a.predictions.ids, b.predictions.ids)
-    return align(a, b, ids), align(b, a, ids)
+def paired(runs: Sequence[Run]) -> list[Predictions]:
+    """The test predictions of two or more runs on the images all of them have, as `align`.
 
-
-def align(run: Run, other: Run, ids: NDArray[np.str_]) -> Predictions:
-    """The predictions of `run` on `ids`, which both runs have.
-
-    FitError when there is no such image, or the runs disagree about a label or the classes.
+    Classes are matched by name, in the order of the first run. FitError where they are others.
     """
-    if run.result["classes"] != other.result["classes"]:
-        raise FitError(f"{run.name} and {other.name} have different classes and cannot be compared")
-    return _align(run.predictions, other.predictions, ids, f"{run.name} and {other.name}")
+    first = runs[0]
+    sides = []
+    for run in runs:
+        if sorted(run.result["classes"]) != sorted(first.result["classes"]):
+            raise FitError(
+                f"{first.name} and {run.name} have different classes and cannot be compared",
+                expected=", ".join(first.result["classes"]),
+                found=", ".join(run.result["classes"]),
+            )
+        sides.append(_in_order(run.predictions, run.result["classes"], first.result["classes"]))
+    return align(sides, [run.name for run in runs])
 
 
 def pair_predictions(
     left: Predictions, right: Predictions, name_a: str, name_b: str
 ) -> tuple[Predictions, Predictions]:
-    """As `paired`, for predictions of the same classes that need not be those of a run on disk."""
-    ids = np.intersect1d(left.ids, right.ids)
-    names = f"{name_a} and {name_b}"
-    return _align(left, right, ids, names), _align(right, left, ids, names)
+    """`align` of two, which need not be runs on disk."""
+    first, second = align([left, right], [name_a, name_b])
+    return first, second
 
 
-def _align(mine: Predictions, other: Predictions, ids: NDArray[np.str_], names: str) -> Predictions:
-    if not len(ids):
-        raise FitError(
-            f"{names} have no test image in common", hint="compare runs on the same data set and split"
+def align(sides: Sequence[Predictions], names: Sequence[str]) -> list[Predictions]:
+    """Predictions of the same classes on the images that all of them have, in the same order.
+
+    All of them get the same groups: those that any of them knows, matched by image. FitError when less than
+    half of a test set is in common, or when they disagree about a label.
+    """
+    ids = reduce(np.intersect1d, [side.ids for side in sides])
+    _check_shared(sides, names, len(ids))
+    found = [_take(side, ids) for side in sides]
+    for side, name in zip(found, names, strict=True):
+        if not np.array_equal(side.labels, found[0].labels):
+            wrong = int((side.labels != found[0].labels).sum())
+            raise FitError(
+                f"{names[0]} and {name} disagree about the labels of the same images",
+                expected="one label for an image",
+                found=f"{wrong:,} of {len(ids):,} images with two",
+                hint="fit both on the same labels",
+            )
+    groups = joined_groups([side.groups for side in found if side.groups is not None])
+    return [Predictions(ids, side.labels, side.probabilities, groups) for side in found]
+
+
+def pairing_notes(sides: Sequence[Predictions], names: Sequence[str]) -> list[str]:
+    """What a reader of the comparison of such predictions has to know: which images, and whose groups."""
+    ids = reduce(np.intersect1d, [side.ids for side in sides])
+    sizes = [len(side.ids) for side in sides]
+    same = all(size == len(ids) for size in sizes)
+    of = "" if same else f" of {' and '.join(f'{size:,}' for size in sizes)}"
+    notes = [f"{len(ids):,}{of} test images in common"]
+    known = [name for side, name in zip(sides, names, strict=True) if side.groups is not None]
+    if 0 < len(known) < len(sides):
+        notes.append(f"the groups are those of {' and '.join(known)}")
+    groups = [taken for taken in (_take(side, ids).groups for side in sides) if taken is not None]
+    if any(not same_groups(groups[0], other) for other in groups[1:]):
+        notes.append(
+            f"{' and '.join(known)} disagree about the groups: what one of them puts together is together"
         )
-    found, theirs = _take(mine, ids), _take(other, ids)
-    if not np.array_equal(found.labels, theirs.labels):
-        raise FitError(f"{names} disagree about the labels of the same images")
-    return found
+    return notes
+
+
+def _check_shared(sides: Sequence[Predictions], names: Sequence[str], shared: int) -> None:
+    if all(shared and shared >= LEAST_SHARED * len(side.ids) for side in sides):
+        return
+    sizes = " and ".join(f"{len(side.ids):,} of {name}" for side, name in zip(sides, names, strict=True))
+    raise FitError(
+        f"{' and '.join(names)} have {'too few test images' if shared else 'no test image'} in common",
+        expected="at least half of each test set",
+        found=f"{shared:,} images in common, out of {sizes}",
+        hint="compare runs on the same data set and split",
+    )
+
+
+def _in_order(predictions: Predictions, classes: Sequence[str], wanted: Sequence[str]) -> Predictions:
+    """The same predictions with classes numbered as in `wanted`."""
+    if list(classes) == list(wanted):
+        return predictions
+    columns = np.array([classes.index(name) for name in wanted])
+    places = np.argsort(columns).astype(np.int32)
+    labels = np.where(predictions.labels < 0, -1, places[predictions.labels]).astype(np.int32)
+    return Predictions(predictions.ids, labels, predictions.probabilities[:, columns], predictions.groups)
 
 
 def _take(predictions: Predictions, ids: NDArray[np.str_]) -> Predictions:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-RESAMPLES = 2000
 
 
 def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -18,9 +15,9 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float
     """
     if n == 0:
         return 0.0, 1.0
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return score_interval(successes / n, n, float(norm.ppf((1 + level) / 2)))
+    return score_interval(successes / n, n, float(ndtri((1 + level) / 2)))
 
 
 def score_interval(share: float, n: float, critical: float) -> tuple[float, float]:
@@ -32,27 +29,6 @@ def score_interval(share: float, n: float, critical: float) -> tuple[float, floa
     low = 0.0 if share <= 0 else (centre - half) / (1 + square)
     high = 1.0 if share >= 1 else (centre + half) / (1 + square)
     return float(max(0.0, low)), float(min(1.0, high))
-
-
-def bootstrap(
-    statistic: Callable[[NDArray[np.intp]], float],
-    n: int,
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a figure computed from `n` rows (Efron 1979).
-
-    Parameters
-    ----------
-    statistic : called with (n,) row numbers drawn with replacement, returns the figure. Resamples for
-        which it is undefined (NaN) are left out.
-    """
-    generator = np.random.default_rng(seed)
-    values = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def mean_interval(values: NDArray[np.floating] | list[float], level: float = LEVEL) -> tuple[float, float]:

@@ -56,7 +56,9 @@ def _compare(tuned: Predictions, frozen: Predictions | None, probe: Run | None) 
         return None
     name = f"the frozen probe ({probe.name})" if probe is not None else "the frozen probe"
     left, right = pair_predictions(tuned, frozen, "fine-tuning", name)
-    return compare_predictions(left.correct, right.correct, name_a="fine-tuning", name_b=name)
+    return compare_predictions(
+        left.correct, right.correct, groups=left.groups, name_a="fine-tuning", name_b=name
+    )
 
 
 def _notes(
