@@ -249,8 +249,16 @@ def test_labels_cannot_reach_outside_by_a_link(tmp_path, home):
     write_image(tmp_path / "secret.png")
     (root / "out.png").symlink_to(tmp_path / "secret.png")
     labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\na.png,x\nout.png,x\n")
+    dataset = open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert dataset.ids.tolist() == ["a.png"]
+    assert said(dataset, "1 link leading out of the folder")
     labels.write_text("path,label\na.png,x\nout.png,y\n")
-    assert open_dataset(str(root), home, DatasetOptions(labels=labels)).ids.tolist() == ["a.png"]
+    with pytest.raises(DataError, match="all images of y") as caught:
+        open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert "--follow-links" in str(caught.value)
+    followed = open_dataset(str(root), home, DatasetOptions(labels=labels, follow_links=True))
+    assert followed.ids.tolist() == ["a.png", "out.png"]
 
 
 # ---------------------------------------------------------------------------------------------------- npz

@@ -14,6 +14,7 @@ from probe.commands.options import (
     json_option,
     note,
     quiet_option,
+    set_record,
     table,
     wants_progress,
     whole_dataset_options,
@@ -21,9 +22,9 @@ from probe.commands.options import (
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
 from probe.datasets.check import check as check_row
-from probe.datasets.dataset import count_parts
 from probe.datasets.fetch import download_bytes
 from probe.datasets.fetch import fetch as fetch_row
+from probe.datasets.listing import count_of, few
 from probe.datasets.place import is_fetched, is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.progress import Progress
@@ -102,8 +103,7 @@ def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:
         "dataset": dataset.name,
         "ok": not differences,
         "images": len(dataset),
-        "classes": len(dataset.classes),
-        "parts": count_parts(dataset.splits),
+        **set_record(dataset),
         "groups": count_groups(dataset.groups),
         "differences": [asdict(difference) for difference in differences],
         "facts": dict(dataset.facts),
@@ -118,7 +118,8 @@ def _check_lines(record: dict[str, Any]) -> list[str]:
     differs = [(d["what"], d["expected"], d["found"]) for d in record["differences"]]
     return [
         f"{'ok' if record['ok'] else 'DIFFERS'}  {record['dataset']}",
-        f"images   {record['images']:,} in {record['classes']} classes: {parts}",
+        f"images   {record['images']:,} in {count_of(record['classes'], 'class', 'classes')}: {parts}",
+        f"classes  {few(record['class_names']) or 'none'}",
         *([f"groups   {record['groups']:,}"] if record["groups"] else []),
         *(f"differs  {what}: expected {expected}, found {found}" for what, expected, found in differs),
         *(f"note     {line}" for line in record["notes"]),

@@ -14,6 +14,8 @@ from probe.commands.options import (
     json_option,
     note,
     quiet_option,
+    set_line,
+    set_record,
     table,
     wants_progress,
 )
@@ -112,8 +114,9 @@ def command(
 ) -> int:
     """Run a backbone over DATASET once and store its embeddings.
 
-    DATASET is a name from `probe data ls`, a folder with a folder per class (also with train/val/test
-    inside), a folder or list of files with --labels, or an .npz with {train,val,test}_{images,labels}.
+    DATASET is a name from `probe data ls`, a folder with a folder per class (also in train/val/test
+    folders; --layout says what folders are where that can be doubted), a folder or list of files with
+    --labels, or an .npz with {train,val,test}_{images,labels}.
     A finished store of the same images and settings is reused; an interrupted one is resumed.
     """
     from probe.extract import estimate, extract, extract_in_processes, extract_on_cluster
@@ -127,12 +130,13 @@ def command(
     job = make_job(home, open_dataset(dataset, home, options), **choices)
     for line in job.dataset.notes:
         note(line, quiet)
-    note(f"{count_of(len(job.dataset), 'image')}, {_precision_text(choices['precision'], job)}", quiet)
+    images, precision = count_of(len(job.dataset), "image"), _precision_text(choices["precision"], job)
+    note(f"{images}, {precision}; {set_line(job.dataset)}", quiet)
     if said := _said_of_model(job):
         note(said, quiet)
     if dry_run:
         plan = estimate(job, home)
-        emit(plan.to_json(), as_json, plan.lines)
+        emit({**plan.to_json(), **set_record(job.dataset)}, as_json, plan.lines)
         return EXIT_DONE
     progress = wants_progress(quiet)
     if dask is not None:
@@ -141,7 +145,7 @@ def command(
         result = extract_in_processes(job, home, jobs, gpus=count_gpus(), progress=progress)
     else:
         result = extract(job, home, shard=parse_shard(shard), progress=progress)
-    emit(result.to_json(), as_json, result.lines)
+    emit({**result.to_json(), **set_record(job.dataset)}, as_json, result.lines)
     return EXIT_UNREADABLE if result.surprises else EXIT_DONE
 
 

@@ -13,6 +13,9 @@ import click
 
 from probe.commands.console import echo
 from probe.datasets import DatasetOptions
+from probe.datasets.arrangement import Layout
+from probe.datasets.dataset import Dataset, count_parts
+from probe.datasets.listing import count_of, few
 from probe.errors import UsageError
 from probe.progress import above_bars
 
@@ -20,6 +23,9 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+follow_links_option = click.option(
+    "--follow-links", is_flag=True, help="Read what links lead to outside of the folder of images."
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -52,6 +58,8 @@ def labelling_options(command: CommandT) -> CommandT:
         validation: float,
         drop_duplicates: bool,
         columns: str | None = None,
+        layout: str = Layout.AUTO,
+        follow_links: bool = False,
         source: Path | None = None,
         limit: int | None = None,
         **rest: Any,
@@ -65,6 +73,8 @@ def labelling_options(command: CommandT) -> CommandT:
             drop_duplicates=drop_duplicates,
             limit=limit,
             columns=tuple(columns.split(",")) if columns else (),
+            layout=Layout(layout),
+            follow_links=follow_links,
         )
         return command(options=options, **rest)
 
@@ -130,7 +140,31 @@ def whole_dataset_options(command: CommandT) -> CommandT:
         help="Columns of a parquet file, or of a set in Hugging Face's format."
         "  [default: found by their types]",
     )
-    return source(columns(labelling_options(command)))
+    layout = click.option(
+        "--layout",
+        type=click.Choice([str(layout) for layout in Layout]),
+        default=str(Layout.AUTO),
+        show_default=True,
+        help="What the folders of a folder of images are, where they can be read in two ways.",
+    )
+    return source(columns(layout(follow_links_option(labelling_options(command)))))
+
+
+def set_record(dataset: Dataset) -> dict[str, Any]:
+    """How a data set was read: how many classes and their names in label order, and the images a split."""
+    return {
+        "classes": len(dataset.classes),
+        "class_names": list(dataset.classes),
+        "parts": count_parts(dataset.splits),
+    }
+
+
+def set_line(dataset: Dataset) -> str:
+    """The same for people: ``2 classes: cats, dogs; train 28, val 4, test 8``."""
+    number = count_of(len(dataset.classes), "class", "classes")
+    classes = f"{number}: {few(dataset.classes)}" if dataset.classes else "no classes"
+    parts = ", ".join(f"{part} {count:,}" for part, count in count_parts(dataset.splits).items())
+    return f"{classes}; {parts}"
 
 
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:

@@ -236,6 +236,7 @@ ROWS = (
         classes=15,
         images=4_485,
         source="Lazebnik, Schmid, Ponce 2006; a folder per class",
+        any_layout=True,
         facts={"publisher_split": "none"},
         caveats=("copies differ in the names of the class folders and in the format of the images",),
     ),

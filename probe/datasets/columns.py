@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import NO_SPLIT, UNLABELLED, VAL
-from probe.datasets.folder import SPLIT_FOLDERS
+from probe.datasets.dataset import NO_SPLIT, UNLABELLED
 from probe.datasets.labels import class_order
 from probe.datasets.listing import Listing, string_array
+from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 
-SPLIT_WORDS: Mapping[str, str] = {**SPLIT_FOLDERS, "dev": VAL}
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "cls", "y")
 """What a label column is called where nothing else tells that it is one."""
 
@@ -77,9 +76,9 @@ def choose_columns(
 def split_of(name: str) -> str:
     """The split that a file or part is of by its name or the folder it lies in, ``""`` where none is told."""
     for part in (PurePath(name).stem, *reversed(PurePath(name).parts[:-1])):
-        words = [word for word in re.split(r"[^a-z]+", part.lower()) if word in SPLIT_WORDS]
-        if len({SPLIT_WORDS[word] for word in words}) == 1:
-            return SPLIT_WORDS[words[0]]
+        words = [word for word in re.split(r"[^a-z]+", part.lower()) if word in SPLIT_FOLDERS]
+        if len({SPLIT_FOLDERS[word] for word in words}) == 1:
+            return SPLIT_FOLDERS[words[0]]
     return NO_SPLIT
 
 

@@ -1,40 +1,57 @@
-"""Folders of images: one folder a class, with or without train/val/test above, or no labels at all."""
+"""Folders of images: class folders, with or without folders of splits above, or no labels at all."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL
+from probe.datasets.arrangement import Arrangement, Layout, Placed, arrange
+from probe.datasets.dataset import UNLABELLED
 from probe.datasets.files import Found, find_images
-from probe.datasets.listing import Listing, count_of, string_array
+from probe.datasets.listing import Listing, count_of, few, string_array
 from probe.datasets.sources import FileSource
+from probe.datasets.split_names import split_folders
 from probe.errors import DataError
 
-SPLIT_FOLDERS: Mapping[str, str] = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation"), VAL),
-    **dict.fromkeys(("test", "testing"), TEST),
-}
 
+def read_folder(
+    root: Path,
+    *,
+    name: str | None = None,
+    layout: Layout = Layout.AUTO,
+    follow_links: bool = False,
+) -> Listing:
+    """A folder of images as a listing, read as `probe.datasets.arrangement` decides; classes sorted by name.
 
-def read_folder(root: Path, *, name: str | None = None) -> Listing:
-    """A folder of images as a listing.
-
-    Class per folder: the first folder below `root`, or below a split folder, is the class; classes are sorted
-    by name. Images lying directly in `root` and no class folder: an unlabelled set. A folder that holds
-    nothing but one other folder of folders is entered.
+    DataError without an image, and where links that are not followed would take a whole class or split away;
+    UsageError where the folders can be read in two ways.
     """
-    found, inside = _enter(find_images(root))
-    listing = _by_split(found) or _by_class(found) or _unlabelled(found)
-    notes = (f"read from the folder {inside} inside",) if inside else ()
-    title = name or short_name((root / inside if inside else root).resolve().name)
-    return replace(listing, name=title, notes=notes + found.notes() + listing.notes)
+    found = find_images(root, follow_links=follow_links)
+    if not found.images:
+        raise _no_images(found)
+    # What links hide counts for the layout: a class must not be lost without a word.
+    reading = arrange([*found.images, *found.lost], layout, root=root.resolve().name)
+    images = _without_lost(found, reading)
+    base = root / reading.inside if reading.inside else root
+    classes = tuple(sorted({image.name for image in images} - {""}))
+    listing = labelled_files(
+        base,
+        [image.path for image in images],
+        [image.name for image in images],
+        [image.split for image in images],
+        classes,
+    )
+    return replace(listing, name=name or short_name(base.resolve().name)).noting(
+        f"read from the folder {reading.inside} inside" if reading.inside else "",
+        *found.notes(),
+        *reading.notes,
+        *_folder_notes(found, reading, images),
+        *_case_notes(classes),
+    )
 
 
 def labelled_files(
@@ -58,90 +75,72 @@ def short_name(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:40] or "images"
 
 
-def _enter(found: Found) -> tuple[Found, str]:
-    """Go down through folders that hold only one folder which holds folders: what archives unpack to."""
-    inside = ""
-    while True:
-        top = {path.partition("/")[0] for path in found.images}
-        deep = all(path.count("/") >= 2 for path in found.images)
-        if len(top) != 1 or not deep or next(iter(top)).lower() in SPLIT_FOLDERS:
-            return found, inside
-        only = top.pop()
-        start = len(only) + 1
-        found = Found(
-            found.root / only,
-            [path[start:] for path in found.images],
-            [path[start:] for path in found.folders if path.startswith(only + "/")],
-            found.skipped,
-        )
-        inside = f"{inside}/{only}" if inside else only
-
-
-def _by_split(found: Found) -> Listing | None:
-    """train/class/image and so on, when there is such a train folder and a val or test folder beside it."""
-    inner = {path.split("/")[0] for path in found.images if path.count("/") >= 2}
-    split_folders = {
-        folder: SPLIT_FOLDERS[folder.lower()] for folder in inner if folder.lower() in SPLIT_FOLDERS
-    }
-    known = set(split_folders.values())
-    if TRAIN not in known or len(known) < 2:
-        return None
-    kept = [path for path in found.images if path.count("/") >= 2 and path.split("/")[0] in split_folders]
-    parts = [path.split("/") for path in kept]
-    classes = tuple(sorted({part[1] for part in parts}))
-    listing = labelled_files(
-        found.root, kept, [part[1] for part in parts], [split_folders[part[0]] for part in parts], classes
-    )
-    folders = {path.split("/")[1] for path in found.folders if path.count("/") == 1}
-    outside = len(found.images) - len(kept)
-    return listing.noting(
-        f"left out: {count_of(outside, 'image')} outside the class folders of the splits" if outside else "",
-        *_class_notes(classes, folders if len(known) == len(split_folders) else set(classes)),
+def _no_images(found: Found) -> DataError:
+    folders = [f"{count_of(len(found.folders), 'folder')} without images"] if found.folders else []
+    return DataError(
+        f"there are no images in {found.root}",
+        expected="class folders with images, train/val/test folders with class folders, or images",
+        found="; ".join([*folders, *found.notes()]) or "an empty folder",
+        hint="--follow-links reads what links lead to" if found.lost else None,
     )
 
 
-def _by_class(found: Found) -> Listing | None:
-    kept = [path for path in found.images if "/" in path]
-    if not kept:
-        return None
-    class_of = [path.partition("/")[0] for path in kept]
-    classes = tuple(sorted(set(class_of)))
-    listing = labelled_files(found.root, kept, class_of, [NO_SPLIT] * len(kept), classes)
-    beside = len(found.images) - len(kept)
-    return listing.noting(
-        f"left out: {count_of(beside, 'image')} lying beside the class folders" if beside else "",
-        *_class_notes(classes, {path for path in found.folders if "/" not in path}),
-    )
-
-
-def _unlabelled(found: Found) -> Listing:
-    files = found.images
-    if not files:
-        folders = [f"{count_of(len(found.folders), 'folder')} without images"] if found.folders else []
+def _without_lost(found: Found, reading: Arrangement) -> list[Placed]:
+    """The images that can be read; DataError when a class or the folder of a split has none of them."""
+    start = len(reading.inside) + 1 if reading.inside else 0
+    lost = {path[start:] for path in found.lost}
+    images = [image for image in reading.images if image.path not in lost]
+    present = {_whole(image) for image in images}
+    gone = sorted({_whole(image) for image in reading.images if image.path in lost} - present)
+    if gone:
+        nowhere = all(_leads_nowhere(found.root / reading.inside / place) for place in gone)
         raise DataError(
-            f"there are no images in {found.root}",
-            expected="class folders with images, train/val/test folders with class folders, or images",
-            found="; ".join([*folders, *found.notes()]) or "an empty folder",
+            f"all images of {few(gone)} are behind links that lead "
+            + ("nowhere" if nowhere else "out of the folder"),
+            expected=f"images inside {found.root}",
+            found="; ".join(found.notes()),
+            hint="mend or remove the links" if nowhere else "--follow-links reads them; or remove the links",
         )
-    blank = [""] * len(files)
-    return labelled_files(found.root, files, blank, blank, ()).noting(
-        "no class folders: the images have no labels"
-    )
+    return images
 
 
-def _class_notes(classes: tuple[str, ...], folders: set[str]) -> list[str]:
-    notes = []
-    empty = sorted(folders - set(classes))
-    if empty:
-        notes.append(
-            f"{count_of(len(empty), 'folder')} without images, not counted as classes: {_few(empty)}"
-        )
+def _whole(image: Placed) -> str:
+    """What an image belongs to that must not vanish: its class, in its split, or the folder of its split."""
+    if image.name:
+        return f"{image.folder}/{image.name}" if image.folder else image.name
+    return image.path.partition("/")[0] if "/" in image.path else ""
+
+
+def _leads_nowhere(place: Path) -> bool:
+    return not place.exists()
+
+
+def _folder_notes(found: Found, reading: Arrangement, images: list[Placed]) -> list[str]:
+    """Folders without images where class folders, or folders of splits, are expected."""
+    start = reading.inside + "/" if reading.inside else ""
+    folders = {path[len(start) :] for path in found.folders if path.startswith(start)}
+    tops = {path for path in folders if "/" not in path}
+    with_images = {image.path.partition("/")[0] for image in images if "/" in image.path}
+    splits = {image.folder for image in images if image.folder}
+    if not splits:
+        empty = sorted(tops - with_images) if any(image.name for image in images) else []
+        return [_empty_note(empty)] if empty else []
+    no_images = sorted(name for name in split_folders(tops) if name not in splits)
+    pairs = [path.split("/") for path in folders if path.count("/") == 1]
+    known = {image.name for image in images}
+    known |= {image.path.split("/")[1] for image in images if image.path.count("/") > 1}
+    empty = sorted({inner for top, inner in pairs if top in splits} - known)
+    return [
+        *([f"no images in the folder of a split: {few(no_images)}"] if no_images else []),
+        *([_empty_note(empty)] if empty else []),
+    ]
+
+
+def _empty_note(empty: list[str]) -> str:
+    return f"{count_of(len(empty), 'folder')} without images, not counted as classes: {few(empty)}"
+
+
+def _case_notes(classes: tuple[str, ...]) -> list[str]:
     folded = Counter(name.casefold() for name in classes)
     twins = [name for name in classes if folded[name.casefold()] > 1]
-    if twins:
-        notes.append(f"classes that differ only in case are kept apart: {_few(twins)}")
-    return notes
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return [f"classes that differ only in case are kept apart: {few(twins)}"] if twins else []

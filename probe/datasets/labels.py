@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from probe.datasets.dataset import NO_SPLIT
-from probe.datasets.files import find_images, leads_out
-from probe.datasets.folder import SPLIT_FOLDERS, labelled_files, short_name
-from probe.datasets.listing import Listing, count_of, string_array
+from probe.datasets.files import find_images, has_image_suffix, leads_out
+from probe.datasets.folder import labelled_files, short_name
+from probe.datasets.listing import Listing, count_of, few, string_array
+from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 
 SPLIT_WORDS: Mapping[str, str] = {"": NO_SPLIT, **SPLIT_FOLDERS}
@@ -60,11 +61,12 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
     return rows
 
 
-def read_labelled_folder(root: Path, labels: Path) -> Listing:
+def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False) -> Listing:
     """Files below the folder `root` with the labels of a CSV whose paths are relative to `root`.
 
     A file the CSV names and the folder lacks keeps its row (it will count as unreadable); images the CSV does
-    not name are left out. Names leading out of the folder are an error.
+    not name are left out. Names leading out of the folder are an error; links that do are left out unless
+    `follow_links`, and an error where a whole class is behind them.
     """
     rows = read_labels(labels)
     for row in rows:
@@ -75,10 +77,12 @@ def read_labelled_folder(root: Path, labels: Path) -> Listing:
                 expected="paths relative to the folder",
                 hint="give a list file (.txt) in place of the folder when the images lie apart",
             )
-    found = find_images(root)
+    found = find_images(root, follow_links=follow_links)
     images = set(found.images)
-    outside = {row.path for row in rows if row.path not in images and leads_out(root, row.path)}
-    rows = [row for row in rows if row.path not in outside]
+    if not follow_links:
+        rows = _inside(root, rows, images, labels)
+    # A name may lead through a link to a folder that is read anyway.
+    images |= {row.path for row in rows if row.path not in images and _is_image(root / row.path)}
     named = {row.path for row in rows}
     if rows and not images & named:
         raise DataError(
@@ -86,7 +90,7 @@ def read_labelled_folder(root: Path, labels: Path) -> Listing:
             expected=f"paths such as {found.images[0]}" if found.images else "images in the folder",
             found=f"paths such as {rows[0].path}",
         )
-    extra = len(images - named)
+    extra = len(set(found.images) - named)
     missing = len(named - images)
     return _listing(root, rows, short_name(root.resolve().name)).noting(
         *found.notes(),
@@ -94,6 +98,25 @@ def read_labelled_folder(root: Path, labels: Path) -> Listing:
         f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
         _without_label(rows, labels),
     )
+
+
+def _inside(root: Path, rows: list[LabelRow], images: set[str], labels: Path) -> list[LabelRow]:
+    """The rows that do not lead out of `root` by links; DataError where a class, or all, would be lost."""
+    kept = [row for row in rows if row.path in images or not leads_out(root, row.path)]
+    gone = sorted({row.label for row in rows} - {row.label for row in kept})
+    if gone:
+        whole = [name for name in gone if name]
+        raise DataError(
+            f"all images of {few(whole) if whole else root} that {labels.name} names are behind links that "
+            "lead out of the folder",
+            expected=f"images inside {root}",
+            hint="--follow-links reads them",
+        )
+    return kept
+
+
+def _is_image(path: Path) -> bool:
+    return has_image_suffix(path.name) and path.is_file()
 
 
 def read_list_file(path: Path, labels: Path | None) -> Listing:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Home
+from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.datasets.duplicates import drop_from_train, shared_between
 from probe.datasets.folder import read_folder
@@ -52,6 +53,8 @@ class DatasetOptions:
     drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
     limit : at most so many images, evenly spread over the set once it is divided; None for all.
     columns : the column of pictures, and that of labels, of a set that is a table; empty to recognise them.
+    layout : what the folders of a folder are, where they do not say it themselves.
+    follow_links : read what links lead to outside of the folder.
     """
 
     labels: Path | None = None
@@ -62,6 +65,8 @@ class DatasetOptions:
     drop_duplicates: bool = False
     limit: int | None = None
     columns: tuple[str, ...] = ()
+    layout: Layout = Layout.AUTO
+    follow_links: bool = False
 
 
 Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
@@ -141,6 +146,8 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
             raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
         if options.columns:
             raise _no_table(spec)
+        if not row.any_layout:
+            _expect_no_folder_options(spec, options)
         loader: Loader = load_object(row.loader)
         listing = loader(row, home, options)
         facts, broken = {**row.facts, **listing.facts}, _broken(row, listing.ids)
@@ -153,6 +160,7 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         )
     listed = _list_own_labels(spec, home, options)
     if listed is not None:
+        _expect_no_folder_options(spec, options)
         if options.labels is not None:
             raise UsageError(f"{spec} has labels of its own", hint="leave out --labels")
         return listed
@@ -161,8 +169,13 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
     path = Path(spec).expanduser()
     if not path.exists():
         raise _nothing_there(table, spec)
+    if path.is_dir() and options.labels is not None:
+        if options.layout is not Layout.AUTO:
+            raise UsageError("--labels and --layout exclude each other", hint="the labels are in the file")
+        return read_labelled_folder(path, options.labels, follow_links=options.follow_links)
     if path.is_dir():
-        return read_labelled_folder(path, options.labels) if options.labels else read_folder(path)
+        return read_folder(path, layout=options.layout, follow_links=options.follow_links)
+    _expect_no_folder_options(spec, options)
     if path.suffix.lower() == ".txt":
         return read_list_file(path, options.labels)
     if path.suffix.lower() == ".npz":
@@ -182,6 +195,15 @@ def _list_own_labels(spec: str, home: Home, options: DatasetOptions) -> Listing 
     if spec.startswith(TFDS_PREFIX):
         return read_tfds(spec, home)
     return list_table(spec, home.cache, options.columns)
+
+
+def _expect_no_folder_options(spec: str, options: DatasetOptions) -> None:
+    given = [
+        *(["--layout"] if options.layout is not Layout.AUTO else []),
+        *(["--follow-links"] if options.follow_links else []),
+    ]
+    if given:
+        raise UsageError(f"{' and '.join(given)} says how a folder of images is read, and {spec} is none")
 
 
 def _no_table(spec: str) -> UsageError:
@@ -227,8 +249,12 @@ def _splits(
         splits, made = listing.splits, ""
     nowhere = int(((splits == NO_SPLIT) & (labels != UNLABELLED) & (hashes != UNREADABLE)).sum())
     left = f"{count_of(nowhere, 'labelled image')} in no split: not used" if nowhere else ""
-    without = "" if own[TEST] else "there is no test split: nothing can be scored on it (--split makes one)"
-    return splits, tuple(note for note in (made, left, without) if note)
+    without = [
+        f"there is no {part} split: nothing can be {what} (--split makes one)"
+        for part, what in ((TEST, "scored on it"), (TRAIN, "fitted on it"))
+        if not own[part]
+    ]
+    return splits, tuple(note for note in (made, left, *without) if note)
 
 
 def _counts_text(splits: NDArray[np.str_], fractions: Fractions) -> str:

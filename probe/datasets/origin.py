@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from probe.datasets.arrangement import Layout
 from probe.datasets.opening import DatasetOptions
 from probe.errors import DataError
 
@@ -47,4 +48,6 @@ def read(origin: Mapping[str, Any]) -> tuple[str, DatasetOptions]:
 def _read_value(name: str, value: Any) -> Any:
     if name in PATHS:
         return Path(value)
+    if name == "layout":
+        return Layout(value)
     return tuple(value) if isinstance(value, list) else value

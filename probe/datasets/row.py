@@ -28,6 +28,7 @@ class DatasetRow:
     broken : files that do not decode as the publisher ships them, by the end of their ids; listed, and no
         surprise to any command.
     markers : files or folders by one of which the top of the unpacked set is found.
+    any_layout : the files are the user's, in whatever folders they lie.
     installed : where a package of the operating system puts the set; looked at when it was not fetched.
     """
 
@@ -47,4 +48,5 @@ class DatasetRow:
     variant: str = ""
     broken: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
+    any_layout: bool = False
     installed: str = ""

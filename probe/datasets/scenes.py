@@ -12,4 +12,9 @@ from probe.datasets.row import DatasetRow
 
 def read_scenes(row: DatasetRow, home: Home, options: DatasetOptions) -> Listing:
     """Any class-per-folder tree; ``probe data check`` tells when it is not the declared one."""
-    return read_folder(find_data(row, home, options.source), name=row.name)
+    return read_folder(
+        find_data(row, home, options.source),
+        name=row.name,
+        layout=options.layout,
+        follow_links=options.follow_links,
+    )

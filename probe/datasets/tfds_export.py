@@ -25,10 +25,11 @@ import numpy as np
 
 from probe.config import Home
 from probe.datasets.dataset import NO_SPLIT, UNLABELLED
-from probe.datasets.folder import SPLIT_FOLDERS, short_name
+from probe.datasets.folder import short_name
 from probe.datasets.labels import read_labelled_folder
 from probe.datasets.listing import Listing, count_of
 from probe.datasets.scratch import scratch_folder
+from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 from probe.progress import Progress
 
