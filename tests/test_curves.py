@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from probe.errors import UsageError
-from probe.report.curves import plot_curves, smooth
+from probe.report.curves import SMOOTH_FROM, draw_curves, plot_curves, smooth
+from probe.train.course import Course
 
 
-def test_smoothing_is_an_exponential_moving_average_from_the_first_value():
-    assert smooth([1.0, 0.0, 0.0], 0.5) == [1.0, 0.5, 0.25]
+def test_the_moving_average_weighs_what_there_is_and_nothing_before_it():
+    """0 after 1 at a factor of 0.5 counts twice as much as the 1."""
+    assert smooth([1.0, 0.0, 0.0], 0.5) == pytest.approx([1, 1 / 3, 1 / 7])
+    assert smooth([2.0] * 5, 0.8) == pytest.approx([2.0] * 5)
     assert smooth([3.0, 1.0], 0.0) == [3.0, 1.0]
     assert smooth([], 0.5) == []
 
@@ -18,7 +21,78 @@ def test_smoothing_is_an_exponential_moving_average_from_the_first_value():
 def test_missing_values_leave_the_average_as_it_was():
     values = smooth([None, 2.0, None, math.nan, 0.0], 0.5)
     assert math.isnan(values[0])
-    assert values[1:] == [2.0, 2.0, 2.0, 1.0]
+    assert values[1:] == pytest.approx([2.0, 2.0, 2.0, 2 / 3])
+
+
+def figures(**changes):
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return {name: changes.get(name, [0.1, 0.2]) for name in names}
+
+
+def lines(figure, panel):
+    """Label -> (x, y) of the lines of a panel."""
+    drawn = figure.axes[panel].get_lines()
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in drawn}
+
+
+def test_a_short_training_is_drawn_as_it_was_measured():
+    """Two epochs, 0.0625 and 0.298: the line ends at 0.298, and there is no other."""
+    figure = draw_curves({"run": figures(val_accuracy=[0.0625, 0.298])})
+    drawn = lines(figure, 1)
+    assert drawn.keys() == {"run, training", "run, validation"}
+    assert drawn["run, validation"] == ([1, 2], [0.0625, 0.298])
+    assert figure.axes[1].get_lines()[1].get_alpha() in (None, 1.0)
+
+
+def test_a_long_training_has_a_moving_average_that_says_what_it_is():
+    values = list(np.linspace(1, 0, SMOOTH_FROM))
+    drawn = lines(draw_curves({"run": figures(loss=values)}), 0)
+    assert drawn["run, training"][1] == values
+    assert drawn["run, training, moving average (factor 0.8)"][1] == smooth(values)
+    assert lines(draw_curves({"run": figures(loss=values)}, smoothing=0), 0).keys() == {
+        "run, training",
+        "run, validation",
+    }
+
+
+def test_the_kept_epoch_is_marked_and_named():
+    figure = draw_curves({"run": Course(figures(val_loss=[0.3, 0.1, 0.2]), kept=2)})
+    assert lines(figure, 0)["run, kept: epoch 2"] == ([2], [0.1])
+    assert lines(figure, 1)["run, kept: epoch 2"] == ([2], [0.2])
+    (legend,) = figure.legends
+    assert "run, kept: epoch 2" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_without_validation_the_kept_epoch_is_marked_on_the_training_line():
+    figure = draw_curves({"run": Course({"loss": [0.3, 0.1], "accuracy": [0.5, 0.6]}, kept=2)})
+    assert lines(figure, 0)["run, kept: epoch 2"] == ([2], [0.1])
+
+
+def test_the_start_is_epoch_0_of_the_validation_line_and_can_be_the_kept_one():
+    course = Course(figures(val_loss=[0.4, 0.5]), kept=0, start={"val_loss": 0.3, "val_accuracy": 0.9})
+    drawn = lines(draw_curves({"run": course}), 0)
+    assert drawn["run, validation"] == ([0, 1, 2], [0.3, 0.4, 0.5])
+    assert drawn["run, training"][0] == [1, 2]
+    assert drawn["run, kept: epoch 0, before training"] == ([0], [0.3])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("start", [None, {"val_loss": 0.3}])
+def test_ticks_are_whole_epochs_of_the_training(epochs, start):
+    history = {name: [0.5] * epochs for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    figure = draw_curves({"run": Course(history, start=start)})
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert shown
+    assert all(tick == int(tick) for tick in shown)
+    assert min(shown) >= (0 if start else 1) - (epochs > 7)
+    assert max(shown) <= epochs + (epochs > 7)
+
+
+def test_a_run_with_a_loss_alone_is_in_the_legend():
+    (legend,) = draw_curves({"short": {"loss": [0.5]}}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["short, training"]
 
 
 def test_a_weight_outside_its_range_is_said():

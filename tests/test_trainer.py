@@ -1,5 +1,6 @@
 """The trainer: what it reads, what it keeps, when it stops, and that a kill changes nothing."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -193,6 +194,118 @@ def test_the_best_epoch_is_kept_or_the_last():
         assert kept[keep][1] == pytest.approx(result.history["val_loss"][result.kept_epoch - 1], rel=1e-5)
     assert kept["val_loss"][0] == 1
     assert kept["last"][0] == 3
+
+
+@pytest.mark.parametrize(
+    ("keep", "stops", "kept", "epochs"),
+    [
+        ("val_loss", (), 0, 4),
+        ("val_accuracy", (), 0, 4),
+        ("last", (), 4, 4),
+        ("val_loss", (EarlyStop("val_loss", 3),), 0, 3),
+        ("val_loss", (EarlyStop("loss", 2),), 0, 4),
+    ],
+)
+def test_a_start_that_counts_is_epoch_0_of_every_rule(keep, stops, kept, epochs):
+    model, seen = build((), (2,), 2), []
+    before = model.get_weights()
+    result = fit_loop(
+        model,
+        RisingLoss(),
+        settings(keep=keep, stops=stops, epochs=4),
+        start_counts=True,
+        on_epoch=lambda epoch, _: seen.append(epoch),
+    )
+    assert result.start.keys() == {"val_loss", "val_accuracy"}
+    assert result.start["val_loss"] < result.history["val_loss"][0]
+    assert (result.kept_epoch, len(result.history["loss"])) == (kept, epochs)
+    assert seen == list(range(epochs + 1))
+    same = [np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)]
+    assert all(same) is (kept == 0)
+
+
+def test_a_start_that_does_not_count_is_not_scored():
+    result = fit_loop(build((), (2,), 2), RisingLoss(), settings(keep="val_loss", epochs=2))
+    assert (result.start, result.kept_epoch) == (None, 1)
+
+
+def test_a_start_that_counts_changes_nothing_about_the_epochs():
+    histories = [
+        fit_loop(build((), (2,), 2), RisingLoss(), settings(), start_counts=counts).history
+        for counts in (True, False)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_plateau_counts_from_the_start_too():
+    plateau = settings(reduce_lr=ReduceLr("val_loss", 0.1, 1, 5e-3), epochs=3)
+    result = fit_loop(build((), (2,), 2), RisingLoss(), plateau, start_counts=True)
+    np.testing.assert_allclose(result.history["lr"], [0.1, 0.01, 0.005], rtol=1e-5)
+
+
+class FallingLoss(RisingLoss):
+    """Training and validation want the same."""
+
+    def validation(self):
+        return batches(Part(vectors().inputs, np.zeros(8, np.int32)), 8)
+
+
+@pytest.mark.parametrize(("inputs", "kept"), [(RisingLoss(), 0), (FallingLoss(), 4)])
+@pytest.mark.parametrize("before", [True, False], ids=["start scored", "state of before"])
+def test_a_resumed_training_knows_its_start(tmp_path, inputs, kept, before):
+    """Also where the state on disk is of a version that did not score it."""
+    rules = settings(keep="val_loss", stops=(EarlyStop("val_loss", 20),), epochs=4)
+
+    def run(folder, *, resume=False, start_counts=True, on_epoch=None):
+        model = build((), (2,), 2)
+        result = fit_loop(
+            *(model, inputs, rules),
+            folder=folder,
+            resume=resume,
+            start_counts=start_counts,
+            on_epoch=on_epoch,
+        )
+        return model, result
+
+    def kill(epoch, figures):
+        if epoch == 2:
+            raise Killed
+
+    undisturbed, expected = run(tmp_path / "one")
+    with pytest.raises(Killed):
+        run(tmp_path / "two", start_counts=before, on_epoch=kill)
+    if not before:
+        forget_the_start(tmp_path / "two" / "state.npz")
+    resumed, result = run(tmp_path / "two", resume=True)
+    assert result.kept_epoch == expected.kept_epoch == kept
+    assert (result.history, result.start) == (expected.history, expected.start)
+    assert_same_weights(resumed, undisturbed)
+
+
+def forget_the_start(path):
+    """Make a state file what it was before the start was scored: without that field."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    facts = json.loads(arrays["facts"].tobytes())
+    assert facts.pop("start") is None
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(path, **arrays)
+
+
+def test_a_training_begun_anew_does_not_take_the_best_of_the_one_before(tmp_path):
+    """Killed before its first epoch and resumed it is at its start, not in the state of the earlier one."""
+    rules = settings(keep="val_loss", epochs=3)
+    fit_loop(build((), (2,), 2), FallingLoss(), rules, folder=tmp_path, start_counts=True)
+
+    def kill(epoch, figures):
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit_loop(build((), (2,), 2), RisingLoss(), rules, folder=tmp_path, start_counts=True, on_epoch=kill)
+    result = fit_loop(
+        build((), (2,), 2), RisingLoss(), rules, folder=tmp_path, resume=True, start_counts=True
+    )
+    assert (len(result.history["loss"]), result.kept_epoch) == (3, 0)
 
 
 def test_the_learning_rate_falls_on_a_plateau_down_to_its_floor():

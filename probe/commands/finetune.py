@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from probe.store import Store, find_store
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import BackboneSpec
-    from probe.runs import Run
     from probe.train.plan import TuneJob, TuneSettings
     from probe.train.recipe import EarlyStop, ReduceLr
 
@@ -176,6 +176,7 @@ def command(
 
         found = plan(job, home, parts=declared)
         return emit(found.to_json(), as_json, found.lines)
+    from probe.report.curves import plot_curves
     from probe.train.finetune import finetune
 
     run = finetune(
@@ -186,8 +187,8 @@ def command(
         on_epoch=lambda epoch, figures: note(_epoch_line(epoch, figures), quiet),
         tensorboard=tensorboard,
         progress=wants_progress(quiet),
+        draw=partial(plot_curves, title=f"{job.backbone.name} on {job.dataset.name}"),
     )
-    _draw_curves(run)
     emit(dict(run.result), as_json, lambda: result_lines(run))
 
 
@@ -372,12 +373,4 @@ def _show_augment(home: Home, data: Dataset, path: Path, choices: Mapping[str, A
 
 def _epoch_line(epoch: int, figures: Mapping[str, float]) -> str:
     shown = [f"{name} {value:.4g}" for name, value in figures.items()]
-    return f"epoch {epoch}  " + "  ".join(shown)
-
-
-def _draw_curves(run: Run) -> None:
-    from probe.report.curves import plot_curves
-
-    stages = {"head": run.result["head_history"], "head and trunk": run.result["history"]}
-    drawn = {name: history for name, history in stages.items() if history}
-    plot_curves(drawn, run.path / "curves.png", title=run.name)
+    return f"epoch {epoch}  " + "  ".join(shown) + ("" if epoch else "  (before training)")

@@ -6,7 +6,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, wri
 from probe.stats.classification import evaluate
 from probe.stats.intervals import mean_interval
 from probe.store import slug
+from probe.train.course import CURVES, Course, Draw
 from probe.train.loop import OnEpoch
 from probe.train.pixels import DataSource, Pixels, labels_identity, load_pixels
 from probe.train.recipe import Recipe
@@ -28,10 +29,7 @@ from probe.train.trainer import TrainOutcome, build_model, train
 from probe.versions import versions
 
 IDENTITY_VERSION = 1
-CURVES, MODEL = "curves.png", NETWORK_FILES[BASELINE]
-
-Draw = Callable[[Mapping[str, Mapping[str, Sequence[float | None]]], Path], Any]
-"""Draws run -> figure -> value an epoch into a picture; `probe.report.curves.plot_curves`."""
+MODEL = NETWORK_FILES[BASELINE]
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def run_experiment(
     }
 
     def write_more(folder: Path) -> None:
-        draw({recipe.name: outcome.history}, folder / CURVES)
+        draw({recipe.name: Course(outcome.history, outcome.kept_epoch)}, folder / CURVES)
         outcome.model.save(folder / MODEL)
 
     label = f"{slug(recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"

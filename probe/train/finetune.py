@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from probe.config import Home, canonical_json
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import FitError
 from probe.extract import ExtractJob
+from probe.progress import Progress
 from probe.runs import Predictions, Run, write_run
 from probe.store import slug
 from probe.train.assembly import Assembly, assemble
+from probe.train.course import CURVES, Course, Draw
 from probe.train.experiment import find_finished
-from probe.train.headstart import HeadStart, embeddings, find_probe, fit_start
+from probe.train.headstart import HeadStart, embeddings, find_probes, fit_start
 from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop
 from probe.train.material import Material, count_parts, labelled, open_material
 from probe.train.outcome import KIND, NETWORK, describe, judge, predict
@@ -50,6 +53,7 @@ def finetune(
     tensorboard: Path | None = None,
     devices: Sequence[str] | None = None,
     progress: bool = False,
+    draw: Draw | None = None,
 ) -> Run:
     """Fine-tune, score the test part once, compare with the frozen probe, keep the network.
 
@@ -61,6 +65,8 @@ def finetune(
     tensorboard : folder for TensorBoard's log.
     devices : train on these together (``tf.distribute.MirroredStrategy``); None takes all GPUs when there
         are several.
+    progress : say how far extraction, head start and training have come.
+    draw : draws ``curves.png`` of the stages.
 
     Raises UnknownNameError and UsageError for a cut or head that cannot be, FitError without training images.
     """
@@ -77,18 +83,20 @@ def finetune(
     if done is not None:
         say(f"run {done.name} is this very fine-tuning: not repeated")
         return done
-    start, probe = _head_start(job, ready, home, progress)
+    probes = find_probes(home, ExtractJob(job.dataset, job.backbone, exif=job.exif))
+    start = _head_start(job, ready, home, probes, progress)
     material = open_material(labelled(job), ready, home, progress)
     network = _assemble(job, ready, devices)
     folder = home.cache / KIND / identity[:16]
-    stages = _Stages(network, material, folder, resume, _log(on_epoch, tensorboard))
+    stages = _Stages(network, material, folder, resume, _log(on_epoch, tensorboard), progress)
     head_result, result = _train(job, ready, stages, start, say)
     predictions = {name: predict(network, material, name, job) for name in (VAL, TEST)}
     record = describe(job, ready, material, result, head_result, predictions, start)
-    record |= judge(predictions[TEST], start, probe, ready)
+    record |= judge(predictions[TEST], start, probes, ready, result, job.settings.precision)
     record["identity"] = finished
     record["seconds"] = round(time.perf_counter() - started, 3)
-    run = _keep(job, home, record, predictions[TEST], network.whole())
+    drawn = partial(draw, _courses(head_result, result)) if draw is not None else None
+    run = _keep(job, home, record, predictions[TEST], network.whole(), drawn)
     shutil.rmtree(folder, ignore_errors=True)
     return run
 
@@ -108,24 +116,41 @@ def _assemble(job: TuneJob, ready: Prepared, devices: Sequence[str] | None) -> A
     )
 
 
-def _keep(job: TuneJob, home: Home, record: dict[str, Any], test: Predictions, network: Any) -> Run:
+def _courses(head_result: LoopResult | None, result: LoopResult) -> dict[str, Course]:
+    stages = {"head": head_result, "head and trunk": result}
+    return {
+        name: Course(stage.history, stage.kept_epoch, stage.start)
+        for name, stage in stages.items()
+        if stage is not None
+    }
+
+
+def _keep(
+    job: TuneJob,
+    home: Home,
+    record: dict[str, Any],
+    test: Predictions,
+    network: Any,
+    draw: Callable[[Path], Any] | None,
+) -> Run:
     def write_more(path: Path) -> None:
         network.save(path / NETWORK)
+        if draw is not None:
+            draw(path / CURVES)
 
     label = f"{KIND}-{slug(job.dataset.name)}-{slug(job.backbone.name)}"
     return write_run(home, label, record, test, write_more)
 
 
 def _head_start(
-    job: TuneJob, ready: Prepared, home: Home, progress: bool
-) -> tuple[HeadStart | None, Run | None]:
-    """Where the default head starts, and the frozen probe there is to beat."""
-    index = ExtractJob(job.dataset, job.backbone, exif=job.exif).index().hash
-    probe = find_probe(home, job.backbone, index)
+    job: TuneJob, ready: Prepared, home: Home, probes: Sequence[Run], progress: bool
+) -> HeadStart | None:
+    """Where the default head starts; None for other heads, and where heads are to start untrained."""
     if not ready.head.pooled or not job.settings.head_epochs:
-        return None, probe
+        return None
     store = embeddings(job.dataset, job.backbone, home, exif=job.exif, progress=progress)
-    return fit_start(store, job.backbone.outputs[0], job.dataset, probe), probe
+    with Progress("head start", shown=progress):
+        return fit_start(store, job.backbone.outputs[0], job.dataset, probes[0] if probes else None)
 
 
 def _strategy(devices: Sequence[str] | None) -> Any | None:
@@ -174,8 +199,9 @@ class _Stages:
     folder: Path
     resume: bool
     log: Callable[[str], OnEpoch]
+    progress: bool
 
-    def run(self, name: str, settings: LoopSettings, *, trunk: bool) -> LoopResult:
+    def run(self, name: str, settings: LoopSettings, *, trunk: bool, start_counts: bool) -> LoopResult:
         self.network.train_trunk(trunk)
         return fit_loop(
             self.network.model,
@@ -185,6 +211,9 @@ class _Stages:
             resume=self.resume,
             identity=self.folder.name,
             on_epoch=self.log(name),
+            start_counts=start_counts,
+            progress=self.progress,
+            name=f"training {name}",
         )
 
 
@@ -198,29 +227,39 @@ def _train(
         stages.network.set_output(start.weights, start.bias)
     elif ready.cut.trains and job.settings.head_epochs:
         say(f"the head alone for {job.settings.head_epochs} epochs")
-        head_result = stages.run("head", _head_settings(job, stages.material), trunk=False)
+        head_result = stages.run(
+            "head", _head_settings(job, stages.material), trunk=False, start_counts=False
+        )
     say(f"training for at most {job.settings.epochs} epochs")
-    result = stages.run("all", _settings(job, stages.material), trunk=ready.cut.trains)
+    # A head at its random start is nothing that could be kept.
+    fitted = start is not None or head_result is not None
+    settings = _settings(job, stages.material)
+    result = stages.run("all", settings, trunk=ready.cut.trains, start_counts=fitted)
     _check_converged(result)
     return head_result, result
 
 
 def _check_converged(result: LoopResult) -> None:
-    """FitError when no epoch ended with a loss that is a number: there is nothing to keep then."""
-    if not np.isfinite(result.history["loss"][result.kept_epoch - 1]):
+    """FitError when no epoch ended with a loss that is a number, or the one kept did not."""
+    losses = result.history["loss"]
+    kept = losses if result.kept_epoch == 0 else losses[result.kept_epoch - 1 : result.kept_epoch]
+    if not np.isfinite(kept).any():
         raise FitError(
             "the training diverged: the loss is no longer a number",
-            found=f"after {len(result.history['loss'])} epochs",
+            found=f"after {len(losses)} epochs",
             hint="a smaller --lr, or --clip 1",
         )
 
 
 def _log(on_epoch: OnEpoch | None, tensorboard: Path | None) -> Callable[[str], OnEpoch]:
-    """Stage -> what is called after each of its epochs: the caller, and TensorBoard in a folder a stage."""
+    """Stage -> what is called after each of its epochs: the caller, and TensorBoard in a folder a stage.
+
+    The start, epoch 0, is for the caller alone.
+    """
 
     def of_stage(stage: str) -> OnEpoch:
         def log(epoch: int, figures: Mapping[str, float]) -> None:
-            if tensorboard is not None:
+            if tensorboard is not None and epoch:
                 write_scalars(tensorboard / stage, epoch, figures)
             if on_epoch is not None:
                 on_epoch(epoch, figures)

@@ -17,7 +17,6 @@ from probe.heads import HEADS
 from probe.heads.head import Samples
 from probe.heads.linear import LinearHead
 from probe.heads.logreg import LogregOptions
-from probe.heads.saving import load_head
 from probe.runs import Predictions, Run, list_runs
 from probe.store import Store, images_digest, list_stores, open_store, store_path
 
@@ -35,12 +34,14 @@ class HeadStart:
     weights, bias : (D, C) and (C,) float32 on features as they come, the standardisation folded in.
     source : where it comes from, for people.
     test : its own predictions of the test part.
+    precision : of the features that it was fitted on.
     """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     source: str
     test: Predictions
+    precision: str = "fp32"
 
 
 def same_images(run_or_store_backbone: Mapping[str, Any], backbone: BackboneSpec) -> bool:
@@ -52,26 +53,50 @@ def same_images(run_or_store_backbone: Mapping[str, Any], backbone: BackboneSpec
 _IDENTITY = ("name", "weights", "size", "preprocess")
 
 
-def find_probe(home: Home, backbone: BackboneSpec, index_hash: str) -> Run | None:
-    """The newest `probe fit` run of this backbone on these rows, labels and splits; logreg goes first."""
+def find_probes(home: Home, job: ExtractJob) -> list[Run]:
+    """The frozen probes of a data set on a backbone: those of its precision first, then the newest first.
+
+    A frozen probe is the plain logistic regression of `probe fit` on the pooled output that ``job.backbone``
+    names first, alone and without views, on the same rows, labels, splits and pixels. Other heads, weighted
+    classes, other outputs and averaged views are something else, however they score.
+    """
     runs, _ = list_runs(home)
-    fitting = [
-        run
-        for run in runs
-        if run.result.get("kind") == "fit"
-        and run.result.get("index") == index_hash
-        and run.result.get("test") is not None
-        and same_images(run.result.get("backbone") or {}, backbone)
-    ]
-    return next((run for run in fitting if run.result.get("head") == LOGREG), fitting[0] if fitting else None)
+    index, pixels = job.index().hash, job.spec().pixels
+    found = [run for run in runs if _is_probe(run.result, job.backbone, index, pixels)]
+    return sorted(found, key=lambda run: run.result["backbone"].get("precision") != job.backbone.precision)
+
+
+def _is_probe(
+    result: Mapping[str, Any], backbone: BackboneSpec, index: str, pixels: Mapping[str, Any]
+) -> bool:
+    options = result.get("options") or {}
+    return (
+        result.get("kind") == "fit"
+        and result.get("head") == LOGREG
+        and result.get("test") is not None
+        and result.get("index") == index
+        and result.get("pixels") == pixels
+        and same_images(result.get("backbone") or {}, backbone)
+        and result.get("output") == [backbone.outputs[0]]
+        and not result.get("views")
+        and not result.get("average_views")
+        and options.get("class_weight") is None
+    )
 
 
 def embeddings(
     dataset: Dataset, backbone: BackboneSpec, home: Home, *, exif: bool, progress: bool = False
 ) -> Store:
-    """A store with the pooled features ``backbone.outputs[0]`` of the data set, extracted if need be."""
+    """A store with the pooled features ``backbone.outputs[0]`` of the data set, extracted if need be.
+
+    One of another precision serves where there is none of this one.
+    """
     images = images_digest(dataset.ids, dataset.hashes)
-    for store in list_stores(home)[0]:
+    stores = sorted(
+        list_stores(home)[0],
+        key=lambda store: store.manifest.spec["backbone"].get("precision") != backbone.precision,
+    )
+    for store in stores:
         spec = store.manifest.spec
         if (
             same_images(spec["backbone"], backbone)
@@ -86,31 +111,24 @@ def embeddings(
 
 
 def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) -> HeadStart:
-    """The linear classifier to start from.
+    """The linear classifier to start from: with the C of `probe`, fitted on the training part alone.
 
     A run that was fitted again on train + validation has seen the validation part, by which the best epoch
-    will be chosen: its C is taken and the fit repeated on the training part, which costs seconds.
+    will be chosen; fitting once more costs seconds.
     """
     parts = _parts(store, output, dataset)
-    usable = (
-        probe is not None and probe.result.get("head") == LOGREG and probe.result.get("output") == [output]
-    )
-    if usable and probe is not None and not probe.result["refit"]:
-        head, source = load_head(probe.path), f"the head of {probe.name}"
-    else:
-        chosen = (float(probe.result["chosen"]["c"]),) if usable and probe is not None else FEW_C
-        val = parts[VAL][1] if len(parts[VAL][1]) else None
-        options = LogregOptions(c=chosen if val is not None else chosen[len(chosen) // 2 :][:1])
-        outcome = HEADS[LOGREG].fit(parts[TRAIN][1], val, len(dataset.classes), options, refit=False)
-        head = outcome.head
-        source = (
-            f"C of {probe.name}, fitted on the training part"
-            if usable and probe is not None
-            else f"logreg on {store.name}"
-        )
+    chosen = FEW_C if probe is None else (float(probe.result["chosen"]["c"]),)
+    val = parts[VAL][1] if len(parts[VAL][1]) else None
+    options = LogregOptions(c=chosen if val is not None else chosen[len(chosen) // 2 :][:1])
+    outcome = HEADS[LOGREG].fit(parts[TRAIN][1], val, len(dataset.classes), options, refit=False)
+    head = outcome.head
     assert isinstance(head, LinearHead)
+    c = f"C = {outcome.chosen['c']:.3g}"
+    source = f"{c}, chosen on {store.name}" if probe is None else f"C of {probe.name}"
     ids, test = parts[TEST]
-    return HeadStart(*fold(head), source, Predictions(ids, test.labels, head.predict_proba(test.features)))
+    predictions = Predictions(ids, test.labels, head.predict_proba(test.features))
+    precision = store.manifest.spec["backbone"]["precision"]
+    return HeadStart(*fold(head), f"{source}, fitted on the training part", predictions, precision)
 
 
 def fold(head: LinearHead) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

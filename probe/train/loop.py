@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from probe.config import canonical_json
 from probe.errors import UsageError
+from probe.progress import Progress
 from probe.registry import unknown_name
 from probe.train.data import Inputs
 from probe.train.recipe import (
@@ -72,15 +73,19 @@ class LoopResult:
     Attributes
     ----------
     history : figure -> value of every epoch: loss, accuracy, val_loss, val_accuracy, lr.
-    kept_epoch : the epoch, counted from 1, whose weights the model holds now.
+    start : val_loss and val_accuracy of epoch 0, the network before any step; None where it was not scored.
+    kept_epoch : the epoch, counted from 1, whose weights the model holds now; 0 is the start.
     stopped : why training ended before the last epoch, None when it did not.
     seconds : wall time of all epochs, those before a resume included.
+    keep : the rule by which the epoch was kept.
     """
 
     history: Mapping[str, list[float]]
     kept_epoch: int
     stopped: str | None
     seconds: float
+    start: Mapping[str, float] | None = None
+    keep: str = "last"
 
 
 @dataclass
@@ -113,6 +118,7 @@ class _State:
     kept_epoch: int = 0
     stopped: str | None = None
     seconds: float = 0.0
+    start: dict[str, float] | None = None
 
 
 def fit_loop(
@@ -124,6 +130,9 @@ def fit_loop(
     resume: bool = False,
     identity: str = "",
     on_epoch: OnEpoch | None = None,
+    start_counts: bool = False,
+    progress: bool = False,
+    name: str = "train",
 ) -> LoopResult:
     """Compile and train `model`, and leave it with the weights of the epoch that `settings.keep` asks for.
 
@@ -132,7 +141,12 @@ def fit_loop(
     folder : where the state is written after every epoch; nothing is written without one.
     resume : continue from the state in `folder`, if there is one; otherwise it is overwritten.
     identity : what else must be the same for a state to be continued (data, seed, network).
-    on_epoch : called with the epoch, counted from 1, and its figures, after its state is safe.
+    on_epoch : called with the epoch, counted from 1, and its figures, after its state is safe; with 0 and the
+        validation figures of the start, where that counts.
+    start_counts : the network as it is handed over is epoch 0: it is scored on validation, can be kept, and
+        what waits for an improvement of a validation figure counts from it. For a network that has been
+        fitted; random weights are no candidate.
+    progress, name : say how far the training has come (`probe.progress`), and what it is called there.
 
     Raises UsageError when a figure is watched that these inputs do not give, or the state found belongs to
     another training.
@@ -143,27 +157,58 @@ def fit_loop(
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
     run = _Run(model, optimiser, settings, folder, _identity(settings, identity))
-    if resume:
-        run.restore()
-    while run.state.epochs_done < settings.epochs and run.state.stopped is None:
-        start = time.perf_counter()
-        epoch = run.state.epochs_done
-        logs = model.fit(
-            inputs.training(epoch),
-            validation_data=inputs.validation(),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            class_weight=dict(settings.class_weights) if settings.class_weights else None,
-            shuffle=False,
-            verbose=0,
-        ).history
-        figures = {name: float(values[-1]) for name, values in logs.items()}
-        figures["lr"] = _learning_rate(optimiser)
-        run.finish_epoch(figures, time.perf_counter() - start)
-        if on_epoch is not None:
-            on_epoch(run.state.epochs_done, figures)
+    run.open(resume=resume)
+    if start_counts and run.state.start is None:
+        _score_start(run, model, inputs, on_epoch)
+    run.load_state()
+    done, steps = run.state.epochs_done, inputs.steps
+    with Progress(name, settings.epochs * steps, "steps", initial=done * steps, shown=progress) as bar:
+        while run.state.epochs_done < settings.epochs and run.state.stopped is None:
+            start = time.perf_counter()
+            epoch = run.state.epochs_done
+            logs = model.fit(
+                inputs.training(epoch),
+                validation_data=inputs.validation(),
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                class_weight=dict(settings.class_weights) if settings.class_weights else None,
+                shuffle=False,
+                verbose=0,
+                callbacks=[_step_counter(bar)] if progress else None,
+            ).history
+            figures = {figure: float(values[-1]) for figure, values in logs.items()}
+            figures["lr"] = _learning_rate(optimiser)
+            run.finish_epoch(figures, time.perf_counter() - start)
+            if on_epoch is not None:
+                on_epoch(run.state.epochs_done, figures)
     run.load_kept()
-    return LoopResult(run.state.history, run.state.kept_epoch, run.state.stopped, run.state.seconds)
+    state = run.state
+    return LoopResult(
+        state.history, state.kept_epoch, state.stopped, state.seconds, state.start, settings.keep
+    )
+
+
+def _score_start(run: _Run, model: Any, inputs: Inputs, on_epoch: OnEpoch | None) -> None:
+    validation = inputs.validation()
+    if validation is None:
+        return
+    scored = model.evaluate(validation, verbose=0, return_dict=True)
+    figures = {f"val_{figure}": float(value) for figure, value in scored.items()}
+    run.take_start(figures)
+    if on_epoch is not None:
+        on_epoch(0, figures)
+
+
+def _step_counter(bar: Progress) -> Any:
+    from probe.tensorflow_setup import keras
+
+    class StepCounter(keras.callbacks.Callback):
+        async_safe = True  # the steps need not wait for it
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            bar.update()
+
+    return StepCounter()
 
 
 def probabilities(model: Any, dataset: Any) -> NDArray[np.float32]:
@@ -184,6 +229,58 @@ class _Run:
         self.network = [variable for variable in model.variables if id(variable) not in metrics]
         self.state = _State(identity, stops=[_Patience() for _ in settings.stops])
         self.kept: list[NDArray[Any]] | None = None
+        self._found: list[NDArray[Any]] | None = None
+
+    def open(self, *, resume: bool) -> None:
+        """Find the folder's state to continue from it, or put it aside; the model does not change yet."""
+        if self.folder is None or not (self.folder / STATE_FILE).exists():
+            return
+        if not resume:
+            (self.folder / STATE_FILE).unlink()
+            return
+        found, self._found = _read(self.folder / STATE_FILE)
+        if found["identity"] != self.state.identity:
+            raise UsageError(
+                f"the training in {self.folder} is not the one to be resumed",
+                expected="the same recipe, data, seed and precision",
+                hint="repeat the command as it was given, or start anew without resuming",
+            )
+        self.state = _state_from_json(found)
+
+    def take_start(self, figures: Mapping[str, float]) -> None:
+        """Count the model as it is now, with these validation figures, as epoch 0.
+
+        Epochs may have been done already, by a version that did not score the start: which of them is the
+        best, and how long that is ago, is then worked out anew.
+        """
+        state, keep = self.state, self.settings.keep
+        state.start = dict(figures)
+        state.kept, state.kept_epoch = _Patience(), 0
+        state.stops = [_Patience() for _ in self.settings.stops]
+        for rule, patience in zip(self.settings.stops, state.stops, strict=True):
+            if rule.monitor in figures:
+                patience.saw(rule.monitor, figures[rule.monitor])
+        plateau = self.settings.reduce_lr
+        if plateau is not None and plateau.monitor in figures and not state.epochs_done:
+            state.reduce_lr.saw(plateau.monitor, figures[plateau.monitor], MIN_DELTA)
+        if keep in figures:
+            state.kept.saw(keep, figures[keep])
+        for epoch in range(state.epochs_done):
+            done = {name: values[epoch] for name, values in state.history.items()}
+            self._is_best(epoch + 1, done)
+            self._stop(done)
+        if state.kept.best is not None and not state.kept_epoch:
+            self._hold_kept()
+
+    def load_state(self) -> None:
+        """Give the model what `open` found."""
+        if self._found is None:
+            return
+        _assign([*self.network, *self.optimiser.variables], self._found)
+        self._found = None
+        if self.state.kept.best is not None and self.kept is None:
+            assert self.folder is not None
+            _, self.kept = _read(self.folder / BEST_FILE)
 
     def finish_epoch(self, figures: Mapping[str, float], seconds: float) -> None:
         """Take an epoch's figures into account and write the state."""
@@ -192,7 +289,8 @@ class _Run:
         state.seconds += seconds
         for name, value in figures.items():
             state.history.setdefault(name, []).append(value)
-        self._keep_best(figures)
+        if self._is_best(state.epochs_done, figures):
+            self._hold_kept()
         self._reduce_lr(figures)
         self._stop(figures)
         if self.folder is not None:
@@ -205,27 +303,16 @@ class _Run:
         else:
             _assign(self.network, self.kept)
 
-    def restore(self) -> None:
-        """Continue from the folder's state; without one, start at the beginning."""
-        if self.folder is None or not (self.folder / STATE_FILE).exists():
-            return
-        found, values = _read(self.folder / STATE_FILE)
-        if found["identity"] != self.state.identity:
-            raise UsageError(
-                f"the training in {self.folder} is not the one to be resumed",
-                expected="the same recipe, data, seed and precision",
-                hint="repeat the command as it was given, or start anew without resuming",
-            )
-        self.state = _state_from_json(found)
-        _assign([*self.network, *self.optimiser.variables], values)
-        if self.state.kept_epoch and self.settings.keep != "last":
-            _, self.kept = _read(self.folder / BEST_FILE)
-
-    def _keep_best(self, figures: Mapping[str, float]) -> None:
+    def _is_best(self, epoch: int, figures: Mapping[str, float]) -> bool:
+        """Note whether `epoch` is the best so far by the rule."""
         keep = self.settings.keep
         if keep == "last" or not self.state.kept.saw(keep, figures[keep]):
-            return
-        self.state.kept_epoch = self.state.epochs_done
+            return False
+        self.state.kept_epoch = epoch
+        return True
+
+    def _hold_kept(self) -> None:
+        """Hold on to the weights of the model as it is now."""
         self.kept = _values(self.network)
         if self.folder is not None:
             _write(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from probe.datasets.dataset import TEST, VAL
+from probe.errors import FitError
 from probe.extract import ExtractJob
-from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, pair_predictions, scores
+from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, RunError, pair_predictions, scores
 from probe.stats.paired import Comparison, compare_predictions
 from probe.train.assembly import Assembly
 from probe.train.data import batches
@@ -35,43 +37,117 @@ def predict(network: Assembly, material: Material, name: str, job: TuneJob) -> P
     return Predictions(material.ids[name], part.labels.astype(np.int32), found)
 
 
-def judge(test: Predictions, start: HeadStart | None, probe: Run | None, ready: Prepared) -> dict[str, Any]:
-    """``comparison`` with the frozen probe on the same test images, None without one, and ``notes``."""
-    frozen = _frozen_predictions(start, probe)
-    comparison = _compare(test, frozen, probe)
+@dataclass(frozen=True)
+class Frozen:
+    """The frozen probe that a fine-tuning is put beside.
+
+    Attributes
+    ----------
+    name : which one, for people.
+    run : its run; None for the logistic regression that the head started from.
+    precision : of the features it stands on.
+    refit : it was fitted on train and validation.
+    """
+
+    name: str
+    run: str | None
+    test: Predictions
+    precision: str
+    refit: bool
+
+
+def find_frozen(
+    test: Predictions, start: HeadStart | None, probes: Sequence[Run]
+) -> tuple[Frozen | None, list[str]]:
+    """The first of `probes` that has predicted the very images of `test`, else the head start, else None.
+
+    Also why probes before it could not be taken, a sentence each.
+    """
+    notes: list[str] = []
+    for probe in probes:
+        problem = _cannot_be_paired(test, probe)
+        if problem is None:
+            precision = str(probe.result["backbone"]["precision"])
+            refit = bool(probe.result.get("refit"))
+            name = f"the frozen probe ({probe.name})"
+            return Frozen(name, probe.name, probe.predictions, precision, refit), notes
+        notes.append(f"{probe.name} is not the frozen probe compared with: {problem}")
+    if start is None:
+        return None, notes
+    name = "the frozen probe (the head start)"
+    return Frozen(name, None, start.test, start.precision, refit=False), notes
+
+
+def _cannot_be_paired(test: Predictions, probe: Run) -> str | None:
+    try:
+        theirs = probe.predictions
+        pair_predictions(test, theirs, "fine-tuning", probe.name)
+    except (RunError, FitError) as error:
+        return error.problem
+    if len(theirs.ids) != len(test.ids) or not np.isin(test.ids, theirs.ids).all():
+        return "it predicted other test images"
+    return None
+
+
+def judge(
+    test: Predictions,
+    start: HeadStart | None,
+    probes: Sequence[Run],
+    ready: Prepared,
+    result: LoopResult,
+    precision: str,
+) -> dict[str, Any]:
+    """What is said of the result: ``comparison``, ``frozen_probe`` and ``notes``.
+
+    ``comparison`` is with the frozen probe on the same test images, None without one or without such images.
+    """
+    frozen, passed_over = find_frozen(test, start, probes) if len(test.ids) else (None, [])
+    comparison = _compare(test, frozen) if frozen is not None else None
+    kept = [kept_text(result, ready)] if result.start is not None else []
+    cache = f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"
     return {
         "comparison": comparison.to_json() if comparison else None,
-        "notes": _notes(comparison, frozen, probe, ready),
+        "frozen_probe": None
+        if frozen is None
+        else {"run": frozen.run, "source": frozen.name, "precision": frozen.precision},
+        "notes": [cache, *kept, *passed_over, *_notes(comparison, frozen, precision)],
     }
 
 
-def _frozen_predictions(start: HeadStart | None, probe: Run | None) -> Predictions | None:
-    if probe is not None:
-        return probe.predictions
-    return start.test if start is not None else None
-
-
-def _compare(tuned: Predictions, frozen: Predictions | None, probe: Run | None) -> Comparison | None:
-    if frozen is None or not len(tuned.ids):
-        return None
-    name = f"the frozen probe ({probe.name})" if probe is not None else "the frozen probe"
-    left, right = pair_predictions(tuned, frozen, "fine-tuning", name)
+def _compare(tuned: Predictions, frozen: Frozen) -> Comparison:
+    left, right = pair_predictions(tuned, frozen.test, "fine-tuning", frozen.name)
     return compare_predictions(
-        left.correct, right.correct, groups=left.groups, name_a="fine-tuning", name_b=name
+        left.correct, right.correct, groups=left.groups, name_a="fine-tuning", name_b=frozen.name
     )
 
 
-def _notes(
-    comparison: Comparison | None, frozen: Predictions | None, probe: Run | None, ready: Prepared
-) -> list[str]:
-    notes = [f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"]
-    if comparison is not None:
-        notes.append(comparison.verdict)
-        if probe is not None and probe.result.get("refit"):
-            notes.append("the frozen probe was fitted on train and validation, fine-tuning on train alone")
-    elif frozen is None:
-        notes.append("no frozen probe to compare with: probe extract, then probe fit logreg")
+def _notes(comparison: Comparison | None, frozen: Frozen | None, precision: str) -> list[str]:
+    if comparison is None or frozen is None:
+        return ["no frozen probe to compare with: probe extract, then probe fit logreg"]
+    notes = [comparison.verdict]
+    if frozen.refit:
+        notes.append("the frozen probe was fitted on train and validation, fine-tuning on train alone")
+    if frozen.precision != precision:
+        notes.append(f"the frozen probe stands on features in {frozen.precision}, fine-tuning on {precision}")
     return notes
+
+
+def kept_text(result: LoopResult, ready: Prepared) -> str:
+    """What the best epoch is, against the network before any training step."""
+    rule, start = result.keep, result.start or {}
+    if rule not in start:
+        # The last epoch is kept, whatever the figures.
+        rule = "val_loss"
+        best = result.history[rule][result.kept_epoch - 1]
+        return f"the last epoch is kept: {rule} {best:.4g}, {start[rule]:.4g} before any training"
+    values = [value for value in result.history[rule] if np.isfinite(value)]
+    best = (max if rule.endswith("accuracy") else min)(values, default=np.nan)
+    if result.kept_epoch == 0:
+        kept = "the frozen probe" if ready.head.pooled else "the head on the frozen backbone"
+        return (
+            f"no gain: {kept} is kept, {rule} {start[rule]:.4g} before any training, {best:.4g} at best after"
+        )
+    return f"epoch {result.kept_epoch} is kept: {rule} {best:.4g}, {start[rule]:.4g} before any training"
 
 
 def describe(
@@ -99,8 +175,9 @@ def describe(
             "features": ready.plan.trunk,
         },
         "head_start": start.source if start is not None else None,
-        "head_history": dict(head_result.history) if head_result is not None else None,
-        "history": dict(result.history),
+        "head_history": finite(head_result.history) if head_result is not None else None,
+        "start": _finite_figures(result.start),
+        "history": finite(result.history),
         "stopped": result.stopped,
         "training_seconds": round(result.seconds + (head_result.seconds if head_result else 0), 3),
         "extraction_seconds": material.seconds,
@@ -117,4 +194,18 @@ def describe(
         "weights_path": job.backbone.weights_path,
         "classes": list(data.classes),
         "versions": versions(),
+    }
+
+
+def _finite_figures(figures: Mapping[str, float] | None) -> dict[str, float | None] | None:
+    if figures is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def finite(history: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    """A history as JSON takes it: an epoch that diverged has no figure."""
+    return {
+        name: [value if math.isfinite(value) else None for value in values]
+        for name, values in history.items()
     }

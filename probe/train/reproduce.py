@@ -15,7 +15,8 @@ from probe.registry import unknown_name
 from probe.runs import Run
 from probe.stats.intervals import mean_interval, wilson
 from probe.train.baselines import BASELINES, STUDIES
-from probe.train.experiment import CURVES, Draw, Experiment, run_experiment
+from probe.train.course import CURVES, Draw
+from probe.train.experiment import Experiment, run_experiment
 from probe.train.pixels import DataSource, load_pixels, source_of
 from probe.train.recipe import Published, Recipe
 from probe.train.sweep import CellResult
@@ -289,7 +290,8 @@ def _head_text(run: Run) -> str:
     result = run.result
     if "history" not in result:
         return f"a {result['head']} head"
-    return f"epoch {result['chosen']['epoch']} of {len(result['history']['loss'])}"
+    kept = result["chosen"]["epoch"]
+    return f"epoch {kept} of {len(result['history']['loss'])}" + ("" if kept else ", no gain from training")
 
 
 def _join(*parts: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from probe.config import Home, canonical_json
 from probe.errors import UsageError
 from probe.store import slug
-from probe.train.experiment import CURVES, Draw
+from probe.train.course import CURVES, Course, Draw
 from probe.train.pixels import DataSource, labels_identity, load_training_data
 from probe.train.recipe import Recipe
 from probe.train.sweep import (
@@ -119,7 +119,7 @@ def sweep(
     key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
     folder = home.sweeps / f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    draw(mean_histories(results), folder / CURVES)
+    draw(_courses(results), folder / CURVES)
     (folder / TABLE).write_text(_csv(rows), encoding="utf-8")
     record = {
         "schema": SCHEMA,
@@ -137,6 +137,14 @@ def sweep(
     }
     (folder / SWEEP).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     return Sweep(folder, rows, results, reused, dataset.notes)
+
+
+def _courses(results: Sequence[CellResult]) -> dict[str, Course]:
+    """Setting -> the mean over its cells; an epoch was kept where there is but one."""
+    kept: dict[str, int | None] = {}
+    for result in results:
+        kept[result.setting] = None if result.setting in kept else result.kept_epoch
+    return {setting: Course(history, kept[setting]) for setting, history in mean_histories(results).items()}
 
 
 def _csv(rows: Sequence[SweepRow]) -> str:
