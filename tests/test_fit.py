@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 
 from probe.backbones import resolve
+from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, ProbeError, UsageError
 from probe.extract import ExtractJob, Views, extract
 from probe.fit import Choice, FitJob, compare, compare_all, fit
-from probe.fit.samples import load_parts
+from probe.fit.samples import load_parts, source_of
 from probe.heads.knn import KnnOptions
 from probe.heads.logreg import LogregOptions
 from probe.heads.saving import load_head
 from probe.images.augment import parse_augment
 from probe.runs import Run
+from probe.stats.calibration import fit_temperature
+from probe.stats.classification import log_loss
 from probe.store import Store, find_store, open_store, put_index
 
 QUICK = LogregOptions(c=(0.001, 0.01))
@@ -244,3 +247,151 @@ def test_without_a_test_part_validation_is_still_told(store: Store, home: Home) 
     assert run.result["val"]["accuracy"] > 0.5
     assert json.loads((run.path / "result.json").read_text())["run"] == run.name
     assert find_store(home, None).path == store.path
+
+
+def test_a_curve_of_one_shot_beside_folds_is_kept_and_chooses_on_validation(store: Store, home: Home) -> None:
+    job = FitJob(store, options=replace(QUICK, cv=5), shots=("1", "10"), repeats=2)
+    with_folds, plain = fit(job, home).result, fit(replace(job, options=QUICK), home).result
+    assert with_folds["chosen"]["cv"] == 5
+    assert with_folds["curve"] == plain["curve"]
+    assert [point["problem"] for point in with_folds["curve"]] == [None, None]
+
+
+def without_validation(store: Store) -> None:
+    splits = np.where(store.index.splits == "val", "train", store.index.splits)
+    relabelled(store, store.index.labels, splits)
+
+
+def test_a_point_of_a_curve_that_cannot_be_fitted_says_why_and_costs_nothing_else(
+    store: Store, home: Home
+) -> None:
+    index = store.index
+    without_validation(store)
+    try:
+        job = FitJob(open_store(store.path), options=replace(QUICK, cv=12), shots=("1", "5"), repeats=2)
+        run = fit(job, home)
+    finally:
+        put_index(store.path, index)
+    one, five = run.result["curve"]
+    assert (one["mean"], one["low"], one["accuracies"]) == (None, None, [])
+    assert one["problem"].startswith("2 of 2 draws could not be fitted: cross-validation cannot be split")
+    assert five["problem"] is None
+    assert 0.3 < five["mean"] < 1
+    assert run.result["test"]["accuracy"] > 0.6
+    assert any("could not be fitted" in line for line in result_lines(run))
+
+
+def test_the_draws_of_a_size_that_is_everything_are_one(store: Store, home: Home) -> None:
+    job = FitJob(store, options=QUICK, shots=("1000",), fractions=(1.0,), repeats=3)
+    for point in fit(job, home).result["curve"]:
+        assert point["rows"] == 400
+        assert len(point["accuracies"]) == 1
+        assert point["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("head", "options"),
+    [
+        ("logreg", LogregOptions(c=(1e-4, 0.01))),
+        ("knn", KnnOptions(k=(1, 9))),
+        ("centroid", None),
+        ("ridge", None),
+    ],
+)
+def test_averages_over_views_choose_and_calibrate_as_they_are_scored(
+    store: Store, home: Home, head: str, options: object
+) -> None:
+    run = fit(FitJob(store, head, options=options, average_views=True, refit=False), home)
+    fitted, parts = load_head(run.path), load_parts(store, Choice())
+    mean = {}
+    for name in ("val", "test"):
+        rows = parts[name].rows
+        every = [fitted.predict_proba(source_of(store, (), rows, range(v, v + 1))[:]) for v in range(3)]
+        mean[name] = np.mean(every, axis=0)
+    val, test = parts["val"].samples.labels, parts["test"].samples.labels
+    accuracy = (mean["val"].argmax(1) == val).mean()
+    assert run.result["val"]["accuracy"] == pytest.approx(accuracy)
+    assert run.result["val"]["log_loss"] == pytest.approx(log_loss(mean["val"], val), rel=1e-4)
+    assert run.result["test"]["accuracy"] == pytest.approx((mean["test"].argmax(1) == test).mean())
+    temperature = fit_temperature(np.log(np.maximum(mean["val"], 1e-12)), val)
+    assert run.result["calibration"]["temperature"] == pytest.approx(temperature, rel=1e-2)
+    if head in ("logreg", "knn"):
+        best = max(run.result["path"], key=lambda row: (row["val_accuracy"], -row["val_log_loss"]))
+        assert best["val_accuracy"] == pytest.approx(accuracy)
+    if head == "ridge":
+        assert any("chosen on plain features" in line for line in run.result["notes"])
+
+
+def test_a_curve_is_scored_on_the_same_averages(store: Store, home: Home) -> None:
+    job = FitJob(store, options=QUICK, average_views=True, refit=False, shots=("all",))
+    run = fit(job, home)
+    assert run.result["curve"][0]["mean"] == pytest.approx(run.result["test"]["accuracy"])
+
+
+def test_averages_without_stored_views_are_refused_before_anything_is_fitted(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.heads.head.HeadRow.fit", lambda *_, **__: pytest.fail("fitted"))
+    layout = store.manifest.layout
+    shapes = {name: shape for name, shape in layout.shapes.items() if "@" not in name}
+    plain = replace(store, manifest=replace(store.manifest, layout=replace(layout, shapes=shapes)))
+    with pytest.raises(UsageError, match="no augmented views to average over"):
+        fit(FitJob(plain, average_views=True), home)
+
+
+@pytest.mark.parametrize(
+    ("change", "used_for"),
+    [
+        ({"options": QUICK}, "choose C"),
+        ({"options": LogregOptions(c=(0.01,))}, ""),
+        ({"options": replace(QUICK, cv=3)}, "choose C, in folds with the training rows"),
+        ({"options": replace(QUICK, cv=3), "refit": False}, ""),
+        ({"head": "knn", "options": None}, "choose k"),
+        ({"head": "knn", "options": KnnOptions(k=(5,))}, ""),
+        ({"head": "ridge", "options": None}, "choose alpha and a temperature"),
+        ({"head": "majority", "options": None}, ""),
+    ],
+)
+def test_the_figure_of_validation_says_what_was_chosen_on_it(
+    store: Store, home: Home, change: dict[str, object], used_for: str
+) -> None:
+    run = fit(replace(FitJob(store), **change), home)  # type: ignore[arg-type]
+    assert run.result["val"]["used_for"] == used_for
+    assert run.result["val"]["fitted_on"] == "train"
+    said = [line for line in result_lines(run) if "these images were used to" in line]
+    assert len(said) == bool(used_for)
+    assert all(line.endswith("used to " + used_for) for line in said)
+
+
+def test_figures_that_cannot_carry_their_weight_are_said(store: Store, home: Home) -> None:
+    index, few = store.index, np.array(store.index.splits)
+    for part, kept in (("val", 3), ("test", 5)):
+        few[np.flatnonzero(few == part)[kept:]] = ""
+    few[np.flatnonzero((few == "train") & (index.labels == 4))[2:]] = ""
+    relabelled(store, index.labels, few)
+    try:
+        small = open_store(store.path)
+        options = replace(QUICK, cv=4)
+        run = fit(FitJob(small, options=options, shots=("5000", "20"), fractions=(0.01,), repeats=1), home)
+        near = fit(FitJob(small, "knn", options=KnnOptions(k=(3, 4000))), home)
+    finally:
+        put_index(store.path, index)
+    said = "\n".join(run.result["notes"])
+    for note in (
+        "the validation part has 3 images: a single one moves accuracy by 33 points",
+        "the test part has 5 images: a single one moves accuracy by 20 points",
+        "classes have no image in the validation part",
+        "classes have no image in the test part",
+        "some of the 4 folds hold out none of a class",
+        "shots 5000: no class has so many",
+        "shots 20: 1 of 10 classes have fewer and give all",
+        "fraction 0.01: less than one row of",
+        "the curve has 1 draw of each size",
+    ):
+        assert note in said
+        assert any(note in line for line in result_lines(run))
+    assert any("k = 4000 is more than the" in note for note in near.result["notes"])
+
+
+def test_ordinary_figures_are_told_without_remarks(plain_run: Run) -> None:
+    assert [note for note in plain_run.result["notes"] if "lies at" not in note] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probe.commands.findings import finding_lines
 from probe.runs import Run
 
 
@@ -19,7 +20,8 @@ def result_lines(run: Run) -> list[str]:
         f"head      {result.get('head')}" + (f" ({chosen})" if chosen else ""),
         "images    " + ", ".join(f"{name} {count:,}" for name, count in parts.items()),
     ]
-    lines += _score_lines("test", result.get("test")) + _score_lines("val", result.get("val"))[:1]
+    lines += _score_lines("test", result.get("test")) + _val_lines(result)
+    lines += finding_lines(run)
     lines += _seed_lines(result.get("seeds")) + _curve_lines(result.get("curve"))
     lines += _training_lines(result)
     if copies := result.get("duplicates"):
@@ -76,6 +78,25 @@ def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def _val_lines(result: Mapping[str, Any]) -> list[str]:
+    """Accuracy on validation, and what was chosen on the same images."""
+    val = result.get("val")
+    lines = _score_lines("val", val)[:1]
+    if val and (used := _val_used_for(result)):
+        lines.append(f"          not a test figure: these images were used to {used}")
+    return lines
+
+
+def _val_used_for(result: Mapping[str, Any]) -> str:
+    """What the run records, or of a network what its rule for the epoch says."""
+    recorded = result["val"].get("used_for")
+    if recorded is not None:
+        return str(recorded)
+    epochs, options = result.get("epochs"), result.get("options") or {}
+    by_validation = "val_" in epochs["rule"] if isinstance(epochs, Mapping) else options.get("keep") != "last"
+    return "choose the epoch" if "history" in result and by_validation else ""
+
+
 def _seed_lines(seeds: Mapping[str, Any] | None) -> list[str]:
     if seeds is None:
         return []
@@ -87,7 +108,10 @@ def _curve_lines(curve: list[Mapping[str, Any]] | None) -> list[str]:
     lines = []
     for point in curve or []:
         interval = "" if point["low"] is None else f"  ({point['low']:.4f} – {point['high']:.4f} over draws)"
-        lines.append(f"curve     {point['size']:<14} {point['rows']:>7,} rows  {point['mean']:.4f}{interval}")
+        mean = "–     " if point["mean"] is None else f"{point['mean']:.4f}"
+        lines.append(f"curve     {point['size']:<14} {point['rows']:>7,} rows  {mean}{interval}".rstrip())
+        if problem := point.get("problem"):
+            lines.append(f"          {problem}")
     return lines
 
 

@@ -41,7 +41,7 @@ def analyse(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
 
 def calibrate(
     val_probabilities: NDArray[np.float32], val_labels: NDArray[np.integer], test: Predictions
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The temperature fitted on validation, and what it does to the test figures (accuracy it cannot change).
 
     The temperature belongs to the candidate chosen on validation, before any refit on both parts.
@@ -50,6 +50,7 @@ def calibrate(
     better = scaled(test.probabilities, temperature)
     return {
         "temperature": temperature,
+        "fitted_on": len(val_labels),
         "test_ece": expected_calibration_error(better, test.labels),
         "test_log_loss": log_loss(better, test.labels),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
+from probe.errors import ProbeError, UsageError
 from probe.heads.draws import few_shot, fraction
-from probe.heads.head import HeadRow, Samples
+from probe.heads.head import HeadRow, Samples, averaged
 from probe.stats.intervals import mean_interval
 
 ALL = "all"
@@ -28,16 +28,19 @@ class CurvePoint:
     ----------
     size : ``shots 5``, ``fraction 0.1`` or ``all``.
     rows : training rows of a draw.
-    accuracies : one per draw.
+    accuracies : one per draw that could be fitted.
+    mean : of the accuracies; None without any.
     low, high : 95 % t-interval of the mean over draws; None for a single draw.
+    problem : how many of the draws could not be fitted, and why; None where all could.
     """
 
     size: str
     rows: int
     accuracies: tuple[float, ...]
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
+    problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,14 +84,19 @@ def learning_curve(
     """Fit on `repeats` draws of each size and score each on test; no choice rests on these scores.
 
     Every draw makes its own choices on the whole validation part and is not refitted on it, so that a curve
-    shows the training part alone. `parts` are train, val and test.
+    shows the training part alone; folds (``cv``) are only made where there is no validation part. A draw that
+    cannot be fitted is told in its point and costs no other. `parts` are train, val and test.
     """
     train, val, test = parts
+    if val is not None and hasattr(options, "cv"):
+        options = replace(options, cv=0)
     tasks = []
     for name, draw in sizes.items():
         for seed in range(repeats if draw is not None else 1):
             rows = np.arange(len(train)) if draw is None else draw(train.labels, seed)
             tasks.append((name, rows))
+            if len(rows) == len(train):
+                break  # all of them: every other draw would be the same
     found = Parallel(n_jobs=jobs)(
         delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks
     )
@@ -101,13 +109,23 @@ def _rows(samples: Samples, rows: NDArray[np.intp]) -> Samples:
 
 def _score(
     row: HeadRow, options: Any, train: Samples, val: Samples | None, test: Samples, classes: int
-) -> float:
-    head = row.fit(train, val, classes, options, refit=False).head
-    return float((head.predict_proba(test.features).argmax(axis=1) == test.labels).mean())
+) -> float | str:
+    """Test accuracy of a draw, or why it could not be fitted."""
+    try:
+        head = row.fit(train, val, classes, options, refit=False).head
+    except ProbeError as error:
+        return error.problem + (f" ({error.found})" if error.found else "")
+    except (ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+        return f"{type(error).__name__}: {error}"
+    return float((averaged(head, test).argmax(axis=1) == test.labels).mean())
 
 
-def _point(name: str, tasks: list[tuple[str, NDArray[np.intp]]], found: list[float]) -> CurvePoint:
+def _point(name: str, tasks: list[tuple[str, NDArray[np.intp]]], found: list[float | str]) -> CurvePoint:
     mine = [number for number, (task, _) in enumerate(tasks) if task == name]
-    accuracies = tuple(found[number] for number in mine)
-    low, high = mean_interval(list(accuracies)) if len(mine) > 1 else (None, None)
-    return CurvePoint(name, len(tasks[mine[0]][1]), accuracies, float(np.mean(accuracies)), low, high)
+    outcomes = [found[number] for number in mine]
+    accuracies = tuple(outcome for outcome in outcomes if isinstance(outcome, float))
+    reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    low, high = mean_interval(list(accuracies)) if len(accuracies) > 1 else (None, None)
+    mean = float(np.mean(accuracies)) if accuracies else None
+    problem = f"{len(reasons)} of {len(mine)} draws could not be fitted: {reasons[0]}" if reasons else None
+    return CurvePoint(name, len(tasks[mine[0]][1]), accuracies, mean, low, high, problem)

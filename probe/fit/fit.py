@@ -17,11 +17,13 @@ from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
 from probe.fit.analysis import analyse, calibrate
 from probe.fit.curve import learning_curve, parse_sizes
-from probe.fit.samples import Choice, Part, load_parts, source_of
+from probe.fit.samples import Choice, Part, load_parts, with_views
+from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
-from probe.heads.head import FitOutcome, Head
+from probe.heads.head import FitOutcome, Head, averaged
 from probe.heads.saving import save_head
 from probe.runs import Predictions, Run, scores, write_run
+from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_interval
 from probe.store import Store, slug
 from probe.versions import versions
@@ -36,7 +38,8 @@ class FitJob:
     choice : outputs, views and memory.
     options : the head's options dataclass; None takes its defaults.
     refit : fit the choice again on train + validation, where the head's row says that this is sound.
-    average_views : average the test probabilities over the plain and all stored views.
+    average_views : average probabilities over the plain and all stored views: of the test part, and of the
+        validation part wherever a choice rests on probabilities.
     shots, fractions : sizes of a learning curve, see `probe.fit.curve`; empty for none.
     repeats : draws of each size.
     jobs : fits of the curve at the same time.
@@ -67,11 +70,13 @@ def _fit(job: FitJob, home: Home) -> Run:
     row, store = HEADS[job.head], job.store
     sizes = parse_sizes(job.shots, job.fractions)
     _check(job)
-    parts = load_parts(store, job.choice)
+    parts = dict(load_parts(store, job.choice))
+    if job.average_views:
+        parts |= {name: with_views(store, job.choice, parts[name]) for name in (VAL, TEST)}
     val = parts[VAL].samples if len(parts[VAL]) else None
     classes = len(store.index.classes)
     outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
-    test = predict_part(job, outcome.head, parts[TEST])
+    test = predict_part(outcome.head, parts[TEST])
     result = {
         "kind": "fit",
         "head": job.head,
@@ -84,9 +89,9 @@ def _fit(job: FitJob, home: Home) -> Run:
         "path": outcome.path,
         "test": scores(test),
         "val": _val_scores(outcome, parts[VAL]),
-        "seeds": _seeds(job, outcome, parts[TEST]),
+        "seeds": _seeds(outcome, parts[TEST]),
         "parts": {name: len(part) for name, part in parts.items()},
-        "notes": list(outcome.notes),
+        "notes": [*outcome.notes, *_notes(job, parts, bool(outcome.val_used_for))],
         **_analysis(outcome, parts[VAL], test, store),
         **provenance(store),
     }
@@ -114,35 +119,48 @@ def _check(job: FitJob) -> None:
         raise UsageError("--views and a learning curve exclude each other")
 
 
+def _notes(job: FitJob, parts: Mapping[str, Part], chosen_on_val: bool) -> list[str]:
+    """What to know before a figure of this run is believed."""
+    classes = job.store.index.classes.tolist()
+    labels = {name: part.samples.labels[: len(part)] for name, part in parts.items()}
+    counts = {name: np.bincount(found, minlength=len(classes)) for name, found in labels.items()}
+    found = list(part_notes(TEST, labels[TEST], classes)) if len(parts[TEST]) else []
+    if len(parts[VAL]):
+        found += part_notes("validation", labels[VAL], classes, chosen_on_val)
+    pool = counts[TRAIN] + (counts[VAL] if job.refit else 0)
+    found += fold_notes(getattr(job.options, "cv", 0), pool, classes)
+    found += neighbour_notes(job.options, len(parts[TRAIN].samples))
+    if job.shots or job.fractions:
+        has_test = bool(len(parts[TEST]))
+        found += curve_notes(job.shots, job.fractions, job.repeats, counts[TRAIN], classes, has_test=has_test)
+    return found
+
+
 def _plain(options: Any) -> dict[str, Any]:
     return asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
 
 
-def predict_part(job: FitJob, head: Head, part: Part) -> Predictions:
-    """Probabilities of one part, (n, C); empty when the part is."""
+def predict_part(head: Head, part: Part) -> Predictions:
+    """Probabilities of one part, (n, C), averaged over its views; empty when the part is."""
     labels = part.samples.labels.astype(np.int32)
     if not len(part):
         return Predictions(part.ids, labels, np.empty((0, head.classes), np.float32))
-    total = head.predict_proba(part.samples.features)
-    if job.average_views:
-        for view in range(1, job.store.view_count + 1):
-            views = source_of(job.store, job.choice.outputs, part.rows, range(view, view + 1))
-            total = total + head.predict_proba(views[:])
-        total = (total / (1 + job.store.view_count)).astype(np.float32)
-    return Predictions(part.ids, labels, total)
+    return Predictions(part.ids, labels, averaged(head, part.samples))
 
 
 def _val_scores(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
     if outcome.val_probabilities is None or not len(part):
         return None
-    return scores(Predictions(part.ids, part.samples.labels.astype(np.int32), outcome.val_probabilities))
+    found = scores(Predictions(part.ids, part.samples.labels.astype(np.int32), outcome.val_probabilities))
+    # The head that is scored here was fitted on train; what has chosen it makes its figure a little too good.
+    return None if found is None else {**found, "fitted_on": TRAIN, "used_for": outcome.val_used_for}
 
 
-def _seeds(job: FitJob, outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
+def _seeds(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
     """Run-to-run spread over seeds, which is not the sampling error of the test images."""
     if len(outcome.seed_heads) < 2 or not len(part):
         return None
-    runs = [predict_part(job, head, part) for head in outcome.seed_heads]
+    runs = [predict_part(head, part) for head in outcome.seed_heads]
     accuracies = [float(run.correct.mean()) for run in runs]
     low, high = mean_interval(accuracies)
     spread = float(np.std(accuracies, ddof=1))
@@ -172,6 +190,7 @@ def provenance(store: Store) -> dict[str, Any]:
         "store_key": store.key,
         "index": store.index_hash,
         "dataset": facts.get("dataset"),
+        "origin": facts.get("origin", {}).get("spec"),
         "dataset_facts": facts.get("dataset_facts", {}),
         "backbone": store.manifest.spec["backbone"],
         "pixels": store.manifest.spec["pixels"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -143,6 +143,25 @@ def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
         samples = Samples(features, labels_of[split], source.map_shape)
         parts[split] = Part(rows_of[split], store.index.ids[rows_of[split]], samples)
     return parts
+
+
+def with_views(store: Store, choice: Choice, part: Part) -> Part:
+    """The part with all stored views of its rows, for averages; FitOptionError where there are none.
+
+    They are read into memory where they take no more than `choice.memory`.
+    """
+    if not store.view_count:
+        raise FitOptionError(
+            f"{store.name} has no augmented views to average over",
+            hint="extract with --views K --views-of all",
+        )
+    numbers = range(1, store.view_count + 1)
+    sources = [source_of(store, choice.outputs, part.rows, range(view, view + 1)) for view in numbers]
+    total = sum(4 * source.shape[0] * source.shape[1] for source in sources)
+    views: tuple[Features, ...] = tuple(sources)
+    if total <= choice.memory:
+        views = tuple(source[:] for source in sources)
+    return replace(part, samples=replace(part.samples, views=views))
 
 
 def source_of(store: Store, outputs: tuple[str, ...], rows: NDArray[np.intp], views: range) -> StoredRows:

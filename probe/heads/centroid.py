@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.heads.head import FitOutcome, Samples, blocks, stack
+from probe.heads.head import FitOutcome, Samples, averaged, blocks, stack
 from probe.heads.linear import LinearHead
 from probe.heads.standardise import class_sums, constant_columns, moments, standardised
 
@@ -36,7 +36,7 @@ def fit(
 ) -> FitOutcome:
     head = _means(train, classes)
     notes = constant_columns(head.scale)
-    val_probabilities = None if val is None else head.predict_proba(val.features)
+    val_probabilities = None if val is None else averaged(head, val)
     if refit:
         head = _means(stack(train, val), classes)
     return FitOutcome(head, {}, val_probabilities=val_probabilities, notes=notes)

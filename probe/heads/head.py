@@ -41,12 +41,14 @@ class Samples:
     """Features (N, D) float32 and labels (N,) in 0 … C-1 of one part of a data set.
 
     `map_shape` is (H, W, channels) where a row is a feature map, flattened row by row, so that heads which
-    know places can have them back; None where it is not, or is several outputs side by side.
+    know places can have them back; None where it is not, or is several outputs side by side. `views` are the
+    same rows (N, D) as stored augmented views, over which probabilities are `averaged`.
     """
 
     features: Features
     labels: Labels
     map_shape: tuple[int, int, int] | None = None
+    views: tuple[Features, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,6 +106,8 @@ class FitOutcome:
     notes : sentences the user should see.
     history : per seed, one dict per epoch, for heads trained by gradient steps.
     seed_heads : the head of every seed, so that run-to-run spread can be told from sampling error.
+    val_used_for : what was chosen on the validation rows, as a sentence goes on after "used to"; empty where
+        nothing was, so that their figure is that of rows never seen.
     """
 
     head: Head
@@ -113,6 +117,18 @@ class FitOutcome:
     notes: tuple[str, ...] = ()
     history: tuple[list[dict[str, float]], ...] = ()
     seed_heads: tuple[Head, ...] = ()
+    val_used_for: str = ""
+
+
+def averaged(head: Head, samples: Samples) -> Floats:
+    """Probabilities (N, C) float32 of samples; the mean over the plain features and `samples.views`."""
+    total = head.predict_proba(samples.features)
+    if not samples.views:
+        return total
+    for view in samples.views:
+        total = total + head.predict_proba(view)
+    mean: Floats = (total / (1 + len(samples.views))).astype(np.float32)
+    return mean
 
 
 class Fitter(Protocol):

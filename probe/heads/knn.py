@@ -103,16 +103,18 @@ def fit(
         return FitOutcome(head, only, notes=_constant(head.points))
     points = _points(train)
     search = NeighbourSearch(points, options.metric)
-    nearest = train.labels[search.find(val.features, candidates[-1])]
+    nearest = [train.labels[search.find(features, candidates[-1])] for features in (val.features, *val.views)]
     path, best, best_shares = [], (-1.0, 0.0), None
     for k in candidates:
-        shares = _shares(nearest[:, :k], classes)
+        shares: Floats = np.stack([_shares(labels[:, :k], classes) for labels in nearest]).mean(axis=0)
         accuracy, log_loss = scores(shares, val.labels)
         path.append({"k": k, "val_accuracy": accuracy, "val_log_loss": log_loss})
         if (accuracy, -log_loss) > best:
             best, best_shares, chosen = (accuracy, -log_loss), shares, k
     head = _head(stack(train, val) if refit else train, classes, chosen, options.metric)
-    return FitOutcome(head, {"k": chosen, "metric": options.metric}, path, best_shares, _constant(points))
+    used_for = "choose k" if len(candidates) > 1 else ""
+    facts = {"k": chosen, "metric": options.metric}
+    return FitOutcome(head, facts, path, best_shares, _constant(points), val_used_for=used_for)
 
 
 def _head(samples: Samples, classes: int, k: int, metric: str) -> KnnHead:

@@ -15,7 +15,7 @@ import numpy as np
 from probe.errors import FitError, FitOptionError, UsageError
 from probe.heads.crossval import CrossValidation, CrossValidator
 from probe.heads.draws import stratified_folds
-from probe.heads.head import FitOutcome, Floats, Samples, stack
+from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
@@ -139,6 +139,7 @@ def fit(
         [candidate.row for candidate in tried],
         best.probabilities,
         _notes(best.c, [t.c for t in tried if not t.converged], options.c or GRID),
+        val_used_for="choose C" if len(tried) > 1 else "",
     )
 
 
@@ -194,10 +195,15 @@ def _fit_cross_validated(
     head = kept = _fit_single(pool, classes, options, c=best["c"]).head
     if refit and val is not None:
         kept = _fit_single(train, classes, options, c=best["c"]).head
-    probabilities = None if val is None else kept.predict_proba(val.features)
+    probabilities = None if val is None else averaged(kept, val)
     unfinished = [row["c"] for row in tried if not row["converged"]]
     notes = _notes(best["c"], unfinished, grid)
-    return FitOutcome(head, {"c": best["c"], "cv": options.cv}, tried, probabilities, notes)
+    if val is not None and val.views:
+        notes += ("C was chosen in folds of plain features, not of averages",)
+    # Without the refit no fold had them in it.
+    used_for = "choose C, in folds with the training rows" if refit and len(tried) > 1 else ""
+    chosen = {"c": best["c"], "cv": options.cv}
+    return FitOutcome(head, chosen, tried, probabilities, notes, val_used_for=used_for)
 
 
 def _rows(result: CrossValidation) -> list[dict[str, Any]]:
@@ -256,10 +262,17 @@ def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Fl
 
 def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
     """Coefficients (R + 1, C) -> validation probabilities (N, C); rotates an array once for all of them."""
-    if isinstance(val.features, np.ndarray):
-        inputs = rotation.inputs(val.features)
-        return lambda coefficients: softmax(inputs @ coefficients)
-    return lambda coefficients: _head(rotation, coefficients).predict_proba(val.features)
+    every = (val.features, *val.views)
+    arrays = [features for features in every if isinstance(features, np.ndarray)]
+    if len(arrays) < len(every):
+        return lambda coefficients: averaged(_head(rotation, coefficients), val)
+    inputs = [rotation.inputs(features) for features in arrays]
+
+    def predict(coefficients: Floats) -> Floats:
+        mean: Floats = np.stack([softmax(part @ coefficients) for part in inputs]).mean(axis=0)
+        return mean
+
+    return predict
 
 
 def _head(rotation: Rotation, coefficients: Floats) -> LogregHead:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import Features, FitOutcome, Floats, Samples, stack
+from probe.heads.head import Features, FitOutcome, Floats, Samples, averaged, stack
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def fit(
     train: Samples, val: Samples | None, classes: int, options: MajorityOptions, *, refit: bool = True
 ) -> FitOutcome:
     head = _count(train, classes)
-    val_probabilities = None if val is None else head.predict_proba(val.features)
+    val_probabilities = None if val is None else averaged(head, val)
     if refit:
         head = _count(stack(train, val), classes)
     return FitOutcome(head, {"class": int(head.frequencies.argmax())}, val_probabilities=val_probabilities)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitOptionError
-from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
+from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, averaged, blocks, stack
 from probe.heads.linear import LinearHead
 from probe.heads.standardise import Float64s, class_sums, constant_columns, exactly_standardised, moments
 from probe.stats.calibration import fit_temperature
@@ -87,7 +87,7 @@ def fit(
     left_out = path.leave_one_out(alphas[[best]])
     temperature = fit_temperature(logits, labels)
     head = path.head(alpha, temperature)
-    val_probabilities = None if val is None else head.predict_proba(val.features)
+    val_probabilities = None if val is None else averaged(head, val)
     if refit and val is not None:
         head = RidgePath(stack(train, val), classes).head(alpha, temperature)
     notes = constant_columns(path.axes.scale)
@@ -108,7 +108,10 @@ def fit(
         }
         for i in range(len(alphas))
     ]
-    return FitOutcome(head, chosen, rows, val_probabilities, notes)
+    if val is not None and val.views:
+        notes += ("alpha and its temperature were chosen on plain features, not on averages",)
+    used_for = "choose alpha and a temperature" if len(alphas) > 1 else "choose a temperature"
+    return FitOutcome(head, chosen, rows, val_probabilities, notes, val_used_for=used_for)
 
 
 class RidgePath:

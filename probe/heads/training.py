@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from probe.errors import FitError, UsageError
-from probe.heads.head import FitOutcome, Floats, Head, Samples
+from probe.heads.head import FitOutcome, Floats, Head, Samples, averaged
 from probe.heads.linear import scores
 from probe.heads.weighting import balanced_weights
 
@@ -107,7 +107,7 @@ def train_seeds(
     for seed in range(options.seed, options.seed + options.seeds):
         model, history, stopped = _train(inputs, stop, classes, options, prepare, make, seed, sigmoid)
         head = freeze(model)
-        accuracy, log_loss = scores(head.predict_proba(val.features), val.labels)
+        accuracy, log_loss = scores(averaged(head, val), val.labels)
         path.append(
             {
                 "seed": seed,
@@ -120,14 +120,17 @@ def train_seeds(
         heads.append(head)
         histories.append(history)
     best = min(range(len(heads)), key=lambda i: path[i]["val_log_loss"])
+    if val.views:
+        notes += ("training was stopped by the validation loss of plain features, not of averages",)
     return FitOutcome(
         heads[best],
         {"seed": path[best]["seed"], **chosen},
         path,
-        heads[best].predict_proba(val.features),
+        averaged(heads[best], val),
         notes + _unfinished(path, options),
         history=tuple(histories),
         seed_heads=tuple(heads),
+        val_used_for="stop training" + (" and choose the seed" if len(heads) > 1 else ""),
     )
 
 

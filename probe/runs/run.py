@@ -59,6 +59,12 @@ class Predictions:
         """(M,) the class of the largest probability."""
         return self.probabilities.argmax(axis=1)
 
+    def labelled(self) -> Predictions:
+        """Those of images whose class is known."""
+        known = self.labels >= 0
+        groups = None if self.groups is None else self.groups[known]
+        return Predictions(self.ids[known], self.labels[known], self.probabilities[known], groups)
+
     @property
     def correct(self) -> NDArray[np.bool_]:
         return self.predicted == self.labels

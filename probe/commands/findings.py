@@ -1,0 +1,145 @@
+"""What a run's test predictions say beyond one number, told to a person: classes, confusions, mistakes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probe.runs import Run, RunError
+
+SHOWN = 5
+"""Lines of each kind; ``--json`` has all that was kept."""
+
+WIDEST, NARROWEST, TAB = 110, 60, 10
+"""Columns of the widest and the narrowest line that is made, and of what stands before a line."""
+
+
+def finding_lines(run: Run) -> list[str]:
+    """Worst classes, confusions, calibration and mistakes of a run that has test predictions, else nothing.
+
+    Of runs that do not record them (older ones, `probe finetune`, `probe baseline run`) they are worked out
+    from the predictions.
+    """
+    if not run.result.get("test"):
+        return []
+    try:
+        found = _found(run)
+    except RunError as error:
+        return [f"classes   not known: {error.problem}"]
+    names = _name_width()
+    return [
+        *_class_lines(found["per_class"], names),
+        *_confusion_lines(found["most_confused"], names),
+        *_calibration_lines(run.result),
+        *_mistake_lines(found["confident_mistakes"], names, run.result.get("origin")),
+    ]
+
+
+def _found(run: Run) -> Mapping[str, Any]:
+    recorded = ("per_class", "most_confused", "confident_mistakes")
+    if all(name in run.result for name in recorded):
+        return run.result
+    from probe.fit.analysis import analyse
+
+    predictions, classes = run.predictions, run.result.get("classes")
+    if predictions.probabilities.ndim != 2 or len(classes or ()) != predictions.probabilities.shape[1]:
+        raise RunError("the run does not name the classes of its predictions")
+    return analyse(predictions.labelled(), classes or ())
+
+
+def _columns() -> int:
+    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
+
+
+def _name_width() -> int:
+    """Columns for a class name, so that two of them and the figures beside them fit on a line."""
+    return (_columns() - TAB - 30) // 2
+
+
+def clipped(text: str, width: int) -> str:
+    """At most `width` columns of a text, its two ends where it is longer: they tell names apart."""
+    if len(text) <= width:
+        return text
+    last = (width - 1) // 2
+    return text[: width - 1 - last] + "…" + text[len(text) - last :]
+
+
+def _aligned(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns under each other, the last one as long as it is; the title stands before the first line."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"{title if number == 0 else '':<{TAB}}"
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for number, row in enumerate(rows)
+    ]
+
+
+def _class_lines(classes: Sequence[Mapping[str, Any]], names: int) -> list[str]:
+    """The classes with the smallest share of their images right."""
+    scored = sorted((row for row in classes if row["n"]), key=lambda row: (row["recall"], -row["n"]))
+    if not scored:
+        return []
+    rows = [
+        (
+            clipped(row["class"], names),
+            f"{row['recall']:.4f}",
+            f"{row['recall_low']:.4f} – {row['recall_high']:.4f}",
+            f"({round(row['recall'] * row['n']):,} of {row['n']:,} images)",
+        )
+        for row in scored[:SHOWN]
+    ]
+    return _aligned("worst" if len(scored) > SHOWN else "classes", rows)
+
+
+def _confusion_lines(pairs: Sequence[Mapping[str, Any]], names: int) -> list[str]:
+    rows = [
+        (
+            clipped(pair["true"], names),
+            "called " + clipped(pair["called"], names),
+            f"{pair['count']:,} ({100 * pair['share']:.0f} %)",
+        )
+        for pair in pairs[:SHOWN]
+    ]
+    return _aligned("confused", rows) if rows else []
+
+
+def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the temperature that fits validation does to the test figures."""
+    found, test = result.get("calibration"), result["test"]
+    if not found:
+        return []
+    on = f", fitted on {found['fitted_on']:,} validation images" if "fitted_on" in found else ""
+    return [
+        f"calibrate by temperature {found['temperature']:.4g}{on}:",
+        (
+            f"          calibration error {test['ece']:.4f} → {found['test_ece']:.4f},"
+            f" log-loss {test['log_loss']:.4f} → {found['test_log_loss']:.4f}"
+        ),
+    ]
+
+
+def _mistake_lines(mistakes: Sequence[Mapping[str, Any]], names: int, origin: object) -> list[str]:
+    """The wrong images of the highest probability; the file comes last and is never shortened."""
+    if not mistakes:
+        return []
+    rows = [
+        (
+            f"{mistake['probability']:.4f}",
+            clipped(mistake["true"], names),
+            "called " + clipped(mistake["called"], names),
+        )
+        for mistake in mistakes[:SHOWN]
+    ]
+    where = f"in {origin}:" if isinstance(origin, str) and Path(origin).is_dir() else ""
+    told = _aligned("" if where else "mistakes", rows)
+    lines = [f"mistakes  {where}"] if where else []
+    files = [str(mistake["id"]) for mistake in mistakes[:SHOWN]]
+    table = max(map(len, told))
+    if table + 2 + max(map(len, files)) <= _columns():
+        return lines + [f"{line:<{table}}  {file}" for line, file in zip(told, files, strict=True)]
+    # One under the other where they do not fit beside each other: the ids are paths.
+    return lines + [
+        part for line, file in zip(told, files, strict=True) for part in (line, f"{'':<18}{file}")
+    ]
