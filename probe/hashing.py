@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,17 @@ def content_hash(raw: RawImage) -> str:
     digest = hashlib.sha256(f"{raw.dtype.str} {shape}\n".encode())
     digest.update(np.ascontiguousarray(raw).data)
     return digest.hexdigest()
+
+
+def file_stamp(path: str | Path) -> tuple[int, int, int, int]:
+    """(size, mtime ns, ctime ns, inode): what tells that a file may have other bytes than it had.
+
+    ``rsync -t``, ``cp -p`` and archives put the mtime back, but nobody can put back the ctime, and a file
+    that is renamed into another's place brings its own inode. OSError when there is no such file.
+    """
+    stat = os.stat(path)  # noqa: PTH116 - a Path for each of 25,000 files takes longer than this
+    # Some network file systems use all 64 bits; the stamp has to fit a signed integer.
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
 
 
 def file_hash(path: Path) -> str:

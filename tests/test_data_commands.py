@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probe.datasets import DATASETS
 from tests import archives
@@ -133,6 +136,33 @@ def test_copies_across_splits_are_told_by_check_extract_and_every_result(
     dropped = shell.json("extract", "--backbone", "pixels", "--size", 8, "--drop-duplicates", path)
     assert dropped["reused"]
     assert "train_test" not in shell.json("fit", "centroid")["duplicates"]
+
+
+def test_pictures_that_are_replaced_with_size_and_mtime_kept_give_new_features(
+    shell: Shell, tmp_path: Path
+) -> None:
+    pictures = {f"{kind}/{i}.bmp": bitmap(i) for kind in "ab" for i in range(4)}
+    root = archives.write_files(tmp_path / "set", pictures)
+    extract = ("extract", "--backbone", "pixels", "--size", 4, root)
+    first = shell.json(*extract)
+    changed = root / "a" / "0.bmp"
+    stat = changed.stat()
+    changed.write_bytes(bitmap(99))
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert changed.stat().st_size == stat.st_size
+    second = shell.json(*extract)
+    assert (second["reused"], second["key"] != first["key"]) == (False, True)
+    again = shell.json(*extract, "--rehash")
+    assert (again["reused"], again["key"]) == (True, second["key"])
+    # What is asked for once is not remembered as part of the data set.
+    assert shell.json("stores", "show", first["store"])["facts"]["origin"]["options"] == {}
+
+
+def bitmap(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    return buffer.getvalue()
 
 
 @pytest.fixture

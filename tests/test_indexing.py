@@ -10,6 +10,7 @@ from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.indexing import hash_rows, index_rows
 from probe.datasets.sources import ArraySource, FileSource
+from probe.hashing import content_hash
 
 OLD = 1_600_000_000
 
@@ -65,6 +66,50 @@ def test_a_changed_a_new_and_a_missing_file(tmp_path, counted):
     assert hashes[30] == hashlib.sha256(b"new").hexdigest()
 
 
+def write_in_place(path, content):
+    path.write_bytes(content)
+
+
+def rename_into_place(path, content):
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    new.rename(path)
+
+
+@pytest.mark.parametrize("replace", [write_in_place, rename_into_place])
+def test_content_that_is_replaced_with_size_and_mtime_kept_is_read_again(tmp_path, counted, replace):
+    source = files(tmp_path / "x")
+    index_rows(source, 30, tmp_path / "cache")
+    counted.clear()
+    path = tmp_path / "x" / "012.jpg"
+    replace(path, b"21")
+    os.utime(path, (OLD, OLD))
+    assert (path.stat().st_size, path.stat().st_mtime) == (2, OLD)
+    hashes = index_rows(source, 30, tmp_path / "cache")
+    assert hashes[12] == hashlib.sha256(b"21").hexdigest()
+    assert counted == [12]
+
+
+def test_all_bytes_are_read_again_when_asked_for(tmp_path, counted):
+    source = files(tmp_path / "x")
+    first = index_rows(source, 30, tmp_path / "cache")
+    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache", rehash=True), first)
+    assert sorted(counted) == sorted([*range(30), *range(30)])
+    index_rows(source, 30, tmp_path / "cache")
+    assert len(counted) == 60
+
+
+def test_a_cache_of_size_and_mtime_alone_is_not_believed(tmp_path, counted):
+    source = files(tmp_path / "x")
+    first = index_rows(source, 30, tmp_path / "cache")
+    (file,) = (tmp_path / "cache" / "index").iterdir()
+    with np.load(file) as stored:
+        older = {name: stored[name] for name in stored.files}
+    np.savez(file, **older | {"stamps": older["stamps"][:, :2], "hashes": np.roll(older["hashes"], 1)})
+    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache"), first)
+    assert len(counted) == 60
+
+
 def test_a_subset_neither_rereads_nor_forgets(tmp_path, counted):
     source = files(tmp_path / "x")
     everything = index_rows(source, 30, tmp_path / "cache")
@@ -109,6 +154,23 @@ def test_arrays_are_remembered_by_their_file(tmp_path, counted):
     np.savez(path, train_images=pixels[:41], train_labels=labels[:41], test_images=pixels, test_labels=labels)
     assert len(open_dataset(str(path), home)) == 101
     assert len(counted) == 101
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_arrays_that_are_replaced_with_size_and_mtime_kept_are_read_again(tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(
+            "probe.datasets.unzip.open_arrays.__kwdefaults__", {"in_memory": 0, "anew": False}
+        )
+    home = Home(tmp_path / "home")
+    path = tmp_path / "set.npz"
+    pixels = np.arange(60 * 16, dtype=np.uint32).astype(np.uint8).reshape(60, 4, 4)
+    for content in (pixels, 255 - pixels):
+        np.savez(path, train_images=content, train_labels=np.arange(60) % 3)
+        os.utime(path, (OLD, OLD))
+        dataset = open_dataset(str(path), home)
+        np.testing.assert_array_equal(dataset.source.read(7), content[7])
+        assert dataset.hashes[7] == content_hash(content[7])
 
 
 def test_threads_do_not_change_the_order(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,6 +97,11 @@ if TYPE_CHECKING:
     "--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.  [default: on this machine]"
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be computed, stored and how long it takes.")
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read every image again, also where size, times and inode of the file are what they were.",
+)
 @dataset_options
 @json_option
 @quiet_option
@@ -105,6 +111,7 @@ def command(
     dataset: str,
     options: DatasetOptions,
     dry_run: bool,
+    rehash: bool,
     as_json: bool,
     quiet: bool,
     shard: str | None,
@@ -126,6 +133,7 @@ def command(
     if sum(option is not None for option in (shard, jobs, dask)) > 1:
         raise UsageError("--shard, --jobs and --dask exclude each other")
     check_backbone(home, **choices)
+    options = replace(options, rehash=rehash)
     fetch_if_missing(home, dataset, options, quiet)
     job = make_job(home, open_dataset(dataset, home, options), **choices)
     for line in job.dataset.notes:

@@ -1,4 +1,4 @@
-"""The content hash of every row, in one parallel pass, remembered by path, size and time of the files."""
+"""The content hash of every row, in one parallel pass, remembered by path and stamp of the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, RowSource
-from probe.hashing import content_hash
+from probe.hashing import content_hash, file_stamp
 from probe.machine import usable_cpus
 
 UNREADABLE = ""
@@ -25,18 +25,19 @@ _SETTLED_NS = 50_000_000
 _GONE = -1
 
 
-def index_rows(source: ImageSource, count: int, cache: Path) -> NDArray[np.str_]:
+def index_rows(source: ImageSource, count: int, cache: Path, *, rehash: bool = False) -> NDArray[np.str_]:
     """(count,) sha256 of every row's content, ``""`` for one that cannot be read.
 
-    What was hashed before is taken from the folder `cache` when its files have kept size and time. A stale
-    entry does no harm to results: reading compares the content with this index once more.
+    What was hashed before is taken from the folder `cache` when its files have kept their `file_stamp`,
+    unless `rehash` wants every byte read. Where images are read for a network, their content is compared
+    with this index once more.
     """
     if isinstance(source, RowSource):
-        return index_rows(source.source, source.total, cache)[source.rows]
+        return index_rows(source.source, source.total, cache, rehash=rehash)[source.rows]
     if isinstance(source, FileSource):
-        return _index_files(source, cache)
+        return _index_files(source, cache, rehash)
     if isinstance(source, KeptWhole) and source.origin:
-        return _index_whole(source, count, cache)
+        return _index_whole(source, count, cache, rehash)
     return hash_rows(source, np.arange(count))
 
 
@@ -63,20 +64,24 @@ def _hash(source: ImageSource, row: int) -> str:
 
 @dataclass(frozen=True)
 class _Memory:
-    """names (N,) sorted, stamps (N, 2) size and time in ns, hashes (N,): what is known of some files."""
+    """names (N,) sorted, stamps (N, 4) see `file_stamp`, hashes (N,): what is known of some files."""
 
     names: NDArray[np.str_]
     stamps: NDArray[np.int64]
     hashes: NDArray[np.str_]
 
 
-def _index_files(source: FileSource, cache: Path) -> NDArray[np.str_]:
+STAMP = 4
+NOTHING = _Memory(np.empty(0, "<U1"), np.empty((0, STAMP), np.int64), np.empty(0, "<U64"))
+
+
+def _index_files(source: FileSource, cache: Path, rehash: bool) -> NDArray[np.str_]:
     names = np.array(source.files, dtype=np.str_)
     root = f"{source.root}{os.sep}"
     stamps = _stamps([name if name.startswith(os.sep) else root + name for name in source.files])
     file = _cache_file(cache, [source.root])
     memory = _load(file)
-    hashes = _recall(memory, names, stamps)
+    hashes = _recall(NOTHING if rehash else memory, names, stamps)
     unknown = np.flatnonzero((hashes == UNREADABLE) & (stamps[:, 0] != _GONE))
     if len(unknown):
         started = time.time_ns()
@@ -87,12 +92,12 @@ def _index_files(source: FileSource, cache: Path) -> NDArray[np.str_]:
     return hashes
 
 
-def _index_whole(source: KeptWhole, count: int, cache: Path) -> NDArray[np.str_]:
+def _index_whole(source: KeptWhole, count: int, cache: Path, rehash: bool) -> NDArray[np.str_]:
     """All rows or none: the stamps are those of the files that hold them."""
     stamps = _stamps([str(path) for path in source.origin])
     file = _cache_file(cache, source.origin)
     memory = _load(file)
-    if len(memory.hashes) == count and np.array_equal(memory.stamps, stamps):
+    if not rehash and len(memory.hashes) == count and np.array_equal(memory.stamps, stamps):
         return memory.hashes
     hashes = hash_rows(source, np.arange(count))
     _save(file, _Memory(np.empty(0, "<U1"), stamps, hashes))
@@ -100,15 +105,14 @@ def _index_whole(source: KeptWhole, count: int, cache: Path) -> NDArray[np.str_]
 
 
 def _stamps(paths: list[str]) -> NDArray[np.int64]:
-    return np.array([_stamp(path) for path in paths], dtype=np.int64).reshape(-1, 2)
+    return np.array([_stamp(path) for path in paths], dtype=np.int64).reshape(-1, STAMP)
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[int, int, int, int]:
     try:
-        stat = os.stat(path)  # noqa: PTH116 - a Path for each of 25,000 files takes longer than this
+        return file_stamp(path)
     except OSError:
-        return _GONE, _GONE
-    return stat.st_size, stat.st_mtime_ns
+        return _GONE, _GONE, _GONE, _GONE
 
 
 def _recall(memory: _Memory, names: NDArray[np.str_], stamps: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -141,13 +145,14 @@ def _cache_file(cache: Path, paths: list[Path] | tuple[Path, ...]) -> Path:
 
 
 def _load(file: Path) -> _Memory:
-    """A cache that cannot be read is an empty one."""
+    """A cache that cannot be read, or was written by an older version, is an empty one."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             memory = _Memory(stored["names"], stored["stamps"], stored["hashes"].astype("<U64"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return _Memory(np.empty(0, "<U1"), np.empty((0, 2), np.int64), np.empty(0, "<U64"))
-    return memory
+        return NOTHING
+    # Older versions looked at size and mtime only.
+    return memory if memory.stamps.shape[1:] == (STAMP,) else NOTHING
 
 
 def _save(file: Path, memory: _Memory) -> None:

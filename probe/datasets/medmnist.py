@@ -16,7 +16,7 @@ def read_medmnist(row: DatasetRow, home: Home, options: DatasetOptions) -> Listi
     source = options.source
     whole = source is not None and source.is_file() and source.suffix == ".npz"
     path = source if whole and source else find_data(row, home, source) / row.files[0].name
-    listing = read_npz(path, home.cache, name=row.name, class_names=row.class_names)
+    listing = read_npz(path, home.cache, name=row.name, class_names=row.class_names, anew=options.rehash)
     shape = listing.source.read(0).shape if len(listing) else ()  # type: ignore[union-attr]
     side = int(row.variant)
     if shape != (side, side, 3):

@@ -18,15 +18,20 @@ LAYOUT = "{train,val,test}_images (n, H, W) or (n, H, W, 3) uint8 and {train,val
 
 
 def read_npz(
-    path: Path, cache: Path, *, name: str | None = None, class_names: tuple[str, ...] = ()
+    path: Path,
+    cache: Path,
+    *,
+    name: str | None = None,
+    class_names: tuple[str, ...] = (),
+    anew: bool = False,
 ) -> Listing:
     """The splits found in `path`, row ids ``split/000000``.
 
     Classes are 0 … C-1 unless `class_names` names them. Nothing is unpickled. Arrays too large for memory are
-    unpacked once into the folder `cache` and mapped. Raises DataError.
+    unpacked once into the folder `cache` and mapped; `anew` unpacks them again. Raises DataError.
     """
     try:
-        arrays = open_arrays(path, cache)
+        arrays = open_arrays(path, cache, anew=anew)
     except DAMAGE as error:
         raise DataError(
             f"{path} cannot be read as an .npz file", expected=LAYOUT, found=reason_of(error)

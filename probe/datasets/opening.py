@@ -51,6 +51,7 @@ class DatasetOptions:
     source : an archive or an unpacked folder of a registered set that is already on disk.
     validation : share of train that becomes validation where a set has none.
     drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
+    rehash : read every byte, also of files that look as they did when they were last hashed.
     limit : at most so many images, evenly spread over the set once it is divided; None for all.
     columns : the column of pictures, and that of labels, of a set that is a table; empty to recognise them.
     layout : what the folders of a folder are, where they do not say it themselves.
@@ -67,6 +68,7 @@ class DatasetOptions:
     columns: tuple[str, ...] = ()
     layout: Layout = Layout.AUTO
     follow_links: bool = False
+    rehash: bool = False
 
 
 Loader = Callable[[DatasetRow, Home, DatasetOptions], Listing]
@@ -87,7 +89,7 @@ def finish(
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
     if hashes is None:
-        hashes = index_rows(listing.source, len(listing), home.cache)
+        hashes = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
     splits, made = _splits(listing, hashes, options)
     splits, copies, copy_facts = _copies(hashes, splits, options)
     unread = listing.ids[hashes == UNREADABLE].tolist()
@@ -181,7 +183,7 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
     if path.suffix.lower() == ".npz":
         if options.labels is not None:
             raise UsageError("an .npz file carries its own labels", hint="leave out --labels")
-        return read_npz(path, home.cache)
+        return read_npz(path, home.cache, anew=options.rehash)
     embeddings = path.suffix.lower() in (".npy", ".parquet")
     raise UsageError(
         f"{spec} is not a data set",

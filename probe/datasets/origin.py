@@ -12,6 +12,8 @@ from probe.datasets.opening import DatasetOptions
 from probe.errors import DataError
 
 PATHS = ("labels", "source")
+MOMENTARY = ("rehash",)
+"""Not part of what a data set is: asked for once and not again when a store names its data set."""
 
 
 def describe(spec: str, options: DatasetOptions, registered: Container[object]) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def describe(spec: str, options: DatasetOptions, registered: Container[object]) 
         "options": {
             name: str(Path(value).expanduser().resolve()) if name in PATHS else value
             for name, value in chosen.items()
-            if value != getattr(plain, name)
+            if value != getattr(plain, name) and name not in MOMENTARY
         },
     }
 

@@ -11,6 +11,7 @@ from probe.datasets.layout import find_base, layout_error
 from probe.datasets.row import DatasetRow
 from probe.datasets.unpack import SUFFIXES, is_archive, unpack
 from probe.errors import DataError, UsageError
+from probe.hashing import file_stamp
 
 
 def data_folder(row: DatasetRow, home: Home) -> Path:
@@ -105,10 +106,7 @@ def _archives_in(row: DatasetRow, folder: Path) -> list[Path]:
 
 
 def _unpacked(row: DatasetRow, home: Home, archives: list[Path]) -> Path:
-    stamps = []
-    for path in archives:
-        stat = path.stat()
-        stamps.append(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    stamps = ["\0".join(map(str, (path.resolve(), *file_stamp(path)))) for path in archives]
     stamp = hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()[:12]
     target = home.datasets / "from" / f"{row.folder or row.name}-{stamp}"
     if not target.is_dir():

@@ -20,7 +20,7 @@ def read_sample(row: DatasetRow, home: Home, options: DatasetOptions) -> Listing
     places = [options.source] if options.source else [home.root / "samples" / file, CHECKOUT / file]
     for path in places:
         if path.is_file():
-            return read_npz(path, home.cache, name=row.name, class_names=row.class_names)
+            return read_npz(path, home.cache, name=row.name, class_names=row.class_names, anew=options.rehash)
     raise DataError(
         f"the sample {row.name} is not on this machine",
         expected=" or ".join(str(path) for path in places),

@@ -31,6 +31,7 @@ from probe.datasets.listing import Listing, count_of
 from probe.datasets.scratch import scratch_folder
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
+from probe.hashing import file_stamp
 from probe.progress import Progress
 
 PREFIX = "tfds:"
@@ -98,8 +99,7 @@ def _is_current(folder: Path) -> bool:
 
 def _stamp(source: Path) -> list[int]:
     """Of the folder of one version: its description, and the folder of all versions."""
-    described = (source / "dataset_info.json").stat()
-    return [described.st_size, described.st_mtime_ns, source.parent.stat().st_mtime_ns]
+    return [*file_stamp(source / "dataset_info.json"), source.parent.stat().st_mtime_ns]
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
+from probe.hashing import file_stamp
 
 DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile)
 """What numpy and zipfile raise for a file that is not what its name says."""
@@ -23,17 +24,22 @@ IN_MEMORY = 64 * 2**20
 _COPY_BYTES = 2**20
 
 
-def open_arrays(path: Path, cache: Path, *, in_memory: int = IN_MEMORY) -> dict[str, NDArray[np.generic]]:
+def open_arrays(
+    path: Path, cache: Path, *, in_memory: int = IN_MEMORY, anew: bool = False
+) -> dict[str, NDArray[np.generic]]:
     """Member name (without ``.npy``) -> array. Object arrays are refused: nothing is unpickled.
 
     A compressed member cannot be mapped where it lies; when the file holds more than `in_memory` bytes its
-    members are unpacked under `cache`, in a folder named after path, size and time of the file.
+    members are unpacked under `cache`, in a folder named after path and `file_stamp`, which serves from then
+    on unless all is to be read `anew`.
     """
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if sum(member.file_size for member in members) <= in_memory:
             return {_key(member): _read(archive, member) for member in members}
         folder = cache / "arrays" / _stamp(path)
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
         if not folder.is_dir():
             _unpack(path, archive, members, folder)
     return {
@@ -59,8 +65,7 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.gener
 
 
 def _stamp(path: Path) -> str:
-    stat = path.stat()
-    text = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    text = "\0".join(map(str, (path.resolve(), *file_stamp(path))))
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
