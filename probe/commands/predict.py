@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import note, quiet_option
+from probe.commands.options import follow_links_option, note, quiet_option
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE
 from probe.runs import find_run
@@ -19,21 +19,29 @@ from probe.runs import find_run
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line in place of CSV.")
+@follow_links_option
 @quiet_option
 @click.pass_obj
-def command(home: Home, run: str, paths: tuple[Path, ...], as_json: bool, quiet: bool) -> int:
-    """Predict image files or folders with a RUN of `probe fit`, `probe finetune` or `probe baseline run`.
+def command(
+    home: Home, run: str, paths: tuple[Path, ...], as_json: bool, follow_links: bool, quiet: bool
+) -> int:
+    """Predict images with a RUN of `probe fit`, `probe finetune` or `probe baseline run`.
 
-    RUN is ``latest`` for the newest. Prints id, class, probability and the five most probable classes. Images
-    that cannot be read are named on stderr and end the command with exit code 4.
+    RUN is ``latest`` for the newest. PATHS are image files, folders, .txt lists of files (relative to the
+    list's folder), and - for standard input, one path a line. Prints id, class, probability and the five most
+    probable classes. Images that cannot be read are named on stderr and end the command with exit code 4.
     """
-    from probe.fit import predict
+    from probe.fit import STDIN, gather, predict_inputs
 
     found = find_run(home, run)
     note(f"run {found.name}", quiet)
+    stdin = sys.stdin.buffer if STDIN in map(str, paths) else None
+    inputs = gather(paths, stdin=stdin, follow_links=follow_links)
+    for line in inputs.notes:
+        note(line, quiet)
     unreadable = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, prediction in enumerate(predict(found, home, paths)):
+    for number, prediction in enumerate(predict_inputs(found, home, inputs)):
         if prediction.problem is not None:
             unreadable += 1
             note(f"{prediction.id}: {prediction.problem}")

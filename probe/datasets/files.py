@@ -230,10 +230,10 @@ def _few_entries(folder: str) -> Iterator[str]:
 def _skip_by_name(name: str) -> tuple[str, str] | None:
     if name.startswith(".") or name in _SYSTEM:
         return HIDDEN
-    return None if _is_utf8(name) else ENCODING
+    return None if is_utf8(name) else ENCODING
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -92,16 +92,29 @@ def _without_lost(found: Found, reading: Arrangement) -> list[Placed]:
     images = [image for image in reading.images if image.path not in lost]
     present = {_whole(image) for image in images}
     gone = sorted({_whole(image) for image in reading.images if image.path in lost} - present)
-    if gone:
-        nowhere = all(_leads_nowhere(found.root / reading.inside / place) for place in gone)
-        raise DataError(
-            f"all images of {few(gone)} are behind links that lead "
-            + ("nowhere" if nowhere else "out of the folder"),
-            expected=f"images inside {found.root}",
-            found="; ".join(found.notes()),
-            hint="mend or remove the links" if nowhere else "--follow-links reads them; or remove the links",
-        )
+    _expect_none(gone, found)
     return images
+
+
+def expect_whole_folders(found: Found) -> None:
+    """DataError where a folder directly in a walked folder has lost all its images to links."""
+    tops = {path.partition("/")[0] for path in found.images}
+    gone = {path.partition("/")[0] for path in found.lost if "/" in path} - tops
+    if found.images:
+        _expect_none(sorted(gone), found)
+
+
+def _expect_none(gone: list[str], found: Found) -> None:
+    """DataError unless `gone`, folders whose images are all behind links, is empty."""
+    if not gone:
+        return
+    out = any((found.root / path).exists() for path in found.lost)
+    raise DataError(
+        f"all images of {few(gone)} are behind links that lead {'out of the folder' if out else 'nowhere'}",
+        expected=f"images inside {found.root}",
+        found="; ".join(found.notes()),
+        hint="--follow-links reads them; or remove the links" if out else "mend or remove the links",
+    )
 
 
 def _whole(image: Placed) -> str:
@@ -109,10 +122,6 @@ def _whole(image: Placed) -> str:
     if image.name:
         return f"{image.folder}/{image.name}" if image.folder else image.name
     return image.path.partition("/")[0] if "/" in image.path else ""
-
-
-def _leads_nowhere(place: Path) -> bool:
-    return not place.exists()
 
 
 def _folder_notes(found: Found, reading: Arrangement, images: list[Placed]) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from probe.datasets.dataset import NO_SPLIT
-from probe.datasets.files import find_images, has_image_suffix, leads_out
+from probe.datasets.files import find_images, has_image_suffix, is_utf8, leads_out
 from probe.datasets.folder import labelled_files, short_name
 from probe.datasets.listing import Listing, count_of, few, string_array
+from probe.datasets.path_lists import read_list
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 
@@ -124,13 +125,9 @@ def read_list_file(path: Path, labels: Path | None) -> Listing:
 
     With `labels`, its paths must be spelt as in the list; images it does not name have no label.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the list of files {path} cannot be read", found=str(error)) from error
-    files = [line.strip() for line in lines if line.strip()]
-    if not files:
-        raise DataError(f"the list of files {path} is empty", expected="one image path a line")
+    files = [line.strip() for line in read_list(path)]
+    if any(not is_utf8(name) for name in files):
+        raise DataError(f"the list of files {path} is not UTF-8 text", hint="save it as UTF-8")
     unique = list(dict.fromkeys(files))
     known = {row.path: row for row in read_labels(labels)} if labels else {}
     if known and not any(name in known for name in unique):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,26 @@ class KeptWhole(Protocol):
     def read(self, row: int) -> RawImage: ...
 
 
+def read_file(path: str | Path) -> bytes:
+    """The bytes of one encoded picture.
+
+    OSError when it cannot be read, is empty, is larger than `MAX_FILE_BYTES`, or is no regular file: a pipe
+    would be waited for, and a device has no end.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        raw = b"" if status.st_size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)
+    if status.st_size > MAX_FILE_BYTES or len(raw) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    if not raw:
+        # Empty files have one content hash: taken for pictures, they would be copies of each other.
+        raise OSError(errno.ENODATA, "the file is empty")
+    return raw
+
+
 @dataclass(frozen=True)
 class FileSource:
     """Row `i` is the file ``root / files[i]`` (an absolute name stands for itself)."""
@@ -39,14 +61,7 @@ class FileSource:
         return self.root / self.files[row]
 
     def read(self, row: int) -> bytes:
-        with self.path(row).open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
-        if not raw:
-            # Empty files have one content hash: taken for pictures, they would be copies of each other.
-            raise OSError(errno.ENODATA, "the file is empty")
-        return raw
+        return read_file(self.path(row))
 
 
 class ArraySource:

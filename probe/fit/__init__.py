@@ -2,7 +2,19 @@
 
 from probe.fit.compare import compare, compare_all, compared_on
 from probe.fit.fit import FitJob, fit
-from probe.fit.predict import Prediction, predict
+from probe.fit.predict import STDIN, Prediction, gather, predict, predict_inputs
 from probe.fit.samples import Choice
 
-__all__ = ["Choice", "FitJob", "Prediction", "compare", "compare_all", "compared_on", "fit", "predict"]
+__all__ = [
+    "STDIN",
+    "Choice",
+    "FitJob",
+    "Prediction",
+    "compare",
+    "compare_all",
+    "compared_on",
+    "fit",
+    "gather",
+    "predict",
+    "predict_inputs",
+]

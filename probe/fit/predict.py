@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from probe.backbones.backbone import BackboneSpec, Extractor
 from probe.backbones.preprocess import Convention
 from probe.config import Home
 from probe.datasets.files import find_images
+from probe.datasets.folder import expect_whole_folders
+from probe.datasets.path_lists import SUFFIX as LIST_SUFFIX
+from probe.datasets.path_lists import read_list, read_stream
+from probe.datasets.sources import read_file
 from probe.errors import FitError, UsageError, WeightsError
 from probe.fit.network import load_network
 from probe.heads.head import Head
@@ -25,6 +29,8 @@ from probe.store import IMPORTED
 
 BATCH = 32
 TOP = 5
+STDIN = "-"
+"""The path that stands for standard input."""
 
 
 @dataclass(frozen=True)
@@ -165,45 +171,92 @@ def _allowed(name: str, precision: str | None) -> str | None:
     return None if backbones.find_row(name).saved_precision else precision
 
 
-def predict(run: Run, home: Home, paths: Sequence[Path]) -> Iterator[Prediction]:
-    """Predict image files and folders of images, in the order given, folders sorted by name.
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures to predict.
 
-    Raises UsageError when nothing is there, before the network is loaded.
+    Attributes
+    ----------
+    names : what a prediction calls each of them: the path as it was given.
+    files : where each of them is.
+    notes : what was left out of folders.
     """
-    files = list_files(paths)
-    return _predictions(load_predictor(run, home), files)
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
-def _predictions(predictor: Predictor, files: list[Path]) -> Iterator[Prediction]:
-    def read(row: int) -> bytes:
-        return files[row].read_bytes()
+def gather(paths: Sequence[Path], *, stdin: BinaryIO | None = None, follow_links: bool = False) -> Inputs:
+    """Image files as given, folders expanded and sorted by name, ``.txt`` lists and standard input read.
 
-    rows = np.arange(len(files))
-    for batch in read_batches(read, rows, predictor.size, BATCH, exif=predictor.exif):
-        probabilities = predictor(batch.pixels)
-        for place, row in enumerate(batch.rows.tolist()):
-            if row in batch.problems:
-                yield Prediction(str(files[row]), problem=batch.problems[row][1])
-            else:
-                yield _describe(str(files[row]), probabilities[place], predictor.classes)
-
-
-def _describe(name: str, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> Prediction:
-    best = np.argsort(-probabilities, kind="stable")[:TOP]
-    top = tuple((classes[i], round(float(probabilities[i]), 6)) for i in best)
-    return Prediction(name, *top[0], top)
-
-
-def list_files(paths: Sequence[Path]) -> list[Path]:
-    """Image files as given, folders expanded; UsageError when a path does not exist or holds no image."""
+    ``-`` stands for `stdin`, one path a line. The paths of a list are relative to its folder, as those of a
+    data set are; a file it names and nobody has is a picture that cannot be read. UsageError when a path does
+    not exist or there is no image, DataError for what is no list, and for a folder that would vanish because
+    all its images are behind links that lead out.
+    """
+    names: list[str] = []
     files: list[Path] = []
+    notes: list[str] = []
+    lost = False
     for path in paths:
-        if path.is_dir():
-            files += [path / name for name in find_images(path).images]
+        if str(path) == STDIN and stdin is not None:
+            listed = read_stream(stdin, "standard input")
+            names, files = names + listed, files + [Path(name) for name in listed]
+        elif path.is_dir():
+            found = find_images(path, follow_links=follow_links)
+            expect_whole_folders(found)
+            names += [str(path / name) for name in found.images]
+            files += [path / name for name in found.images]
+            notes += [f"{path}: {line}" for line in found.notes()]
+            lost = lost or bool(found.lost)
+        elif path.suffix.lower() == LIST_SUFFIX and path.exists():
+            listed = read_list(path)
+            names, files = names + listed, files + [path.parent / name for name in listed]
         elif path.exists():
+            names.append(str(path))
             files.append(path)
         else:
             raise UsageError(f"there is no file or folder {path}")
     if not files:
-        raise UsageError("there are no images in " + ", ".join(map(str, paths)))
-    return files
+        raise UsageError(
+            "there are no images in " + ", ".join(map(str, paths)),
+            found="; ".join(notes) or None,
+            hint="--follow-links reads what links lead to" if lost else None,
+        )
+    return Inputs(tuple(names), tuple(files), tuple(notes))
+
+
+def predict(run: Run, home: Home, paths: Sequence[Path]) -> Iterator[Prediction]:
+    """Predict what `gather` finds, in its order. Raises as it does, before the network is loaded."""
+    return predict_inputs(run, home, gather(paths))
+
+
+def predict_inputs(run: Run, home: Home, inputs: Inputs) -> Iterator[Prediction]:
+    """Predict pictures one after the other."""
+    return _predictions(load_predictor(run, home), inputs)
+
+
+def _predictions(predictor: Predictor, inputs: Inputs) -> Iterator[Prediction]:
+    def read(row: int) -> bytes:
+        return read_file(inputs.files[row])
+
+    rows = np.arange(len(inputs.files))
+    for batch in read_batches(read, rows, predictor.size, BATCH, exif=predictor.exif):
+        probabilities = predictor(batch.pixels)
+        for place, row in enumerate(batch.rows.tolist()):
+            if row in batch.problems:
+                yield Prediction(inputs.names[row], problem=batch.problems[row][1])
+            else:
+                yield _describe(inputs.names[row], probabilities[place], predictor.classes)
+
+
+def _describe(name: str, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> Prediction:
+    best = np.argsort(-probabilities, kind="stable")[:TOP]
+    top = tuple((classes[i], _rounded(float(probabilities[i]))) for i in best)
+    return Prediction(name, *top[0], top)
+
+
+def _rounded(probability: float) -> float:
+    """To six places, in [0, 1]: float32 may leave it by one part in ten million, and zero has no sign."""
+    return round(min(max(probability, 0.0), 1.0), 6) + 0.0

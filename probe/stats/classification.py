@@ -112,7 +112,8 @@ def top_k_accuracy(probabilities: NDArray[np.floating], labels: NDArray[np.integ
 def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Mean negative log of the probability (N, C) given to the true class, nats."""
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(own, TINY, 1.0)).mean())
+    # Subtracted, not negated: a loss of zero is no -0.0.
+    return float(0.0 - np.log(np.clip(own, TINY, 1.0)).mean())
 
 
 def expected_calibration_error(

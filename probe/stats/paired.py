@@ -179,7 +179,7 @@ def difference_interval(only_a: float, only_b: float, n: float, level: float = L
 
     critical = float(-ndtri((1 - level) / 2))
     # The upper end is the lower end of the difference taken the other way round.
-    return _lower_end(only_a, only_b, n, critical), -_lower_end(only_b, only_a, n, critical)
+    return _lower_end(only_a, only_b, n, critical), 0.0 - _lower_end(only_b, only_a, n, critical)
 
 
 def _lower_end(a: float, b: float, n: float, critical: float) -> float:
