@@ -2,10 +2,11 @@
 
 Rows of a group tend to be right or wrong together, so that N of them say less than N independent ones would.
 How much less is the design effect (Kish 1965): the variance of the mean that the spread of the group totals
-shows, over the variance that independent rows would have. A score interval on N / design effect rows, with
-Student's t at one degree of freedom less than there are groups, is Korn and Graubard's construction (1998)
-around Wilson's interval. The percentile bootstrap of groups was measured too: with 20 groups of 10
-rows it covers 87 % at an accuracy of 0.9 (correlation 0.5), with 50 groups 92 %.
+shows, over the variance that independent rows would have. N / design effect rows then take the place of N in
+a score interval, as in Korn and Graubard (1998). Simulated with groups of 10 rows and correlations from 0.2
+to 0.7 the interval covers 93.5 to 96.5 % at accuracies from 0.7 to 0.9 and 20 groups or more; nearer to 1 it
+takes 100 groups, and with fewer it covers up to 98 %. The percentile bootstrap of groups covers 92 % with 50
+groups and 87 % with 20 (0.9, correlation 0.5), Wilson's interval by rows 50 to 90 %.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.stats.intervals import LEVEL, score_interval, wilson
+from probe.stats.intervals import LEVEL, wilson
 
-PRIOR_PAIRS = 0.1
-"""Weight of a pair of groups, one all right and one all wrong, in the estimate of the design effect.
+UNSEEN = 0.8
+"""So many independent rows of the rarer outcome speak for groups of copies, beside those that were seen.
 
-A handful of mistakes in as many groups would pass for independent rows, and no mistake at all would leave
-0/0; with the pair, little evidence means whole groups, and much evidence is not moved.
+A handful of mistakes in as many groups would pass for independent rows, and no mistake at all leaves 0/0:
+little evidence means whole groups, and much evidence is not moved. Chosen by coverage.
 """
 
 
@@ -59,32 +60,29 @@ def same_groups(one: NDArray[np.str_], other: NDArray[np.str_]) -> bool:
     return len({int(group_codes(groups).max()) for groups in both if groups is not None}) == 1
 
 
-def design_effect(values: NDArray[np.floating], codes: NDArray[np.intp], prior: float = 0.0) -> float:
+def design_effect(values: NDArray[np.floating], codes: NDArray[np.intp]) -> float:
     """How many times larger the variance of the mean of (N,) values is than without groups, at least 1.
 
-    At most what it would be if the rows of a group were copies: the mean size of the group of a row. That is
-    also the answer where the values do not differ or there is one group, which show nothing.
+    At most what it would be if the rows of a group were copies. That is also the answer where the values do
+    not differ or there is one group, which show nothing.
 
     Parameters
     ----------
     codes : (N,) as of `group_codes`.
-    prior : sum of squares of imagined groups of copies, added to what is observed.
     """
-    sizes = np.bincount(codes)
-    count, largest = len(sizes), float((sizes**2).sum() / sizes.sum())
+    groups, largest = int(codes.max()) + 1, _effect_of_copies(codes)
     residuals = values - values.mean()
-    independent = (residuals**2).sum() + prior
-    if count < 2 or independent == 0:
+    independent = float((residuals**2).sum())
+    if groups < 2 or independent == 0:
         return largest
-    clustered = (np.bincount(codes, residuals) ** 2).sum() * count / (count - 1) + prior * largest
-    return float(np.clip(clustered / independent, 1.0, largest))
+    clustered = float((np.bincount(codes, residuals) ** 2).sum()) * groups / (groups - 1)
+    return min(max(clustered / independent, 1.0), largest)
 
 
-def critical_value(codes: NDArray[np.intp], level: float = LEVEL) -> float:
-    """Two-sided quantile of Student's t, one degree of freedom less than groups (at least one)."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(max(1, int(codes.max())), (1 + level) / 2))
+def _effect_of_copies(codes: NDArray[np.intp]) -> float:
+    """The mean, over rows, of the size of their group."""
+    sizes = np.bincount(codes)
+    return float((sizes**2).sum() / sizes.sum())
 
 
 def accuracy_interval(
@@ -103,10 +101,8 @@ def accuracy_interval(
     if not len(values):
         return 0.0, 1.0
     codes = group_codes(np.asarray(groups))
-    accuracy = float(values.mean())
-    if int(codes.max()) + 1 == len(codes):
-        return wilson(accuracy * len(values), len(values), level)
-    # Of the imagined pair every row lies half a point off its mean.
-    prior = PRIOR_PAIRS * 2 * 0.25 * float((np.bincount(codes) ** 2).sum() / len(codes))
-    effective = len(values) / design_effect(values, codes, prior)
-    return score_interval(accuracy, effective, critical_value(codes, level))
+    accuracy, effect = float(values.mean()), design_effect(values, codes)
+    rarer = min(accuracy, 1 - accuracy) * len(values) / effect
+    effect += (_effect_of_copies(codes) - effect) * UNSEEN / (UNSEEN + rarer)
+    effective = len(values) / effect
+    return wilson(accuracy * effective, effective, level)

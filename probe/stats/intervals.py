@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
 
 
-def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+def wilson(successes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927); (0, 1) when there is no trial.
 
-    It stays inside [0, 1] and does not collapse at 0 or `n` successes, as the normal interval does.
+    It stays inside [0, 1] and does not collapse at 0 or `n` successes, as the normal interval does. An
+    effective number of trials need not be whole.
     """
     if n == 0:
         return 0.0, 1.0
     from scipy.special import ndtri
 
-    return score_interval(successes / n, n, float(ndtri((1 + level) / 2)))
-
-
-def score_interval(share: float, n: float, critical: float) -> tuple[float, float]:
-    """Every p with |share − p| <= critical · √(p (1 − p) / n); `n` may be an effective number of rows."""
-    square = critical**2 / n
+    share, square = successes / n, float(ndtri((1 + level) / 2)) ** 2 / n
     centre = share + square / 2
-    half = critical * np.sqrt(share * (1 - share) / n + square / (4 * n))
+    half = math.sqrt(square * (share * (1 - share) + square / 4))
     # The ends are exact at 0 and 1, where rounding would leave a trace.
-    low = 0.0 if share <= 0 else (centre - half) / (1 + square)
-    high = 1.0 if share >= 1 else (centre + half) / (1 + square)
-    return float(max(0.0, low)), float(min(1.0, high))
+    low = 0.0 if share <= 0 else max(0.0, (centre - half) / (1 + square))
+    high = 1.0 if share >= 1 else min(1.0, (centre + half) / (1 + square))
+    return low, high
 
 
 def mean_interval(values: NDArray[np.floating] | list[float], level: float = LEVEL) -> tuple[float, float]:
