@@ -233,6 +233,13 @@ def test_a_list_of_files(tmp_path, home):
         ("path,label\n/etc/a.png,x\n", "not inside"),
         ("path,label,split\na.png,x,both\n", "not a split"),
         ("path,label\n,x\n", "no usable path"),
+        ("path,label\na.png,x\n./a.png,x\n", "names a.png twice"),
+        ('path,label\na.png,"cat\nb.png,dog\n', "cannot be read"),
+        ('path,label\na.png,"cat\nb.png,"dog\n', "cannot be read"),
+        ('path,label\na.png,"cat\nb.png,dog"\n', "line 3: a name goes over the end of the line"),
+        ("path,label\na.png,ca\0t\n", "holds a NUL"),
+        ("path,label\na\0.png,cat\n", "holds a NUL"),
+        ("path,label\na.png,great, grey owl\n", "more columns than the first line"),
         ("path,label\nother.png,x\n", "no image of"),
     ],
 )
@@ -242,6 +249,76 @@ def test_label_files_that_cannot_be_used(tmp_path, home, text, words):
     labels.write_text(text)
     with pytest.raises(DataError, match=words):
         open_dataset(str(root), home, DatasetOptions(labels=labels))
+
+
+CAFE, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("on_disk", "in_file"), [(CAFE, DECOMPOSED), (DECOMPOSED, CAFE)])
+def test_labels_find_files_whatever_their_paths_are_spelt_like(tmp_path, home, on_disk, in_file):
+    root = write_tree(tmp_path / "x", [f"{on_disk}/{i}.png" for i in range(5)])
+    spelt = [
+        f"{in_file}/0.png",
+        f"./{on_disk}/1.png",
+        f"{on_disk}//2.png",
+        f"{on_disk}\\3.png",
+        f"{on_disk}/4.png",
+    ]
+    labels = tmp_path / "labels.csv"
+    rows = [
+        f"{path},{name}" for path, name in zip(spelt, [CAFE, DECOMPOSED, "bar", "bar", "bar"], strict=True)
+    ]
+    labels.write_text("path,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    dataset = open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert dataset.ids.tolist() == [f"{on_disk}/{i}.png" for i in range(5)]
+    assert dataset.hashes.all()
+    assert [dataset.classes[label] for label in dataset.labels] == [CAFE, CAFE, "bar", "bar", "bar"]
+    assert said(dataset, "1 path in labels.csv with accents composed in another way")
+    assert said(dataset, "2 paths in labels.csv written with ./ or doubled slashes")
+    assert said(dataset, "1 path in labels.csv with backslashes, read as slashes")
+
+
+def test_a_name_that_may_be_either_of_two_files_is_not_guessed(tmp_path, home):
+    root = write_tree(tmp_path / "x", [f"{CAFE}.png", f"{DECOMPOSED}.png"])
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"path,label\n{CAFE}.png,a\n{DECOMPOSED}.png,b\n", encoding="utf-8")
+    dataset = open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert dict(zip(dataset.ids.tolist(), dataset.labels.tolist(), strict=True)) == {
+        f"{CAFE}.png": 0,
+        f"{DECOMPOSED}.png": 1,
+    }
+    labels.write_text(f"path,label\n.\\{CAFE}.png,a\n", encoding="utf-8")
+    assert open_dataset(str(root), home, DatasetOptions(labels=labels)).ids.tolist() == [f"{CAFE}.png"]
+    write_tree(root, ["e\u0323\u0302.png", "\u1eb9\u0302.png"])
+    labels.write_text("path,label\n\u1ec7.png,a\n", encoding="utf-8")
+    with pytest.raises(DataError, match="may be either of two files"):
+        open_dataset(str(root), home, DatasetOptions(labels=labels))
+
+
+def test_backslashes_that_lead_nowhere_or_out_are_told(tmp_path, home):
+    root = write_tree(tmp_path / "x", ["a.png"])
+    write_image(tmp_path / "b.png")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\nC:\\pics\\a.png,x\n")
+    with pytest.raises(DataError, match="no image of") as caught:
+        open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert "write paths with /" in str(caught.value)
+    labels.write_text("path,label\na.png,x\n..\\b.png,x\n")
+    dataset = open_dataset(str(root), home, DatasetOptions(labels=labels))
+    assert dataset.hashes[dataset.ids == "..\\b.png"].tolist() == [""]
+
+
+def test_a_list_and_its_labels_may_be_spelt_differently(tmp_path, home):
+    write_tree(tmp_path, [f"{CAFE}/a.png", "b.png", "c/d.png"])
+    listed = tmp_path / "these.txt"
+    listed.write_text(f"./{DECOMPOSED}/a.png\n./b.png\nb.png\nc\\d.png\n", encoding="utf-8")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"path,label\n{CAFE}/a.png,x\n.//b.png,y\nc/d.png,x\n", encoding="utf-8")
+    dataset = open_dataset(str(listed), home, DatasetOptions(labels=labels))
+    assert dataset.ids.tolist() == ["b.png", "c/d.png", f"{CAFE}/a.png"]
+    assert dataset.labels.tolist() == [1, 0, 0]
+    assert dataset.hashes.all()
+    assert said(dataset, "1 repeated line")
 
 
 def test_labels_cannot_reach_outside_by_a_link(tmp_path, home):

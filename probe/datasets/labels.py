@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from probe.datasets.dataset import NO_SPLIT
 from probe.datasets.files import find_images, has_image_suffix, is_utf8, leads_out
 from probe.datasets.folder import labelled_files, short_name
 from probe.datasets.listing import Listing, count_of, few, string_array
 from probe.datasets.path_lists import read_list
+from probe.datasets.spellings import Spellings, composed
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 
@@ -36,7 +39,8 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            # Strict, or a quote that is not closed swallows the lines that follow.
+            reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             key = next((name for name in names if name in columns), "")
             if "label" not in columns or not (key or numbered):
@@ -52,7 +56,13 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
         raise UsageError(f"there is no label file {path}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the label file {path} is not UTF-8 text", hint="save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
+    except csv.Error as error:
+        raise DataError(
+            f"the label file {path} cannot be read",
+            found=str(error),
+            hint='look for a quote (") that is not closed; a quote inside a name is written twice',
+        ) from error
+    except OSError as error:
         raise DataError(f"the label file {path} cannot be read", found=str(error)) from error
     seen: set[str] = set()
     for row in rows:
@@ -69,7 +79,9 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
     not name are left out. Names leading out of the folder are an error; links that do are left out unless
     `follow_links`, and an error where a whole class is behind them.
     """
-    rows = read_labels(labels)
+    found = find_images(root, follow_links=follow_links)
+    spellings = Spellings(found.images)
+    rows = _respelt(read_labels(labels), spellings, labels)
     for row in rows:
         pure = PurePosixPath(row.path)
         if pure.is_absolute() or ".." in pure.parts:
@@ -78,7 +90,6 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
                 expected="paths relative to the folder",
                 hint="give a list file (.txt) in place of the folder when the images lie apart",
             )
-    found = find_images(root, follow_links=follow_links)
     images = set(found.images)
     if not follow_links:
         rows = _inside(root, rows, images, labels)
@@ -90,15 +101,34 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
             f"no image of {root} is named in {labels}",
             expected=f"paths such as {found.images[0]}" if found.images else "images in the folder",
             found=f"paths such as {rows[0].path}",
+            hint="write paths with /, from the folder on" if "\\" in rows[0].path else None,
         )
     extra = len(set(found.images) - named)
     missing = len(named - images)
     return _listing(root, rows, short_name(root.resolve().name)).noting(
         *found.notes(),
+        *spellings.notes(labels.name),
         f"left out: {count_of(extra, 'image')} that {labels.name} does not name" if extra else "",
         f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
         _without_label(rows, labels),
     )
+
+
+def _respelt(rows: list[LabelRow], spellings: Spellings, labels: Path) -> list[LabelRow]:
+    """The rows under the names that their files have on disk; DataError for two rows of one file."""
+    first: dict[str, str] = {}
+    respelt = []
+    for row in rows:
+        file = spellings.file(row.path)
+        if file in first:
+            raise DataError(
+                f"{labels} names {file} twice",
+                found=f"{first[file]} and {row.path}",
+                hint="keep one row an image",
+            )
+        first[file] = row.path
+        respelt.append(replace(row, path=file))
+    return respelt
 
 
 def _inside(root: Path, rows: list[LabelRow], images: set[str], labels: Path) -> list[LabelRow]:
@@ -123,13 +153,14 @@ def _is_image(path: Path) -> bool:
 def read_list_file(path: Path, labels: Path | None) -> Listing:
     """A text file with one image path a line, relative to the list's own folder or absolute.
 
-    With `labels`, its paths must be spelt as in the list; images it does not name have no label.
+    With `labels`, its paths are those of the list, in any spelling; images it does not name have no label.
     """
     files = [line.strip() for line in read_list(path)]
     if any(not is_utf8(name) for name in files):
         raise DataError(f"the list of files {path} is not UTF-8 text", hint="save it as UTF-8")
-    unique = list(dict.fromkeys(files))
-    known = {row.path: row for row in read_labels(labels)} if labels else {}
+    unique = list(dict.fromkeys(_on_disk(path.parent, name) for name in files))
+    spellings = Spellings(unique)
+    known = {row.path: row for row in _respelt(read_labels(labels), spellings, labels)} if labels else {}
     if known and not any(name in known for name in unique):
         raise DataError(
             f"no path of {path} is named in {labels}",
@@ -140,8 +171,17 @@ def read_list_file(path: Path, labels: Path | None) -> Listing:
     repeated = len(files) - len(unique)
     return _listing(path.parent, rows, short_name(path.stem)).noting(
         f"left out: {count_of(repeated, 'repeated line')}" if repeated else "",
+        *(spellings.notes(labels.name) if labels else ()),
         _without_label(rows, labels) if labels else "no --labels: the images have no labels",
     )
+
+
+def _on_disk(root: Path, name: str) -> str:
+    """`name`, tidied, in the one of its spellings under which there is a file."""
+    tidy = str(PurePosixPath(name))
+    slashed = str(PurePosixPath(name.replace("\\", "/")))
+    forms = [unicodedata.normalize(form, spelt) for spelt in (tidy, slashed) for form in ("NFC", "NFD")]
+    return next((spelt for spelt in (tidy, *forms) if (root / spelt).exists()), tidy)
 
 
 def _without_label(rows: list[LabelRow], labels: Path) -> str:
@@ -170,14 +210,28 @@ def class_order(names: set[str]) -> tuple[str, ...]:
 
 
 def _row(path: Path, line: int, record: Mapping[str, str | None], key: str) -> LabelRow:
+    # What lies beyond the named columns has the key None. Spreadsheets leave empty ones there.
+    beyond: Any = record.get(None)  # type: ignore[call-overload]
+    if any(text.strip() for text in beyond or ()):
+        raise DataError(
+            f"{path}, line {line}: there are more columns than the first line names",
+            hint='write a name that contains a comma in quotes: "great, grey owl"',
+        )
     name, label, split, group = (
         (record.get(column) or "").strip() for column in (key, "label", "split", "group")
     )
-    if (key and not name) or "\0" in name:
+    if key and not name:
         raise DataError(f"{path}, line {line}: there is no usable path")
+    odd = next((text for text in (name, label, split, group) if any(sign in text for sign in "\0\r\n")), None)
+    if odd is not None:
+        raise DataError(
+            f"{path}, line {line}: a name goes over the end of the line, or holds a NUL",
+            found=ascii(odd[:60]),
+            hint='look for a quote (") that is not closed, here or above',
+        )
     if split.lower() not in SPLIT_WORDS:
         raise DataError(
             f"{path}, line {line}: {split!r} is not a split",
             expected="train, val, test or nothing",
         )
-    return LabelRow(name, label, SPLIT_WORDS[split.lower()], group)
+    return LabelRow(name, composed(label), SPLIT_WORDS[split.lower()], composed(group))
