@@ -165,6 +165,31 @@ def bitmap(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def test_one_picture_under_two_labels_is_told_by_check_extract_and_every_result(
+    shell: Shell, tmp_path: Path
+) -> None:
+    pictures = {f"{kind}/{i}.bmp": bitmap(10 * ord(kind) + i) for kind in "abc" for i in range(5)}
+    pictures |= {
+        "b/9.bmp": pictures["a/0.bmp"],
+        "c/9.bmp": pictures["b/1.bmp"],
+        "c/8.bmp": pictures["b/1.bmp"],
+    }
+    # A copy inside one class is no contradiction.
+    pictures["a/9.bmp"] = pictures["a/1.bmp"]
+    root = archives.write_files(tmp_path / "set", pictures)
+    expected = [["a/0.bmp", "b/9.bmp"], ["b/1.bmp", "c/8.bmp", "c/9.bmp"]]
+    told = "the same picture under two labels: 2 pictures"
+    note = f"{told}: a/0.bmp (a) = b/9.bmp (b); b/1.bmp (b) = c/8.bmp (c) = c/9.bmp (c)"
+    assert note in shell("data", "check", root)
+    extract = ("extract", "--backbone", "pixels", "--size", 4, root)
+    assert shell.json(*extract)["label_conflicts"] == 2
+    assert note in shell.error
+    assert shell.json("stores", "show")["label_conflicts"] == expected
+    assert f"labels     {told}" in shell("stores", "show")
+    assert shell.json("fit", "centroid")["label_conflicts"] == 2
+    assert f"labels    {told}" in shell("fit", "centroid")
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("probe.internet.time.sleep", lambda _: None)

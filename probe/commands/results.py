@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probe.commands.findings import finding_lines
+from probe.datasets.listing import count_of
 from probe.runs import Run
 
 
@@ -26,6 +27,8 @@ def result_lines(run: Run) -> list[str]:
     lines += _training_lines(result)
     if copies := result.get("duplicates"):
         lines.append(f"copies    {copies_text(copies)}")
+    if conflicts := result.get("label_conflicts"):
+        lines.append(f"labels    {conflicts_text(conflicts)}")
     if parted := result.get("parted_groups"):
         lines.append(f"groups    parted: {parted_text(parted)}")
     lines += [f"note      {line}" for line in result.get("notes", [])]
@@ -54,6 +57,11 @@ def copies_text(duplicates: Mapping[str, int]) -> str:
     """Exact copies of pictures across splits, as `probe.store.Index.duplicates` counts them."""
     pairs = (f"{count:,} in both {pair.replace('_', ' and ')}" for pair, count in duplicates.items())
     return "the same picture " + ", ".join(pairs)
+
+
+def conflicts_text(pictures: int) -> str:
+    """Of how many pictures `probe.store.Index.label_conflicts` knows."""
+    return f"the same picture under two labels: {count_of(pictures, 'picture')}"
 
 
 def parted_text(parted: Mapping[str, int]) -> str:

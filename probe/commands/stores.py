@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from probe.commands.options import confirmed, emit, folder_facts, json_option, note, table
-from probe.commands.results import copies_text, parted_text
+from probe.commands.results import conflicts_text, copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
@@ -97,6 +97,7 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
         "spec": dict(manifest.spec),
         "facts": dict(manifest.facts),
         "duplicates": found.index.duplicates(),
+        "label_conflicts": found.index.label_conflicts(),
         "groups": count_groups(found.index.groups),
         "parted_groups": found.index.parted_groups(),
         "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
@@ -125,6 +126,8 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         lines.append(f"groups     {record['groups']:,}{parted}")
     if record["duplicates"]:
         lines.append(f"copies     {copies_text(record['duplicates'])}")
+    if record["label_conflicts"]:
+        lines.append(f"labels     {conflicts_text(len(record['label_conflicts']))}")
     unreadable = record["unreadable"]
     if unreadable:
         lines.append(f"unread     {len(unreadable):,}")

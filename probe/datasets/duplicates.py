@@ -1,11 +1,11 @@
-"""What lies in several splits: exact copies of one picture, by content hash, and parted groups."""
+"""What lies in several splits or classes: exact copies of a picture, by content hash, and parted groups."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, VAL
+from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL
 
 PAIRS = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
 
@@ -21,6 +21,18 @@ def shared_between(names: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tu
         for first, second in PAIRS
     }
     return {pair: count for pair, count in counts.items() if count}
+
+
+def under_several_labels(hashes: NDArray[np.str_], labels: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+    """The rows of each picture that has more than one label, in row order; rows without one do not count."""
+    rows = np.flatnonzero((hashes != "") & (labels != UNLABELLED))
+    pictures, picture = np.unique(hashes[rows], return_inverse=True)
+    pairs = np.unique(np.stack([picture, labels[rows]]), axis=1)
+    several = np.bincount(pairs[0], minlength=len(pictures)) > 1
+    together: dict[int, list[int]] = {}
+    for place in np.flatnonzero(several[picture]):
+        together.setdefault(int(picture[place]), []).append(int(rows[place]))
+    return [np.array(found, dtype=np.intp) for found in together.values()]
 
 
 def drop_from_train(hashes: NDArray[np.str_], splits: NDArray[np.str_]) -> NDArray[np.str_]:

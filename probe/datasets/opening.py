@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.config import Home
 from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
-from probe.datasets.duplicates import drop_from_train, shared_between
+from probe.datasets.duplicates import drop_from_train, shared_between, under_several_labels
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
@@ -37,6 +37,10 @@ from probe.units import count_groups
 
 MISSED = 0.01
 """Share of the images by which a part may miss the size asked for without a word."""
+
+
+CONFLICTS_NAMED = 5
+"""Pictures under two labels that a note names; `probe stores show --json` lists all."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def finish(
         *listing.notes,
         *made,
         *copies,
+        *_conflict_notes(listing, hashes),
         *_group_notes(listing.groups, splits),
         *_unread_notes(unread, listing.broken),
     )
@@ -123,6 +128,19 @@ def _unread_notes(unread: list[str], broken: frozenset[str]) -> list[str]:
         *([f"{count_of(len(known), 'file')} broken as published: {', '.join(known)}"] if known else []),
         *([f"{count_of(others, 'file')} cannot be read"] if others else []),
     ]
+
+
+def _conflict_notes(listing: Listing, hashes: NDArray[np.str_]) -> list[str]:
+    """Pictures that lie, byte for byte, in two classes; the first are named."""
+    conflicts = under_several_labels(hashes, listing.labels)
+    if not conflicts:
+        return []
+    named = "; ".join(
+        " = ".join(f"{listing.ids[row]} ({listing.classes[listing.labels[row]]})" for row in rows.tolist())
+        for rows in conflicts[:CONFLICTS_NAMED]
+    )
+    more = "; …" if len(conflicts) > CONFLICTS_NAMED else ""
+    return [f"the same picture under two labels: {count_of(len(conflicts), 'picture')}: {named}{more}"]
 
 
 def _group_notes(groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> list[str]:

@@ -57,6 +57,7 @@ class ExtractResult:
     ----------
     rows_computed, rows_resumed : rows this call computed, and rows it found finished.
     unreadable : rows of the whole store whose image could not be read.
+    label_conflicts : pictures that lie in the set under more than one label.
     broken : which of those are known to be broken as the data set is published.
     turned : images of the whole store with an EXIF orientation other than upright.
     exif : whether they were turned accordingly.
@@ -83,6 +84,7 @@ class ExtractResult:
     duplicates: Mapping[str, int] = field(default_factory=dict)
     parts: Mapping[str, int] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
+    label_conflicts: int = 0
 
     @property
     def surprises(self) -> int:
@@ -244,6 +246,7 @@ def summarise(
         duplicates=job.index().duplicates(),
         parts=count_parts(job.dataset.splits),
         broken=_broken(manifest, job) if manifest else (),
+        label_conflicts=len(job.index().label_conflicts()),
     )
 
 

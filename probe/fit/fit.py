@@ -197,6 +197,7 @@ def provenance(store: Store) -> dict[str, Any]:
         "weights_path": facts.get("weights_path"),
         "classes": store.index.classes.tolist(),
         "duplicates": store.index.duplicates(),
+        "label_conflicts": len(store.index.label_conflicts()),
         "parted_groups": store.index.parted_groups(),
         "unreadable": len(store.manifest.unreadable),
         "versions": versions(),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.duplicates import shared_between
+from probe.datasets.duplicates import shared_between, under_several_labels
 from probe.errors import StoreError
 from probe.store.files import LocalFiles
 from probe.units import count_groups, kept_together
@@ -64,6 +64,10 @@ class Index:
         """``train_val``, ``train_test``, ``val_test`` -> exact copies of one picture in both; 0 left out."""
         shared = shared_between(self.hashes, self.splits)
         return {f"{first}_{second}": count for (first, second), count in shared.items()}
+
+    def label_conflicts(self) -> list[list[str]]:
+        """The ids of each picture that has more than one label: whatever a head says of it is wrong once."""
+        return [self.ids[rows].tolist() for rows in under_several_labels(self.hashes, self.labels)]
 
     def parted_groups(self) -> dict[str, int]:
         """The same for groups, which only a split that was not made here parts."""
