@@ -25,6 +25,7 @@ from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.sources import MAX_FILE_BYTES
 from probe.errors import DataError
+from probe.hashing import file_stamp
 
 SUFFIX = ".parquet"
 ROWS_AT_ONCE = 64
@@ -173,9 +174,8 @@ def _labels(path: Path, columns: Columns) -> tuple[list[Any], int]:
 
 def _copied(path: Path, image: str, cache: Path) -> Path:
     """The Arrow file with the pictures of one parquet file, made where it is not there yet."""
-    stat = path.stat()
     owner = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    state = f"{image}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}"
+    state = f"{image}\0{file_stamp(path)}"
     folder = cache / "tables"
     copy = folder / f"{owner}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.arrow"
     if not copy.exists():
