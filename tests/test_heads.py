@@ -311,7 +311,7 @@ def test_the_choice_is_the_stated_rule(digits):
 def test_the_search_looks_at_a_third_of_the_grid_and_finds_the_top():
     def score(c: float) -> Candidate:
         accuracy = -((np.log10(c) + 2.3) ** 2)
-        return Candidate(c, accuracy, 0.0, True, {}, np.zeros((1, 1)), np.zeros((1, 1)))
+        return Candidate(c, accuracy, 0.0, {}, None, np.zeros((1, 1)))
 
     tried = bracketed(score)
     assert len(tried) <= 15

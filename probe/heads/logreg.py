@@ -18,8 +18,10 @@ from probe.heads.draws import stratified_folds
 from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
+from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
+from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
@@ -40,7 +42,8 @@ class LogregOptions:
         instead of on the validation rows; 0 for not.
     seed : of the folds.
     jobs : folds worked on at the same time, -1 for one per processor.
-    tolerance : relative distance to the minimum at which a fit counts as converged.
+    tolerance : a fit counts as converged when its objective is proven to lie above the minimum by no more
+        than this share; the fits of folds, which only rank values of C, by no more than 2e-4.
     """
 
     c: tuple[float, ...] = ()
@@ -85,9 +88,8 @@ class Candidate:
     c: float
     accuracy: float
     log_loss: float
-    converged: bool
     row: dict[str, Any]
-    coefficients: Floats
+    head: LogregHead
     probabilities: Floats
 
     @property
@@ -107,40 +109,28 @@ def fit(
     if options.cv:
         return _fit_cross_validated(train, val, classes, options, refit)
     if val is None:
-        return _fit_single(train, classes, options)
-    rotation = Rotation.of(train.features)
-    path = _path(rotation, train, classes, options)
-    predict = _predictor(rotation, val)
+        return _fit_single(train, classes, options, _only(options.c))
+    solver = _Solver(train, classes, options)
+    predict = _predictor(solver.rotation, val)
 
     def score(c: float) -> Candidate:
-        solution = path.solve(c)
-        coefficients = solution.coefficients[:, 0]
-        probabilities = predict(coefficients)
+        solved, facts = solver.solve(c)
+        probabilities = predict(solved.coefficients)
         accuracy, loss = scores(probabilities, val.labels)
-        row = {
-            "c": c,
-            "val_accuracy": accuracy,
-            "val_log_loss": loss,
-            "train_loss": float(solution.loss[0]),
-            "objective": float(solution.objective[0]),
-            "iterations": solution.iterations,
-        }
-        return Candidate(c, accuracy, loss, solution.converged, row, coefficients, probabilities)
+        row = {"c": c, "val_accuracy": accuracy, "val_log_loss": loss, **facts}
+        return Candidate(c, accuracy, loss, row, solver.head(solved), probabilities)
 
     tried = _try(score, options)
     best = max(tried, key=lambda candidate: candidate.rank)
-    head = _head(rotation, best.coefficients)
+    rows = [candidate.row for candidate in tried]
+    notes = constant_columns(solver.rotation.scale) + _notes(best.c, rows, options.c or GRID)
+    head = best.head
     if refit:
-        both = stack(train, val)
-        head = _fit_single(both, classes, options, c=best.c).head  # type: ignore[assignment]
-    return FitOutcome(
-        head,
-        {"c": best.c},
-        [candidate.row for candidate in tried],
-        best.probabilities,
-        _notes(best.c, [t.c for t in tried if not t.converged], options.c or GRID),
-        val_used_for="choose C" if len(tried) > 1 else "",
-    )
+        again = _fit_single(stack(train, val), classes, options, best.c)
+        notes += _unfinished(again.path, "the fit of the choice on train + validation")
+        head = again.head  # type: ignore[assignment]
+    used_for = "choose C" if len(tried) > 1 else ""
+    return FitOutcome(head, {"c": best.c}, rows, best.probabilities, notes, val_used_for=used_for)
 
 
 def bracketed(score: Callable[[float], Candidate], grid: tuple[float, ...] = GRID) -> list[Candidate]:
@@ -192,18 +182,18 @@ def _fit_cross_validated(
         near = range(max(0, top - STRIDE + 1), min(len(grid), top + STRIDE))
         tried += _rows(validator.run(tuple(grid[position] for position in near if position != top)))
     best = max(tried, key=_cv_rank)
-    head = kept = _fit_single(pool, classes, options, c=best["c"]).head
+    final = kept = _fit_single(pool, classes, options, best["c"])
     if refit and val is not None:
-        kept = _fit_single(train, classes, options, c=best["c"]).head
-    probabilities = None if val is None else averaged(kept, val)
-    unfinished = [row["c"] for row in tried if not row["converged"]]
-    notes = _notes(best["c"], unfinished, grid)
+        kept = _fit_single(train, classes, options, best["c"])
+    probabilities = None if val is None else averaged(kept.head, val)
+    notes = constant_columns(validator.rotation.scale) + _notes(best["c"], tried, grid)
+    notes += _unfinished(final.path, "the fit of the choice on all of these rows")
     if val is not None and val.views:
         notes += ("C was chosen in folds of plain features, not of averages",)
     # Without the refit no fold had them in it.
     used_for = "choose C, in folds with the training rows" if refit and len(tried) > 1 else ""
     chosen = {"c": best["c"], "cv": options.cv}
-    return FitOutcome(head, chosen, tried, probabilities, notes, val_used_for=used_for)
+    return FitOutcome(final.head, chosen, tried, probabilities, notes, val_used_for=used_for)
 
 
 def _rows(result: CrossValidation) -> list[dict[str, Any]]:
@@ -230,27 +220,52 @@ def _try(score: Callable[[float], Candidate], options: LogregOptions) -> list[Ca
     return bracketed(score)
 
 
-def _fit_single(samples: Samples, classes: int, options: LogregOptions, c: float | None = None) -> FitOutcome:
-    if c is None:
-        if len(options.c) != 1:
-            raise FitError(
-                "C cannot be chosen without a validation part",
-                expected="a validation part, or one value of C",
-                found=f"{len(options.c) or 'no'} values of C",
-                hint="give one value (--c 0.01), use --cv 5, or extract with --split 0.6,0.2,0.2",
-            )
-        c = options.c[0]
-    rotation = Rotation.of(samples.features)
-    solution = _path(rotation, samples, classes, options).solve(c)
-    row = {"c": c, "train_loss": float(solution.loss[0]), "objective": float(solution.objective[0])}
-    return FitOutcome(_head(rotation, solution.coefficients[:, 0]), {"c": c}, [row])
+def _fit_single(samples: Samples, classes: int, options: LogregOptions, c: float) -> FitOutcome:
+    solver = _Solver(samples, classes, options)
+    solved, facts = solver.solve(c)
+    row = {"c": c, **facts}
+    notes = constant_columns(solver.rotation.scale) + _unfinished([row])
+    return FitOutcome(solver.head(solved), {"c": c}, [row], notes=notes)
 
 
-def _path(rotation: Rotation, samples: Samples, classes: int, options: LogregOptions) -> SoftmaxPath:
-    weights = None
-    if options.class_weight == "balanced":
-        weights = balanced_weights(samples.labels, classes)[:, None]
-    return SoftmaxPath(softmax_loss(rotation, samples, classes, weights), options.tolerance)
+def _only(values: tuple[float, ...]) -> float:
+    """The one value of C that was given."""
+    if len(values) != 1:
+        raise FitError(
+            "C cannot be chosen without a validation part",
+            expected="a validation part, or one value of C",
+            found=f"{len(values) or 'no'} values of C",
+            hint="give one value (--c 0.01), use --cv 5, or extract with --split 0.6,0.2,0.2",
+        )
+    return values[0]
+
+
+class _Solver:
+    """One path on the samples, every solution of which is looked at again in float64."""
+
+    def __init__(self, samples: Samples, classes: int, options: LogregOptions) -> None:
+        weights = balanced_weights(samples.labels, classes) if options.class_weight else None
+        self.rotation = Rotation.of(samples.features)
+        columns = None if weights is None else weights[:, None]
+        self._path = SoftmaxPath(softmax_loss(self.rotation, samples, classes, columns), options.tolerance)
+        self._exact = ExactLoss(samples.features, self.rotation, samples.labels, classes, weights)
+        self._tolerance = options.tolerance
+
+    def solve(self, c: float) -> tuple[Solved, dict[str, Any]]:
+        """The minimum at C, and what the path says of it."""
+        near = self._path.solve(c)
+        solved = self._exact.solve(near.coefficients[:, 0], c, self._tolerance)
+        facts = {
+            "train_loss": solved.loss,
+            "objective": solved.objective,
+            "iterations": near.iterations,
+            "converged": solved.converged,
+            "excess": solved.excess,
+        }
+        return solved, facts
+
+    def head(self, solved: Solved) -> LogregHead:
+        return LogregHead(self.rotation.mean, self.rotation.scale, solved.weights, solved.bias)
 
 
 def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Floats | None) -> SoftmaxLoss:
@@ -265,7 +280,9 @@ def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
     every = (val.features, *val.views)
     arrays = [features for features in every if isinstance(features, np.ndarray)]
     if len(arrays) < len(every):
-        return lambda coefficients: averaged(_head(rotation, coefficients), val)
+        return lambda coefficients: averaged(
+            LogregHead(rotation.mean, rotation.scale, *rotation.back(coefficients)), val
+        )
     inputs = [rotation.inputs(features) for features in arrays]
 
     def predict(coefficients: Floats) -> Floats:
@@ -275,14 +292,15 @@ def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
     return predict
 
 
-def _head(rotation: Rotation, coefficients: Floats) -> LogregHead:
-    weights, bias = rotation.back(coefficients)
-    return LogregHead(rotation.mean, rotation.scale, weights, bias)
-
-
-def _notes(c: float, unfinished: list[float], values: tuple[float, ...]) -> tuple[str, ...]:
-    notes = [f"the fit at C = {value:g} stopped before it had converged" for value in unfinished]
+def _notes(c: float, tried: list[dict[str, Any]], values: tuple[float, ...]) -> tuple[str, ...]:
+    notes = _unfinished(tried)
     if len(values) > 2 and c in (min(values), max(values)):
         end = "lower" if c == min(values) else "upper"
-        notes.append(f"the chosen C = {c:g} lies at the {end} end of the values tried")
-    return tuple(notes)
+        notes += (f"the chosen C = {c:g} lies at the {end} end of the values tried",)
+    return notes
+
+
+def _unfinished(rows: list[dict[str, Any]], which: str = "the fit") -> tuple[str, ...]:
+    return tuple(
+        f"{which} at C = {row['c']:g} stopped before it had converged" for row in rows if not row["converged"]
+    )

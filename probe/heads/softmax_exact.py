@@ -1,0 +1,234 @@
+"""Is it the minimum? The objective in float64, a bound on how far it is, and Newton's way there.
+
+With penalty λ on the weights the objective F is λ-strongly convex in them, so  F − F* ≤ |∇F|²/(2λ)  whatever
+the data (Nesterov, Introductory Lectures on Convex Optimization, 2.1.3). The intercept has no penalty; its
+own curvature, the mean p(1 − p) of each class, takes the place of λ there. At large C the bound asks for
+gradients that float32 does not have. Then truncated Newton steps in float64 go on (Nocedal & Wright,
+Numerical Optimization, ch. 7.1), preconditioned by the same diagonal as the float32 path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from probe.heads.head import Features, Floats, Labels, blocks
+from probe.heads.rotation import Rotation
+from probe.heads.standardise import Float64s, exactly_standardised
+
+KEPT_VALUES = 1 << 24
+"""Features kept in float64 while one problem is solved; more are converted anew in every pass."""
+ROWS = 1024
+MAX_STEPS = 60
+MAX_PRODUCTS = 2000
+"""Newton steps, and Hessian products of all of them together, before the fit counts as not converged."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Weights (D, C) of standardised features and intercept (C,) in float32, as a head has them.
+
+    `coefficients` (R + 1, C) are the same along the axes. `objective` and its mean `loss` are those of
+    these very numbers in float64; `excess` bounds how far the objective lies above its minimum, and
+    `converged` says that this is within the tolerance, relative to the objective.
+    """
+
+    weights: Floats
+    bias: Floats
+    coefficients: Floats
+    objective: float
+    loss: float
+    excess: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Coefficients (R + 1, C) in float64 and what was seen there; `excess` bounds F − F*."""
+
+    coefficients: Float64s
+    loss: float
+    objective: float
+    gradient: Float64s
+    spread: Float64s
+    excess: float
+
+
+class ExactLoss:
+    """The mean loss and penalty of one problem, over rows read block by block.
+
+    Parameters
+    ----------
+    weights : (N,) of the rows; None for all alike.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        rotation: Rotation,
+        labels: Labels,
+        classes: int,
+        weights: Floats | None = None,
+    ) -> None:
+        self.labels, self.classes, self.rotation = labels, classes, rotation
+        row_weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+        self.total = float(row_weights.sum())
+        self.weights = row_weights / self.total
+        self._features = features
+        self._axes = rotation.axes.astype(np.float64)
+        self._kept: list[tuple[slice, Float64s]] | None = None
+
+    def solve(self, start: Floats, c: float, tolerance: float) -> Solved:
+        """From coefficients (R + 1, C) to within `tolerance` of the minimum, or as near as it goes."""
+        # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
+        penalty = (2.0 if self.classes == 2 else 1.0) / (c * self.total)
+        weights, bias = self.rotation.back(start)
+        point = self._at(start.astype(np.float64), weights.astype(np.float64), penalty)
+        if point.excess > tolerance * point.objective:
+            point = self._descend(point, penalty, tolerance)
+            weights = (self._axes @ point.coefficients[:-1]).astype(np.float32)
+            bias = point.coefficients[-1].astype(np.float32)
+            rounded = np.vstack([point.coefficients[:-1], bias])
+            seen = self._at(rounded, weights.astype(np.float64), penalty)
+            # The minimum lies no lower than the bound found before the coefficients were rounded.
+            excess = min(seen.excess, seen.objective - point.objective + point.excess)
+            point = _Point(rounded, seen.loss, seen.objective, seen.gradient, seen.spread, excess)
+        return Solved(
+            weights,
+            bias,
+            point.coefficients.astype(np.float32),
+            point.objective,
+            point.loss,
+            point.excess,
+            point.excess <= tolerance * point.objective,
+        )
+
+    def _descend(self, point: _Point, penalty: float, tolerance: float) -> _Point:
+        products = 0
+        for _ in range(MAX_STEPS):
+            # Half of what is allowed, so that rounding the result to float32 has the other half.
+            if point.excess <= 0.5 * tolerance * point.objective or products >= MAX_PRODUCTS:
+                break
+            direction, used = self._newton_direction(point, penalty, MAX_PRODUCTS - products)
+            products += used
+            there = self._search(point, direction, penalty)
+            if there is None:
+                break
+            point = there
+        return point
+
+    def _search(self, point: _Point, direction: Float64s, penalty: float) -> _Point | None:
+        """The first of the steps 1, ½, ¼ … that lowers the objective enough; None when rounding is left."""
+        slope = float((point.gradient * direction).sum())
+        step = 1.0
+        while slope < 0 and step > 1e-6:
+            there = point.coefficients + step * direction
+            seen = self._at(there, self._axes @ there[:-1], penalty)
+            if seen.objective <= point.objective + 1e-4 * step * slope or seen.excess < 0.25 * point.excess:
+                return seen
+            step /= 2
+        return None
+
+    def _newton_direction(self, point: _Point, penalty: float, most: int) -> tuple[Float64s, int]:
+        """Conjugate gradients on H d = −g, the closer the smaller the gradient is; and products used."""
+        inverse = 1 / self._diagonal(point, penalty)
+        residual = -point.gradient
+        scaled = inverse * residual
+        size = first = float((residual * scaled).sum())
+        target = min(0.1, np.sqrt(max(point.excess, 0.0) / point.objective)) ** 2 * first
+        direction, found = scaled.copy(), np.zeros_like(residual)
+        used = 0
+        while used < most and size > max(target, 1e-26 * first):
+            bent = self._curvature(point, direction, penalty)
+            used += 1
+            along = float((direction * bent).sum())
+            if along <= 0:
+                break
+            step = size / along
+            found += step * direction
+            residual = residual - step * bent
+            scaled = inverse * residual
+            before, size = size, float((residual * scaled).sum())
+            direction = scaled + (size / before) * direction
+        return (found if used else scaled), used
+
+    def _diagonal(self, point: _Point, penalty: float) -> Float64s:
+        """(R + 1, C): each axis's variance times each class's mean p(1 − p), plus the penalty."""
+        variance = self.rotation.variance.astype(np.float64)
+        spread = np.maximum(point.spread, 1e-300)
+        return np.vstack([variance[:, None] * spread + penalty, spread])
+
+    def _at(self, coefficients: Float64s, weights: Float64s, penalty: float) -> _Point:
+        """Look at weights (D, C), which are the coefficients (R + 1, C) off the axes."""
+        loss = 0.0
+        by_weights, by_bias = np.zeros_like(weights), np.zeros(self.classes)
+        spread = np.zeros(self.classes)
+        for rows, block in self._blocks():
+            logits = block @ weights + coefficients[-1]
+            losses, shares, residual = _softmax(logits, self.labels[rows])
+            mine = self.weights[rows]
+            loss += float(mine @ losses)
+            # p(1 − p) by the residual, which of the true class is −(1 − p): no cancellation near p = 1.
+            spread += mine @ (np.abs(residual) * np.where(residual < 0, shares, 1 - shares))
+            residual *= mine[:, None]
+            by_weights += block.T @ residual
+            by_bias += residual.sum(axis=0)
+        by_weights += penalty * weights
+        objective = loss + 0.5 * penalty * float((weights**2).sum())
+        excess = float((by_weights**2).sum()) / (2 * penalty)
+        excess += float((by_bias**2 / np.maximum(spread, 1e-300)).sum())
+        gradient = np.vstack([self._axes.T @ by_weights, by_bias])
+        return _Point(coefficients, loss, objective, gradient, spread, excess)
+
+    def _curvature(self, point: _Point, direction: Float64s, penalty: float) -> Float64s:
+        """The Hessian at a point times a direction, both (R + 1, C)."""
+        weights, along = self._axes @ point.coefficients[:-1], self._axes @ direction[:-1]
+        by_weights, by_bias = penalty * along, np.zeros(self.classes)
+        for rows, block in self._blocks():
+            _, shares, _ = _softmax(block @ weights + point.coefficients[-1], self.labels[rows])
+            bent = block @ along + direction[-1]
+            bent -= np.einsum("nc,nc->n", shares, bent)[:, None]
+            bent *= shares
+            bent *= self.weights[rows][:, None]
+            by_weights += block.T @ bent
+            by_bias += bent.sum(axis=0)
+        return np.vstack([self._axes.T @ by_weights, by_bias])
+
+    def _blocks(self) -> Iterator[tuple[slice, Float64s]]:
+        """Standardised rows in float64."""
+        if self._kept is not None:
+            return iter(self._kept)
+        count, width = self._features.shape
+        if count * width > KEPT_VALUES:
+            return self._read()
+        self._kept = list(self._read())
+        return iter(self._kept)
+
+    def _read(self) -> Iterator[tuple[slice, Float64s]]:
+        for rows, block in blocks(self._features):
+            for start in range(0, len(block), ROWS):
+                part = block[start : start + ROWS]
+                first = rows.start + start
+                yield (
+                    slice(first, first + len(part)),
+                    exactly_standardised(part, self.rotation.mean, self.rotation.scale),
+                )
+
+
+def _softmax(logits: Float64s, labels: Labels) -> tuple[Float64s, Float64s, Float64s]:
+    """Losses (n,), shares (n, C), and shares minus the true class (n, C); nothing cancels near 0 or 1."""
+    own = np.arange(len(labels)), labels
+    shares = logits - logits.max(axis=1, keepdims=True)
+    highest = shares[own]
+    np.exp(shares, out=shares)
+    true = shares[own]
+    shares[own] = 0.0
+    others = shares.sum(axis=1)
+    losses = np.log1p(others + (true - 1)) - highest
+    shares /= (others + true)[:, None]
+    residual = shares.copy()
+    residual[own] = -others / (others + true)
+    shares[own] = true / (others + true)
+    return losses, shares, residual
