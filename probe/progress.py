@@ -61,6 +61,11 @@ class Progress:
         if self._shown is not None:
             self._shown.show(self.n)
 
+    def expect(self, steps: int) -> None:
+        """`steps` more belong to the work than was known."""
+        if self._shown is not None:
+            self._shown.expect(steps)
+
     def __enter__(self) -> Self:
         if self._shown is not None:
             self._heart = threading.Thread(target=self._beat, daemon=True)
@@ -104,6 +109,10 @@ class _Bar:
         self._lock = threading.Lock()
         self._drawn = time.monotonic()
 
+    def expect(self, steps: int) -> None:
+        with self._lock:
+            self._bar.total = (self._bar.total or 0) + steps
+
     def show(self, n: int) -> None:
         with self._lock:
             self._bar.update(n - self._bar.n)
@@ -124,6 +133,10 @@ class _Lines:
         self._due = self._start + FIRST_S
         self._lock = threading.Lock()
         self._last: int | None = None
+
+    def expect(self, steps: int) -> None:
+        with self._lock:
+            self._total = (self._total or 0) + steps
 
     def show(self, n: int) -> None:
         with self._lock:
@@ -178,6 +191,39 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextmanager
+def counting(progress: Progress | None) -> Iterator[None]:
+    """What `step` counts on in here: this piece of work, or nothing.
+
+    Work deep inside says how far it has come without being handed a bar. In other processes, where parts of
+    it may run, `step` counts nothing.
+    """
+    before = _counted[:]
+    _counted[:] = [] if progress is None else [progress]
+    try:
+        yield
+    finally:
+        _counted[:] = before
+
+
+def expect(steps: int) -> None:
+    """The work that is counted takes so many more steps, at most where it may end early."""
+    with _counting:
+        for progress in _counted:
+            progress.expect(steps)
+
+
+def step(steps: int = 1) -> None:
+    """So many steps of the work that is counted are done; from any thread."""
+    with _counting:
+        for progress in _counted:
+            progress.update(steps)
+
+
+_counted: list[Progress] = []
+_counting = threading.Lock()
 
 
 @contextmanager

@@ -395,3 +395,19 @@ def test_figures_that_cannot_carry_their_weight_are_said(store: Store, home: Hom
 
 def test_ordinary_figures_are_told_without_remarks(plain_run: Run) -> None:
     assert [note for note in plain_run.result["notes"] if "lies at" not in note] == []
+
+
+@pytest.mark.parametrize("cv", [0, 3])
+def test_fits_and_curves_say_how_far_they_have_come(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cv: int
+) -> None:
+    monkeypatch.setattr("probe.progress.FIRST_S", 0.0)
+    monkeypatch.setattr("probe.progress.EVERY_S", 0.0)
+    job = FitJob(store, options=replace(QUICK, cv=cv), shots=("2", "all"), repeats=2, progress=True)
+    fit(job, home)
+    said = capsys.readouterr().err
+    fits = 2 * max(cv, 1)
+    assert f"fit logreg: {fits} of {fits} fits (100 %)" in said
+    assert "curve: 3 of 3 fits (100 %)" in said
+    fit(replace(job, progress=False), home)
+    assert capsys.readouterr().err == ""

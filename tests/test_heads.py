@@ -27,6 +27,7 @@ from probe.heads.saving import load_head, save_head
 from probe.heads.softmax_loss import MemoryLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.weighting import balanced_weights
+from probe.progress import Progress, counting
 from probe.registry import load_object
 
 
@@ -509,7 +510,9 @@ def test_dense_keeps_every_seed_and_needs_no_keras_to_predict(digits):
     options = DenseOptions(
         hidden=(24, 16), dropout=0.2, batch_norm=True, epochs=3, seeds=2, seed=7, class_weight="balanced"
     )
-    outcome = HEADS["dense"].fit(train, val, 10, options)
+    with Progress("fit", shown=False) as bar, counting(bar):
+        outcome = HEADS["dense"].fit(train, val, 10, options)
+    assert bar.n == 2 * 3
     assert [row["seed"] for row in outcome.path] == [7, 8]
     assert len(outcome.seed_heads) == len(outcome.history) == 2
     assert len(outcome.history[0]) == 3

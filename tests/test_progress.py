@@ -12,7 +12,7 @@ import pytest
 
 from probe import progress
 from probe.commands.options import note
-from probe.progress import Progress, describe, duration
+from probe.progress import Progress, counting, describe, duration, expect, step
 
 
 @contextmanager
@@ -99,3 +99,24 @@ def test_on_a_terminal_it_is_a_bar_and_notes_stand_above_it(monkeypatch):
     assert "/40 [" in first
     assert first.endswith("\r"), "the bar is cleared before the line is written"
     assert "/40 [" in rest, "it is drawn again below"
+
+
+def test_work_deep_inside_counts_on_what_is_open_and_on_nothing_else(at_once, capsys):
+    step()  # nothing is open
+    with Progress("outer", unit="fits") as outer, counting(outer):
+        expect(3)
+        step()
+        with counting(None):
+            expect(100)
+            step(50)
+        step(2)
+    assert outer.n == 3
+    assert capsys.readouterr().err.splitlines()[-1].startswith("outer: 3 of 3 fits (100 %)")
+
+
+def test_what_becomes_known_on_the_way_moves_the_end_of_a_bar(monkeypatch):
+    with a_terminal(monkeypatch) as written, Progress("fit", unit="fits") as bar, counting(bar):
+        expect(4)
+        step(2)
+        time.sleep(0.7)
+    assert "2/4" in written[0]

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import click
 
-from probe.commands.options import emit, json_option, note, parse_bytes, quiet_option
+from probe.commands.options import emit, json_option, note, parse_bytes, quiet_option, wants_progress
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.errors import UsageError
@@ -138,7 +138,18 @@ def _fit(
         note(f"store {found.name} (the newest)", quiet)
     choice = Choice(outputs, views, parse_bytes(memory))
     job = FitJob(
-        found, row.name, choice, options, refit, average_views, shots, fractions, repeats, usable_cpus(), dask
+        found,
+        row.name,
+        choice,
+        options,
+        refit,
+        average_views,
+        shots,
+        fractions,
+        repeats,
+        usable_cpus(),
+        dask,
+        progress=wants_progress(quiet),
     )
     run = fit(job, home)
     emit(dict(run.result), as_json, lambda: result_lines(run))

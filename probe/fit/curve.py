@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.errors import ProbeError, UsageError
 from probe.heads.draws import few_shot, fraction
 from probe.heads.head import HeadRow, Samples, averaged
+from probe.progress import Progress, counting
 from probe.stats.intervals import mean_interval
 
 ALL = "all"
@@ -80,6 +81,7 @@ def learning_curve(
     repeats: int,
     *,
     jobs: int = 1,
+    progress: bool = False,
 ) -> list[CurvePoint]:
     """Fit on `repeats` draws of each size and score each on test; no choice rests on these scores.
 
@@ -97,9 +99,13 @@ def learning_curve(
             tasks.append((name, rows))
             if len(rows) == len(train):
                 break  # all of them: every other draw would be the same
-    found = Parallel(n_jobs=jobs)(
-        delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks
-    )
+    calls = (delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks)
+    found: list[float | str] = []
+    # The bar counts whole fits: what a fit says of itself, where it runs in this process, is not heard.
+    with Progress("curve", len(tasks), "fits", shown=progress) as bar, counting(None):
+        for outcome in Parallel(n_jobs=jobs, return_as="generator")(calls):
+            found.append(outcome)
+            bar.update()
     return [_point(name, tasks, found) for name in sizes]
 
 

@@ -22,6 +22,7 @@ from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
 from probe.heads.head import FitOutcome, Head, averaged
 from probe.heads.saving import save_head
+from probe.progress import Progress, counting
 from probe.runs import Predictions, Run, scores, write_run
 from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_interval
@@ -44,6 +45,7 @@ class FitJob:
     repeats : draws of each size.
     jobs : fits of the curve at the same time.
     dask : address of a Dask cluster that fits the folds and the curve instead.
+    progress : say on stderr how far fit and curve have come.
     """
 
     store: Store
@@ -57,6 +59,7 @@ class FitJob:
     repeats: int = 5
     jobs: int = 1
     dask: str | None = None
+    progress: bool = False
 
 
 def fit(job: FitJob, home: Home) -> Run:
@@ -75,7 +78,8 @@ def _fit(job: FitJob, home: Home) -> Run:
         parts |= {name: with_views(store, job.choice, parts[name]) for name in (VAL, TEST)}
     val = parts[VAL].samples if len(parts[VAL]) else None
     classes = len(store.index.classes)
-    outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
+    with Progress(f"fit {job.head}", unit=row.steps, shown=job.progress) as bar, counting(bar):
+        outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
     test = predict_part(outcome.head, parts[TEST])
     result = {
         "kind": "fit",
@@ -97,7 +101,9 @@ def _fit(job: FitJob, home: Home) -> Run:
     }
     if sizes and len(parts[TEST]):
         three = (parts[TRAIN].samples, val, parts[TEST].samples)
-        curve = learning_curve(row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs)
+        curve = learning_curve(
+            row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs, progress=job.progress
+        )
         result["curve"] = [point.to_json() for point in curve]
     result["seconds"] = round(time.perf_counter() - started, 3)
 

@@ -18,6 +18,7 @@ HEADS: Registry[HeadRow] = Registry(
             head="probe.heads.logreg:LogregHead",
             refits=True,
             note="multinomial logistic regression, C chosen on validation",
+            steps="fits",
         ),
         HeadRow(
             name="ridge",
@@ -42,6 +43,7 @@ HEADS: Registry[HeadRow] = Registry(
             head="probe.heads.dense:DenseHead",
             refits=False,
             note="hidden dense layers trained by Keras with early stopping",
+            steps="epochs",
         ),
         HeadRow(
             name="conv",
@@ -50,6 +52,7 @@ HEADS: Registry[HeadRow] = Registry(
             head="probe.heads.conv:ConvHead",
             refits=False,
             note="a convolutional network on a stored feature map (NAME:map), trained by Keras",
+            steps="epochs",
         ),
         HeadRow(
             name="centroid",

@@ -19,6 +19,7 @@ from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
+from probe.progress import expect, step
 
 TOLERANCE = 2e-4
 """Bound on the relative distance to the minimum, which is most often far smaller: enough to rank values of C
@@ -81,6 +82,7 @@ class CrossValidator:
 
         values = tuple(sorted(values))
         count = int(self.folds.max()) + 1
+        expect(len(values) * count)
         size = max(1, TOGETHER // self.classes) if self.in_memory else count
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
         workers = joblib.effective_n_jobs(self.jobs)
@@ -113,6 +115,7 @@ class CrossValidator:
             for column, logits in enumerate(held_out):
                 labels = self.samples.labels[self.folds == group[column]]
                 accuracy[row, column], log_loss[row, column] = scores(softmax(logits), labels)
+            step(len(group))
         return accuracy, log_loss, converged
 
     def _exact(self, fold: int) -> ExactLoss:

@@ -153,6 +153,7 @@ class HeadRow:
         the head's defaults) and the class of the fitted head.
     refits : whether the fitted head can be fitted again on train + validation.
     note : one sentence for ``probe heads``.
+    steps : what a fit counts while it goes on (`probe.progress.step`); empty where it is over at once.
     """
 
     name: str
@@ -161,6 +162,7 @@ class HeadRow:
     head: str
     refits: bool
     note: str = ""
+    steps: str = ""
 
     def fit(
         self,

@@ -23,10 +23,13 @@ from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
+from probe.progress import expect, step
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
 STRIDE = 4
 """The bracketed search first looks at every fourth value of the grid, then at those around the best."""
+SEARCHED = len(GRID[::STRIDE]) + 4
+"""Values that the search looks at, at most."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +218,15 @@ def _cv_rank(row: dict[str, Any]) -> tuple[float, float]:
 
 
 def _try(score: Callable[[float], Candidate], options: LogregOptions) -> list[Candidate]:
-    if options.c or options.full_path:
-        return [score(c) for c in sorted(options.c or GRID)]
-    return bracketed(score)
+    every = options.c or options.full_path
+    expect(len(options.c or GRID) if every else SEARCHED)
+
+    def counted(c: float) -> Candidate:
+        found = score(c)
+        step()
+        return found
+
+    return [counted(c) for c in sorted(options.c or GRID)] if every else bracketed(counted)
 
 
 def _fit_single(samples: Samples, classes: int, options: LogregOptions, c: float) -> FitOutcome:

@@ -16,6 +16,7 @@ from probe.errors import FitError, UsageError
 from probe.heads.head import FitOutcome, Floats, Head, Samples, averaged
 from probe.heads.linear import scores
 from probe.heads.weighting import balanced_weights
+from probe.progress import expect, step
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def train_seeds(
     sigmoid : the model ends in one logit.
     """
     inputs, stop = _prepared(train, prepare), _prepared(val, prepare)
+    expect(options.seeds * options.epochs)
     heads, histories, path = [], [], []
     for seed in range(options.seed, options.seed + options.seeds):
         model, history, stopped = _train(inputs, stop, classes, options, prepare, make, seed, sigmoid)
@@ -119,6 +121,7 @@ def train_seeds(
         )
         heads.append(head)
         histories.append(history)
+        step(options.epochs - len(history))  # what early stopping has spared
     best = min(range(len(heads)), key=lambda i: path[i]["val_log_loss"])
     if val.views:
         notes += ("training was stopped by the validation loss of plain features, not of averages",)
@@ -178,13 +181,14 @@ def _train(
     )
     weights = balanced_weights(train.labels, classes) if options.class_weight else None
     stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
+    counted = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: step())
     if isinstance(train.features, np.ndarray):
         data: dict[str, Any] = {"x": train.features, "y": train.labels, "sample_weight": weights}
         data |= {"batch_size": options.batch_size, "validation_data": (val.features, val.labels)}
     else:
         data = {"x": _batches(train, weights, prepare, options.batch_size, seed)}
         data["validation_data"] = _batches(val, None, prepare, options.batch_size, None)
-    record = model.fit(**data, epochs=options.epochs, callbacks=[stop], verbose=0).history
+    record = model.fit(**data, epochs=options.epochs, callbacks=[stop, counted], verbose=0).history
     history = [
         {name: float(values[epoch]) for name, values in record.items()}
         for epoch in range(len(record["loss"]))
