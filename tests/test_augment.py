@@ -165,6 +165,18 @@ def test_tf_data_gives_the_same_views_in_any_batch(pixels):
         np.testing.assert_array_equal(np.concatenate(list(piped.as_numpy_iterator())), eager)
 
 
+def test_a_grid_with_titles_has_a_strip_for_the_columns_and_one_for_every_row(pixels):
+    shown = sample_grid(pixels, parse_augment("brightness=0:0"), views=2, titles=["cat", "猫", ""])
+    sheet, strip, side = np.asarray(shown), 11 + 2, 9
+    assert sheet.shape == (29 + 4 * strip, 29, 3)
+    tops = [2 * strip + row * (side + 1 + strip) for row in range(3)]
+    for row, top in enumerate(tops):
+        np.testing.assert_array_equal(sheet[top : top + side, :side], pixels[row])
+        assert not sheet[top : top + side, 10:19].any()
+    written = [(sheet[top - strip : top] < 128).any() for top in (strip, *tops)]
+    assert written == [True, True, True, False]
+
+
 def test_the_grid_starts_with_the_plain_picture(pixels):
     sheet = np.asarray(sample_grid(pixels, parse_augment("brightness=0:0"), views=2))
     assert sheet.shape == (29, 29, 3)

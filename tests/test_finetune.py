@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from probe import backbones
-from probe.commands.finetune import _settings, command
+from probe.commands.finetune import _one_of_each, _settings, command
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import open_dataset
@@ -666,6 +666,19 @@ def test_the_picture_of_augmented_samples(shell, folder, tmp_path):
     )
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert not (shell.home / "runs").exists()
+
+
+def test_the_picture_shows_one_image_of_each_class_first(folder, home):
+    data = open_dataset(str(folder / "toy.npz"), home)
+    assert sorted(data.labels[_one_of_each(data)[:3]].tolist()) == [0, 1, 2]
+    assert sorted(_one_of_each(data).tolist()) == np.flatnonzero(data.splits == "train").tolist()
+    many = replace(data, labels=np.arange(len(data.labels), dtype=np.int32) // 2)
+    shown = many.labels[_one_of_each(many)[:6]]
+    known = many.labels[many.splits == "train"]
+    assert len(set(shown.tolist())) == 6
+    assert {known.min(), known.max()} <= set(shown.tolist())
+    nothing = replace(data, splits=np.full(len(data.splits), "test"))
+    assert len(_one_of_each(nothing)) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sweeps: the grid, the folds, the table, and that a finished cell is never repeated."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from probe.train.recipe import Recipe
 from probe.train.sweep import (
     CellResult,
     fold_data,
+    judge_settings,
     mean_histories,
     parse_grid,
     plan,
@@ -232,3 +234,66 @@ def test_the_table_has_mean_and_spread():
 def test_mean_curves_run_as_far_as_the_longest_cell():
     curves = mean_histories([result("a", 0.5, [1.0, None]), result("a", 0.7, [3.0, None, 5.0], seed=1)])
     np.testing.assert_array_equal(curves["a"]["loss"], [2.0, np.nan, 5.0])
+
+
+def answers(setting, correct, seed=0, fold=None):
+    """A cell that has some of its validation images right: "1101"."""
+    accuracy = correct.count("1") / len(correct)
+    return CellResult(setting, seed, fold, accuracy, None, 1, 1, None, 10, 2.0, {}, correct, None)
+
+
+def test_equal_settings_are_a_tie_and_none_is_called_the_best():
+    choice = judge_settings([answers("a", "1100" * 50), answers("b", "0011" * 50), answers("c", "0" * 200)])
+    assert (choice.winner, choice.rivals) == (False, ("b",))
+    assert choice.sentence == "no winner: a and b are equal on validation, 0.5000"
+
+
+def test_a_difference_that_is_not_shown_on_the_same_images_is_no_victory():
+    """Ten of 200 images gained and none lost is shown; 55 gained and 50 lost is not."""
+    base = "1" * 100 + "0" * 100
+    clear = "1" * 110 + "0" * 90
+    noisy = "0" * 50 + "1" * 50 + "1" * 55 + "0" * 45
+    shown = judge_settings([answers("a", base), answers("b", clear)])
+    assert (shown.best, shown.winner) == ("b", True)
+    assert shown.sentence == "best on validation: b, shown against every other"
+    unclear = judge_settings([answers("a", base), answers("b", noisy)])
+    assert (unclear.best, unclear.winner) == ("b", False)
+    assert unclear.sentence == ("no winner: b is highest on validation, but not shown to be better than a")
+
+
+def test_folds_are_judged_on_every_image_once_and_seeds_by_their_spread():
+    folds = [
+        answers(s, row, fold=f) for f in (1, 0) for s, row in (("a", "1" * 60), ("b", "1" * 50 + "0" * 10))
+    ]
+    assert judge_settings(folds).winner
+    # Three trainings each; the mean gains 10 points, but by one seed alone.
+    unsteady = [answers("a", "1" * 50 + "0" * 50, seed) for seed in range(3)]
+    unsteady += [
+        answers("b", row, seed) for seed, row in enumerate(("1" * 80 + "0" * 20, *["1" * 50 + "0" * 50] * 2))
+    ]
+    assert not judge_settings(unsteady).winner
+    steady = [answers("a", "1" * (50 + seed) + "0" * (50 - seed), seed) for seed in range(3)]
+    steady += [answers("b", "1" * (70 + seed % 2) + "0" * (30 - seed % 2), seed) for seed in range(3)]
+    assert judge_settings(steady).winner
+
+
+def test_the_table_has_the_interval_of_its_images():
+    (row,) = summarise([answers("a", "1" * 90 + "0" * 10)])
+    assert (row.val_low, row.val_high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+    assert row.test_low is None
+
+
+def test_a_cell_of_before_is_read_and_nothing_is_concluded_from_it(tmp_path):
+    cells = plan(RECIPE, {"lr": ("0.1", "0.01")})
+    first = run_sweep(cells, load, tmp_path, data_identity="d")
+    assert judge_settings(first) is not None
+    for path in (tmp_path / "cells").glob("*.json"):
+        found = json.loads(path.read_text())
+        assert len(found.pop("val_correct")) == 8
+        assert found.pop("tested") == 8
+        path.write_text(json.dumps(found))
+    reused = []
+    again = run_sweep(cells, load, tmp_path, data_identity="d", on_cell=lambda _, was: reused.append(was))
+    assert reused == [True, True]
+    assert [cell.val_accuracy for cell in again] == [cell.val_accuracy for cell in first]
+    assert judge_settings(again) is None

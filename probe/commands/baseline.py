@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.commands.options import (
+    dataset_options,
+    emit,
+    json_option,
+    note,
+    quiet_option,
+    table,
+    wants_progress,
+)
 from probe.commands.results import result_lines
 from probe.commands.training import (
     data_option,
@@ -128,7 +136,13 @@ def run(
     runs = []
     for seed in range(seeds):
         experiment = Experiment(recipe, source, seed, epochs, chosen, resume)
-        done, reused = run_experiment(experiment, home, plot_curves, _epoch_note(experiment.planned, quiet))
+        done, reused = run_experiment(
+            experiment,
+            home,
+            plot_curves,
+            _epoch_note(experiment.planned, quiet),
+            progress=wants_progress(quiet),
+        )
         if reused:
             note(f"run {done.name} is this very training: not repeated (--no-resume trains again)", quiet)
         runs.append(done)

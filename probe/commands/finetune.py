@@ -15,17 +15,20 @@ from probe.commands.options import dataset_options, emit, json_option, note, qui
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
-from probe.datasets.dataset import Dataset
+from probe.datasets.dataset import TRAIN, UNLABELLED, Dataset
 from probe.errors import DataError, UsageError
 from probe.store import Store, find_store
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from probe.backbones.backbone import BackboneSpec
     from probe.train.plan import TuneJob, TuneSettings
     from probe.train.recipe import EarlyStop, ReduceLr
 
 SHOWN = 6
-"""Pictures in ``--show-augment``, a row each."""
+"""Pictures in ``--show-augment``, a row each, of as many classes."""
 
 
 @click.command(name="finetune")
@@ -110,7 +113,7 @@ SHOWN = 6
 @click.option(
     "--show-augment",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture of augmented samples and stop.  [default: train]",
+    help="Write a picture of training images of several classes, each beside views of it, and stop.",
 )
 @click.option(
     "--prefix-cache/--no-prefix-cache",
@@ -363,12 +366,37 @@ def _show_augment(home: Home, data: Dataset, path: Path, choices: Mapping[str, A
     from probe.images.augment import parse_augment, sample_grid
     from probe.images.reader import read_batches
 
-    rows = np.flatnonzero(data.splits == "train")[:SHOWN]
-    if not len(rows):
-        raise DataError(f"{data.name} has no training images to show")
-    batch = next(iter(read_batches(data.source.read, rows, choices["size"] or 128, len(rows))))
-    sample_grid(batch.pixels, parse_augment(choices["augment"]), seed=choices["seed"]).save(path)
+    rows: list[int] = []
+    pictures = []
+    for batch in read_batches(data.source.read, _one_of_each(data), choices["size"] or 128, SHOWN):
+        good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
+        rows += batch.rows[good].tolist()
+        pictures.append(batch.pixels[good])
+        if len(rows) >= SHOWN:
+            break
+    if not rows:
+        raise DataError(f"{data.name} has no training images that can be shown")
+    labels = data.labels[rows[:SHOWN]].tolist()
+    titles = ["no label" if label == UNLABELLED else data.classes[label] for label in labels]
+    pixels = np.concatenate(pictures)[:SHOWN]
+    augment = parse_augment(choices["augment"])
+    sample_grid(pixels, augment, seed=choices["seed"], titles=titles).save(path)
     click.echo(str(path))
+
+
+def _one_of_each(data: Dataset) -> NDArray[np.intp]:
+    """The training rows: one of each of `SHOWN` classes first, spread over all classes; then the rest."""
+    import numpy as np
+
+    rows = np.flatnonzero(data.splits == TRAIN)
+    labels = data.labels[rows]
+    found = np.unique(labels)
+    chosen = np.linspace(0, max(0, len(found) - 1), min(SHOWN, len(found))).round().astype(int)
+    # The how-manieth of its class a row is: of every class the first, then of every class the second.
+    turn = np.zeros(len(rows), dtype=int)
+    for label in found:
+        turn[labels == label] = np.arange((labels == label).sum())
+    return np.asarray(rows[np.lexsort((labels, ~np.isin(labels, found[chosen]), turn))])
 
 
 def _epoch_line(epoch: int, figures: Mapping[str, float]) -> str:

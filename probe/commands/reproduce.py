@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, limit_option, note, quiet_option, table
+from probe.commands.options import emit, json_option, limit_option, note, quiet_option, table, wants_progress
 from probe.commands.training import epochs_option, precision_option, say_precision
 from probe.commands.transfer import TransferCommands
 from probe.config import Home
@@ -77,7 +77,7 @@ def command(
     verdicts = []
     program = click.get_current_context().find_root().command
     transfer = TransferCommands(program, home, plan, precision, quiet)
-    for verdict in reproduce(recipes, plan, home, plot_curves, transfer):
+    for verdict in reproduce(recipes, plan, home, plot_curves, transfer, progress=wants_progress(quiet)):
         name, _, measured, said, _ = cells(verdict)
         note(f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet)
         verdicts.append(verdict)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, table
+from probe.commands.options import (
+    dataset_options,
+    emit,
+    json_option,
+    note,
+    quiet_option,
+    table,
+    wants_progress,
+)
 from probe.commands.training import (
     data_option,
     epochs_option,
@@ -19,6 +28,9 @@ from probe.datasets import DatasetOptions
 from probe.errors import UsageError
 from probe.train.baselines import BASELINES
 from probe.train.recipe import FIELDS
+
+if TYPE_CHECKING:
+    from probe.train.sweep_job import Sweep
 
 
 @click.command(name="sweep")
@@ -65,7 +77,10 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train the baseline NAME over a grid of its fields and print a table with mean ± spread.
+    """Train the baseline NAME over a grid of its fields and print a table.
+
+    It has the mean ± spread over seeds and folds, and the 95 % interval over the images. The best setting on
+    validation is named only where it is shown to be better than every other on the same images.
 
     Without --set the grid (and the folds) of the experiment itself: `probe sweep cifar100-b/optimiser` is the
     choice of an optimiser by cross-validation. An interrupted sweep goes on with the cells that are missing.
@@ -100,7 +115,7 @@ def command(
         how = "had been trained" if was_there else f"{result.epochs} epochs in {result.seconds:.1f} s"
         note(f"cell {seen}/{total}  {result.setting} seed {result.seed}{fold}: {how}", quiet)
 
-    done = sweep(job, home, plot_curves, on_cell)
+    done = sweep(job, home, plot_curves, on_cell, progress=wants_progress(quiet))
     for line in done.notes:
         note(line, quiet)
     record = {
@@ -109,28 +124,38 @@ def command(
         "cells": len(done.results),
         "reused": done.reused,
         "rows": [asdict(row) for row in done.rows],
+        "choice": None if done.choice is None else asdict(done.choice),
     }
     header = ("setting", "cells", "val accuracy", "test accuracy", "epochs", "s", "params")
     cells = [
         (
             row.setting,
             row.cells,
-            mean_text(row.val_accuracy, row.val_spread),
-            mean_text(row.test_accuracy, row.test_spread),
+            mean_text(row.val_accuracy, row.val_spread, row.val_low, row.val_high),
+            mean_text(row.test_accuracy, row.test_spread, row.test_low, row.test_high),
             f"{row.epochs:.3g}",
             f"{row.seconds:.1f}",
             f"{row.params:,}",
         )
         for row in done.rows
     ]
-    ranked = [row for row in done.rows if row.val_accuracy is not None]
-    best = max(ranked, key=lambda row: row.val_accuracy or 0.0, default=None)
-    said = [f"best on validation: {best.setting}"] if best else []
+    said = [] if len(done.rows) < 2 else [_choice_text(done)]
     emit(record, as_json, lambda: [*table(header, cells), *said, f"kept in {done.folder}"])
 
 
-def mean_text(mean: float | None, spread: float | None) -> str:
-    """``0.8123 ± 0.0041``."""
+def _choice_text(done: Sweep) -> str:
+    if done.choice is not None:
+        return done.choice.sentence
+    if all(row.val_accuracy is None for row in done.rows):
+        return "no winner: there is no validation part to choose on"
+    return "no winner: these cells were trained by a version that did not keep which images were right"
+
+
+def mean_text(
+    mean: float | None, spread: float | None, low: float | None = None, high: float | None = None
+) -> str:
+    """``0.8123 ± 0.0041 (0.7912 – 0.8318)``: mean, spread over cells, 95 % interval over the images."""
     if mean is None:
         return "–"
-    return f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+    text = f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+    return text + (f" ({low:.4f} – {high:.4f})" if low is not None and high is not None else "")

@@ -20,7 +20,9 @@ see the same views.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -278,21 +280,59 @@ def _pixel_transforms(tf: Any, parameters: Any, size: Any) -> Any:
     return tf.concat([tf.reshape(rows, (-1, 6)), tf.zeros_like(offset)], axis=1)
 
 
-def sample_grid(pixels: NDArray[np.uint8], augment: Augment, *, views: int = 7, seed: int = 0) -> Image:
+def sample_grid(
+    pixels: NDArray[np.uint8],
+    augment: Augment,
+    *,
+    views: int = 7,
+    seed: int = 0,
+    titles: Sequence[str] | None = None,
+) -> Image:
     """A picture of augmented samples: a row an image, the plain one first and then `views` views of it.
 
-    `pixels` is (B, S, S, 3) uint8.
+    `pixels` is (B, S, S, 3) uint8. With `titles`, one an image, each stands above its row, and the columns
+    are called ``original`` and ``view 1`` to ``view <views>``.
     """
     from PIL import Image
 
     count, side = pixels.shape[:2]
     gap = max(1, side // 32)
-    sheet = Image.new("RGB", ((views + 1) * (side + gap) - gap, count * (side + gap) - gap), "white")
+    # A quarter more than the size of the letters is what reaches below the line.
+    strip = round(1.25 * _letters(side)) + 2 * gap if titles is not None else 0
+    step = side + gap
+    height = strip + count * (strip + step) - gap
+    sheet = Image.new("RGB", ((views + 1) * step - gap, height), "white")
     for column in range(views + 1):
         shown = pixels
         if column:
             parameters = draw(augment, row_seeds(seed, column, np.arange(count)))
             shown = np.asarray(transform_pixels(pixels, parameters, augment.fill))
         for row in range(count):
-            sheet.paste(Image.fromarray(shown[row]), (column * (side + gap), row * (side + gap)))
+            top = 2 * strip + row * (strip + step)
+            sheet.paste(Image.fromarray(shown[row]), (column * step, top))
+    if titles is not None:
+        columns = ["original", *(f"view {column}" for column in range(1, views + 1))]
+        for column, name in enumerate(columns):
+            _write(sheet, (column * step, gap), name, side, step - gap)
+        for row, title in enumerate(titles):
+            _write(sheet, (0, strip + row * (strip + step) + gap), title, side, sheet.width)
     return sheet
+
+
+def _letters(side: int) -> int:
+    """Height of the letters over pictures of `side` pixels."""
+    return max(9, side // 9)
+
+
+def _write(sheet: Image, place: tuple[int, int], text: str, side: int, width: int) -> None:
+    """Write `text` at `place` (left, top), cut off where it is wider than `width`."""
+    import matplotlib
+    from PIL import ImageDraw, ImageFont
+
+    # The font that comes with matplotlib: it has more letters than Pillow's own, and is on every machine.
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font = ImageFont.truetype(str(file), _letters(side))
+    shown = text
+    while font.getlength(shown) > width and len(shown) > 1:
+        shown = shown[:-2].rstrip() + "…"
+    ImageDraw.Draw(sheet).text(place, shown, fill="black", font=font)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from probe.config import Home, canonical_json
 from probe.errors import UsageError
 from probe.extract.job import pixel_path
+from probe.progress import Progress
 from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, write_run
 from probe.stats.classification import evaluate
 from probe.stats.intervals import mean_interval
@@ -81,7 +82,12 @@ def count_params(recipe: Recipe) -> Counts:
 
 
 def run_experiment(
-    experiment: Experiment, home: Home, draw: Draw, on_epoch: OnEpoch | None = None
+    experiment: Experiment,
+    home: Home,
+    draw: Draw,
+    on_epoch: OnEpoch | None = None,
+    *,
+    progress: bool = False,
 ) -> tuple[Run, bool]:
     """Train, score and keep; the run, and whether it was there before.
 
@@ -91,7 +97,8 @@ def run_experiment(
     recipe = experiment.recipe
     check_trainable(recipe)
     started = time.perf_counter()
-    pixels = load_pixels(experiment.source, recipe.size)
+    with Progress(f"images of {experiment.source.spec}", shown=progress):
+        pixels = load_pixels(experiment.source, recipe.size)
     identity = experiment.identity(pixels.data.digest())
     done = find_finished(home, identity) if experiment.resume else None
     if done is not None:
@@ -105,6 +112,7 @@ def run_experiment(
         folder=work,
         resume=experiment.resume,
         on_epoch=on_epoch,
+        progress=progress,
     )
     predictions = _predictions(outcome, pixels)
     result = {

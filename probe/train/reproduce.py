@@ -11,6 +11,7 @@ from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
 from probe.errors import DataError, ProbeError, UsageError
+from probe.progress import Progress
 from probe.registry import unknown_name
 from probe.runs import Run
 from probe.stats.intervals import mean_interval, wilson
@@ -107,13 +108,19 @@ def recipes_of(study: str | None) -> list[Recipe]:
 
 
 def reproduce(
-    recipes: Sequence[Recipe], plan: Plan, home: Home, draw: Draw, transfer: Transfer
+    recipes: Sequence[Recipe],
+    plan: Plan,
+    home: Home,
+    draw: Draw,
+    transfer: Transfer,
+    *,
+    progress: bool = False,
 ) -> Iterator[Verdict]:
     """Run what can be run here, and account for every experiment; verdicts come as they are reached.
 
     A training, a cell or a fine-tuning that was finished before with the same identity is not repeated. An
     experiment whose data or weights are not here, or cannot be used, is a verdict that says so and not an
-    error. `transfer` runs the experiments that are command lines.
+    error. `transfer` runs the experiments that are command lines. `progress` says how far all and each are.
     """
     unused = set(plan.data) - {recipe.data for recipe in recipes}
     if unused:
@@ -121,21 +128,32 @@ def reproduce(
             f"--data-map names {', '.join(sorted(unused))}, which no experiment here uses",
             expected=", ".join(sorted({recipe.data for recipe in recipes})),
         )
-    for recipe in recipes:
-        data = plan.data.get(recipe.data, recipe.data)
-        source = source_of(recipe, home, data, DatasetOptions(limit=plan.limit))
-        try:
-            if recipe.kind == "transfer":
-                yield from _transfer(recipe, data, plan, home, transfer)
-            else:
-                yield from (_sweep if recipe.kind == "sweep" else _train)(recipe, source, plan, home, draw)
-        except ProbeError as error:
-            yield from _not_run(recipe, data, error.problem, (*_fetching(data, home), *recipe.command_lines))
+    with Progress("reproduce", len(recipes), "experiments", shown=progress) as bar:
+        for recipe in recipes:
+            yield from _experiment(recipe, plan, home, draw, transfer, progress)
+            bar.update()
 
 
-def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw) -> Iterator[Verdict]:
+def _experiment(
+    recipe: Recipe, plan: Plan, home: Home, draw: Draw, transfer: Transfer, progress: bool
+) -> Iterator[Verdict]:
+    data = plan.data.get(recipe.data, recipe.data)
+    source = source_of(recipe, home, data, DatasetOptions(limit=plan.limit))
+    try:
+        if recipe.kind == "transfer":
+            yield from _transfer(recipe, data, plan, home, transfer)
+        else:
+            run = _sweep if recipe.kind == "sweep" else _train
+            yield from run(recipe, source, plan, home, draw, progress)
+    except ProbeError as error:
+        yield from _not_run(recipe, data, error.problem, (*_fetching(data, home), *recipe.command_lines))
+
+
+def _train(
+    recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw, progress: bool
+) -> Iterator[Verdict]:
     experiment = Experiment(recipe, source, epochs=plan.epochs, precision=plan.precision)
-    run, reused = run_experiment(experiment, home, draw)
+    run, reused = run_experiment(experiment, home, draw, progress=progress)
     said = _join(_epoch_text(run), "trained before" if reused else "")
     return _scored(recipe, source.spec, plan, run, said)
 
@@ -161,7 +179,9 @@ def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> Itera
         yield _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
 
 
-def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw) -> Iterator[Verdict]:
+def _sweep(
+    recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw, progress: bool
+) -> Iterator[Verdict]:
     job = SweepJob(
         recipe,
         source,
@@ -170,7 +190,7 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Dra
         epochs=plan.epochs,
         precision=plan.precision,
     )
-    done = sweep(job, home, draw)
+    done = sweep(job, home, draw, progress=progress)
     published = {figure.label: figure for figure in recipe.published}
     tested = load_pixels(source, recipe.size).data.test
     for row in done.rows:

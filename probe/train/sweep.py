@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from probe.cluster import joblib_on
 from probe.config import canonical_json
 from probe.errors import DataError, UsageError
+from probe.progress import Progress
+from probe.stats.choice import Choice, choose_best
+from probe.stats.intervals import wilson
 from probe.train.data import Part, Rows, TrainingData
 from probe.train.recipe import Recipe, override
 
@@ -52,7 +55,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell gave. Accuracies are fractions at the kept epoch; `test_accuracy` is None in a fold."""
+    """What a cell gave. Accuracies are fractions at the kept epoch; `test_accuracy` is None in a fold.
+
+    `val_correct` is a letter an image of the validation part, "1" where it was right; `tested` the number of
+    test images. Both are None in cells of a version that did not keep them.
+    """
 
     setting: str
     seed: int
@@ -65,13 +72,16 @@ class CellResult:
     params: int
     seconds: float
     history: Figures
+    val_correct: str | None = None
+    tested: int | None = None
 
 
 @dataclass(frozen=True)
 class SweepRow:
     """One line of the table: mean and sample standard deviation over the cells of a setting.
 
-    A spread is None with fewer than two cells, a mean is None where no cell has the figure.
+    A spread is None with fewer than two cells, a mean is None where no cell has the figure. ``low`` and
+    ``high`` are the 95 % interval of a mean over its images (Wilson), None where their number is not known.
     """
 
     setting: str
@@ -83,6 +93,10 @@ class SweepRow:
     epochs: float
     seconds: float
     params: int
+    val_low: float | None = None
+    val_high: float | None = None
+    test_low: float | None = None
+    test_high: float | None = None
 
 
 def parse_grid(assignments: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -138,6 +152,7 @@ def run_sweep(
     precision: str = "fp32",
     on_cell: Callable[[CellResult, bool], None] | None = None,
     dask: str | None = None,
+    progress: bool = False,
 ) -> list[CellResult]:
     """Train the cells that have no result in `folder` yet, and return the results of all, in order.
 
@@ -150,6 +165,7 @@ def run_sweep(
     dask : address of a Dask scheduler; its workers train the cells and must see `folder` and the images under
         the same absolute paths.
     on_cell : called with every result and whether it had been computed before.
+    progress : say how many cells are done.
     """
     paths = [folder / "cells" / f"{cell.key(data_identity, precision)[:32]}.json" for cell in cells]
     results = {path: _read(path) for path in paths}
@@ -160,10 +176,12 @@ def run_sweep(
     loader = _Loader(load)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     tasks = [(cell, path, loader, precision, threads) for path, cell in todo.items()]
-    for path, trained in _on_cluster(dask, tasks) if dask and tasks else _in_processes(jobs, tasks):
-        results[path] = trained
-        if on_cell is not None:
-            on_cell(trained, False)
+    with Progress("sweep", len(cells), "cells", initial=len(cells) - len(tasks), shown=progress) as bar:
+        for path, trained in _on_cluster(dask, tasks) if dask and tasks else _in_processes(jobs, tasks):
+            results[path] = trained
+            if on_cell is not None:
+                on_cell(trained, False)
+            bar.update()
     return [result for path in paths if (result := results[path]) is not None]
 
 
@@ -189,6 +207,9 @@ def summarise(results: Sequence[CellResult]) -> list[SweepRow]:
     for setting, group in _by_setting(results).items():
         val, val_spread = _mean_spread([result.val_accuracy for result in group])
         test, test_spread = _mean_spread([result.test_accuracy for result in group])
+        answers = val_answers(group)
+        val_low, val_high = _interval(val, None if answers is None else answers.shape[1])
+        test_low, test_high = _interval(test, group[0].tested)
         rows.append(
             SweepRow(
                 setting=setting,
@@ -200,9 +221,41 @@ def summarise(results: Sequence[CellResult]) -> list[SweepRow]:
                 epochs=float(np.mean([result.epochs for result in group])),
                 seconds=float(np.mean([result.seconds for result in group])),
                 params=group[0].params,
+                val_low=val_low,
+                val_high=val_high,
+                test_low=test_low,
+                test_high=test_high,
             )
         )
     return rows
+
+
+def judge_settings(results: Sequence[CellResult]) -> Choice | None:
+    """Which setting is the best on validation, as far as that is shown; None where that is not known.
+
+    Every setting is judged on the same images: those of the validation part, or with folds every image once,
+    when it was held out.
+    """
+    answers = {setting: val_answers(group) for setting, group in _by_setting(results).items()}
+    known = {setting: rows for setting, rows in answers.items() if rows is not None}
+    return choose_best(known) if len(known) == len(answers) else None
+
+
+def val_answers(group: Sequence[CellResult]) -> NDArray[np.bool_] | None:
+    """(S, N) which of N images each of S seeds has right, fold after fold; None where a cell does not say."""
+    seeds: dict[int, list[str]] = {}
+    for result in sorted(group, key=lambda result: (result.seed, result.fold or 0)):
+        if result.val_correct is None:
+            return None
+        seeds.setdefault(result.seed, []).append(result.val_correct)
+    rows = ["".join(parts) for parts in seeds.values()]
+    if len({len(row) for row in rows}) != 1:
+        return None
+    return np.array([[letter == "1" for letter in row] for row in rows])
+
+
+def _interval(mean: float | None, images: int | None) -> tuple[float | None, float | None]:
+    return (None, None) if mean is None or not images else wilson(round(mean * images), images)
 
 
 def mean_histories(results: Sequence[CellResult]) -> dict[str, dict[str, list[float]]]:
@@ -291,6 +344,8 @@ def _run_cell(
         params=outcome.params,
         seconds=outcome.seconds,
         history={name: [_finite(v) for v in values] for name, values in outcome.history.items()},
+        val_correct=_answers(outcome.probabilities.get("val"), data.val),
+        tested=None if data.test is None else len(data.test),
     )
     _write(path, result)
     return path, result
@@ -300,6 +355,12 @@ def _accuracy(found: NDArray[np.float32] | None, part: Part | None) -> float | N
     if found is None or part is None:
         return None
     return float(np.mean(found.argmax(axis=1) == part.labels))
+
+
+def _answers(found: NDArray[np.float32] | None, part: Part | None) -> str | None:
+    if found is None or part is None:
+        return None
+    return "".join("1" if right else "0" for right in (found.argmax(axis=1) == part.labels).tolist())
 
 
 def _finite(value: float) -> float | None:
@@ -320,7 +381,10 @@ def _read(path: Path) -> CellResult | None:
     """The result in a cell's file; None where there is none, or nothing that can be used."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return CellResult(**{name: found[name] for name in CellResult.__dataclass_fields__})
+        fields = CellResult.__dataclass_fields__.values()
+        known = {field.name: found[field.name] for field in fields if field.default is MISSING}
+        later = {f.name: found.get(f.name, f.default) for f in fields if f.default is not MISSING}
+        return CellResult(**known, **later)
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         # A cell that cannot be read is trained again: that costs time, believing it would cost trust.
         return None

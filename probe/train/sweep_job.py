@@ -13,6 +13,7 @@ from pathlib import Path
 
 from probe.config import Home, canonical_json
 from probe.errors import UsageError
+from probe.stats.choice import Choice
 from probe.store import slug
 from probe.train.course import CURVES, Course, Draw
 from probe.train.pixels import DataSource, labels_identity, load_training_data
@@ -21,6 +22,7 @@ from probe.train.sweep import (
     Cell,
     CellResult,
     SweepRow,
+    judge_settings,
     mean_histories,
     plan,
     run_sweep,
@@ -76,6 +78,7 @@ class Sweep:
     folder : holds ``sweep.json``, ``table.csv`` and ``curves.png``.
     reused : cells that had been trained before.
     notes : of the data set.
+    choice : which setting is the best on validation, as far as that is shown; None where nothing can be said.
     """
 
     folder: Path
@@ -83,10 +86,16 @@ class Sweep:
     results: list[CellResult]
     reused: int
     notes: tuple[str, ...]
+    choice: Choice | None = None
 
 
 def sweep(
-    job: SweepJob, home: Home, draw: Draw, on_cell: Callable[[CellResult, bool], None] | None = None
+    job: SweepJob,
+    home: Home,
+    draw: Draw,
+    on_cell: Callable[[CellResult, bool], None] | None = None,
+    *,
+    progress: bool = False,
 ) -> Sweep:
     """Train the cells that are missing below ``PROBE_HOME/sweeps/cells`` and write table and figure.
 
@@ -113,7 +122,9 @@ def sweep(
         precision=job.precision,
         on_cell=told,
         dask=job.dask,
+        progress=progress,
     )
+    choice = judge_settings(results)
     rows = summarise(results)
     keys = [cell.key(data, job.precision) for cell in cells]
     key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
@@ -132,11 +143,12 @@ def sweep(
         "folds": job.folds,
         "precision": job.precision,
         "rows": [asdict(row) for row in rows],
+        "choice": None if choice is None else asdict(choice),
         "cells": [asdict(result) for result in results],
         "versions": versions(),
     }
     (folder / SWEEP).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    return Sweep(folder, rows, results, reused, dataset.notes)
+    return Sweep(folder, rows, results, reused, dataset.notes, choice)
 
 
 def _courses(results: Sequence[CellResult]) -> dict[str, Course]:

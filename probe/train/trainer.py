@@ -59,12 +59,13 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
+    progress: bool = False,
 ) -> TrainOutcome:
     """Train a recipe on `data`, whose image size, channels and classes replace the recipe's own.
 
     `seed` decides initial weights, order, augmentation and dropout; `epochs` overrides the recipe's;
-    `folder`, `resume` and `on_epoch` as in `fit_loop`. Raises UsageError for a recipe that is not run by
-    training.
+    `folder`, `resume`, `on_epoch` and `progress` as in `fit_loop`. Raises UsageError for a recipe that is not
+    run by training.
     """
     recipe = replace(recipe, epochs=epochs or recipe.epochs, classes=data.classes)
     model = build_model(recipe, data.train.inputs.shape[1:], seed=seed, precision=precision)
@@ -85,6 +86,8 @@ def train(
         resume=resume,
         identity=run_identity(recipe, data, seed=seed, precision=precision) if folder else "",
         on_epoch=on_epoch,
+        progress=progress,
+        name=recipe.name,
     )
     parts = {"val": data.val, "test": data.test}
     return TrainOutcome(
