@@ -14,6 +14,8 @@ from probe import progress
 from probe.commands.options import note
 from probe.progress import Progress, counting, describe, duration, expect, step
 
+END = "<end>"
+
 
 @contextmanager
 def a_terminal(monkeypatch):
@@ -23,8 +25,13 @@ def a_terminal(monkeypatch):
     with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         yield written
+        # A terminal hands over what was written in its own time: read up to a mark.
+        stream.write(END)
         stream.flush()
-        written.append(os.read(master, 1 << 16).decode())
+        text = ""
+        while not text.endswith(END):
+            text += os.read(master, 1 << 16).decode()
+        written.append(text)
     os.close(master)
 
 
