@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
 
 from probe.config import Home
+from probe.heads.draws import few_shot, fraction, stratified_folds
+from probe.heads.saving import load_head
+from probe.stats.intervals import wilson
 from probe.store import Index, LocalFiles, find_store
 from probe.store.index import read_index, write_index
 from probe.units import kept_together
@@ -143,3 +147,197 @@ def test_groups_of_a_parquet_may_be_numbers_with_gaps(shell: Shell, tmp_path: Pa
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
     shell("stores", "import", tmp_path / "x.parquet")
     assert listed(newest_index(shell)) == ["7", "7", "", "8", "8", "", "", "9"]
+
+
+GROUPS, EACH, D = 150, 8, 64
+
+
+def near_copies(seed: int, groups: int = GROUPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (N, D), labels and groups: every group is a point of its own and eight near-copies of it."""
+    generator = np.random.default_rng(seed)
+    classes = np.arange(groups) % 2
+    points = generator.normal(size=(groups, D)) + 0.8 * np.where(classes, 1, -1)[:, None] * np.eye(1, D)
+    rows = np.repeat(points, EACH, axis=0) + 0.02 * generator.normal(size=(groups * EACH, D))
+    names = np.array([f"patient {number // EACH}" for number in range(groups * EACH)])
+    return rows.astype(np.float32), np.repeat(classes, EACH).astype(np.int32), names
+
+
+@pytest.fixture
+def grouped(shell: Shell, tmp_path: Path) -> Shell:
+    """A home with a store of 150 groups of eight near-copies."""
+    features, labels, groups = near_copies(0)
+    np.savez(tmp_path / "near.npz", features=features, labels=labels, groups=groups)
+    shell("stores", "import", tmp_path / "near.npz", "--split", "0.5,0.25,0.25")
+    return shell
+
+
+def test_cross_validation_of_near_copies_says_what_new_groups_will_show(grouped: Shell) -> None:
+    found = grouped.json("fit", "logreg", "--cv", "5")
+    best = max(found["path"], key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
+    features, labels, _ = near_copies(1, groups=2000)
+    unseen = (load_head(Path(grouped.home) / "runs" / found["run"]).predict_proba(features)).argmax(1)
+    # By row, copies of every held-out row are trained on: 1.0 at C = 100.
+    assert best["cv_accuracy"] == pytest.approx((unseen == labels).mean(), abs=0.06)
+    assert found["chosen"]["c"] < 0.1
+    by_validation = grouped.json("fit", "logreg")
+    assert by_validation["val"]["accuracy"] == pytest.approx(best["cv_accuracy"], abs=0.12)
+
+
+def test_exact_copies_share_a_fold_without_any_group(shell: Shell, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    features = np.repeat(generator.normal(size=(60, 40)), 4, axis=0).astype(np.float32)
+    labels = np.repeat(generator.integers(0, 2, 60), 4)
+    np.savez(tmp_path / "copies.npz", features=features, labels=labels)
+    shell("stores", "import", tmp_path / "copies.npz")
+    found = shell.json("fit", "logreg", "--cv", "5")
+    assert max(row["cv_accuracy"] for row in found["path"]) < 0.75
+
+
+def test_fit_says_over_how_many_groups_the_interval_is(grouped: Shell) -> None:
+    text = grouped("fit", "centroid")
+    found = grouped.json("runs", "show", "latest")
+    test = found["test"]
+    assert (test["groups"], test["interval"]) == (test["n"] // EACH, "clustered by group")
+    assert f"({test['n']:,} images in {test['groups']} groups)" in text
+    low, high = wilson(round(test["accuracy"] * test["groups"]), test["groups"])
+    # Eight near-copies are worth little more than one row: the interval is that of the groups, nearly.
+    assert test["accuracy_high"] - test["accuracy_low"] == pytest.approx(high - low, rel=0.25)
+    assert found["val"]["groups"] == found["val"]["n"] // EACH
+    for row in found["per_class"]:
+        by_row = wilson(round(row["recall"] * row["n"]), row["n"])
+        assert row["recall_high"] - row["recall_low"] > 1.5 * (by_row[1] - by_row[0])
+    with np.load(Path(grouped.home) / "runs" / found["run"] / "predictions.npz") as arrays:
+        assert len(np.unique(arrays["groups"])) == test["groups"]
+
+
+def test_more_folds_than_groups_is_a_clear_error(shell: Shell, tmp_path: Path) -> None:
+    features, labels, groups = near_copies(0, groups=8)
+    splits = np.where(np.arange(len(labels)) < 48, "train", "test")
+    np.savez(tmp_path / "few.npz", features=features, labels=labels, groups=groups, splits=splits)
+    shell("stores", "import", tmp_path / "few.npz")
+    shell("fit", "logreg", "--cv", "7", code=2)
+    assert "between 2 and 6 folds" in shell.error
+    assert "7 folds of 6 groups" in shell.error
+    shell("fit", "logreg", "--cv", "6")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_folds_part_no_unit_and_leave_no_fold_empty(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    units = np.repeat(np.arange(30), generator.integers(1, 12, 30))
+    labels = generator.integers(0, 3, 30)[units]
+    labels[generator.random(len(labels)) < 0.1] = 0
+    for folds in (2, 5, 30):
+        found = stratified_folds(labels, folds, seed, units)
+        assert set(found.tolist()) == set(range(folds))
+        assert all(len(set(found[units == unit].tolist())) == 1 for unit in range(30))
+        np.testing.assert_array_equal(found, stratified_folds(labels, folds, seed, units))
+    assert (stratified_folds(labels, 5, seed, units) != stratified_folds(labels, 5, seed + 1, units)).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folds_are_as_stratified_as_scikit_learn_makes_them(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    units = np.repeat(np.arange(60), generator.integers(1, 9, 60))
+    labels = generator.integers(0, 4, 60)[units]
+
+    def spread(folds: np.ndarray) -> float:
+        counts = np.array([np.bincount(labels[folds == fold], minlength=4) for fold in range(5)])
+        return float((counts / counts.sum(axis=0)).std(axis=0).mean())
+
+    theirs = np.empty(len(labels), int)
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    for fold, (_, held) in enumerate(splitter.split(labels, labels, units)):
+        theirs[held] = fold
+    assert spread(stratified_folds(labels, 5, seed, units)) <= 1.25 * spread(theirs)
+
+
+def test_units_of_one_row_change_no_fold_and_no_draw() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, 100)
+    alone = np.random.default_rng(1).permutation(100)
+    np.testing.assert_array_equal(stratified_folds(labels, 5, 3), stratified_folds(labels, 5, 3, alone))
+    np.testing.assert_array_equal(few_shot(labels, 5, 3), few_shot(labels, 5, 3, alone))
+    np.testing.assert_array_equal(fraction(labels, 0.3, 3), fraction(labels, 0.3, 3, alone))
+
+
+def test_draws_without_units_are_those_of_before() -> None:
+    labels = np.arange(40) % 4
+    assert few_shot(labels, 2, 0).tolist() == [1, 2, 4, 11, 24, 27, 34, 37]
+    assert fraction(labels, 0.2, 1).tolist() == [0, 6, 7, 9, 17, 22, 23, 28]
+    assert stratified_folds(labels, 5, 2).tolist() == [
+        1,
+        4,
+        2,
+        2,
+        2,
+        1,
+        2,
+        1,
+        4,
+        0,
+        3,
+        1,
+        1,
+        3,
+        0,
+        4,
+        4,
+        4,
+        3,
+        2,
+        0,
+        2,
+        0,
+        0,
+        2,
+        2,
+        4,
+        3,
+        3,
+        3,
+        4,
+        3,
+        0,
+        0,
+        1,
+        4,
+        3,
+        1,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shots_come_from_as_many_groups_as_there_are(seed: int) -> None:
+    units = np.repeat(np.arange(20), 8)
+    labels = units % 2
+    draws = {shots: few_shot(labels, shots, seed, units) for shots in (1, 5, 10, 12, 80)}
+    for shots, rows in draws.items():
+        for label in (0, 1):
+            counts = np.bincount(units[rows[labels[rows] == label]], minlength=20)[label::2]
+            assert counts.sum() == shots
+            assert counts.max() - counts.min() <= 1
+    for fewer, more in zip((1, 5, 10, 12), (5, 10, 12, 80), strict=True):
+        assert set(draws[fewer].tolist()) < set(draws[more].tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fraction_takes_whole_groups(seed: int) -> None:
+    units = np.repeat(np.arange(20), 8)
+    labels = units % 2
+    sizes = {0.01: 1, 0.1: 1, 0.3: 3, 0.5: 5, 1.0: 10}
+    draws = {share: fraction(labels, share, seed, units) for share in sizes}
+    for share, groups in sizes.items():
+        rows = draws[share]
+        counts = np.bincount(units[rows], minlength=20)
+        assert set(counts.tolist()) <= {0, 8}
+        assert (counts[0::2] > 0).sum() == (counts[1::2] > 0).sum() == groups
+    assert set(draws[0.1].tolist()) < set(draws[0.3].tolist()) < set(draws[0.5].tolist())
+
+
+def test_a_learning_curve_draws_groups(grouped: Shell) -> None:
+    found = grouped.json("fit", "centroid", "--shots", "2", "--train-fraction", "0.1", "--repeats", "2")
+    shots, share = found["curve"]
+    assert shots["rows"] == 4
+    assert share["rows"] % EACH == 0

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from probe.runs import Predictions
 from probe.stats.calibration import fit_temperature, reliability, scaled
 from probe.stats.classification import expected_calibration_error, log_loss
-from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class
+from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class, recall_intervals
 
 SMALLEST = 1e-12
 
 
 def analyse(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
     """Per-class table, most-confused pairs, most-confident mistakes with ids, reliability bins; JSON-able."""
-    labels = predictions.labels
+    labels, groups = predictions.labels, predictions.groups
+    recalls = None
+    if groups is not None:
+        recalls = recall_intervals(predictions.predicted, labels, len(classes), groups)
     matrix = confusion(predictions.predicted, labels, len(classes))
     return {
-        "per_class": [{"class": classes[row.label], **row.to_json()} for row in per_class(matrix)],
+        "per_class": [{"class": classes[row.label], **row.to_json()} for row in per_class(matrix, recalls)],
         "most_confused": [
             {"true": classes[pair.label], "called": classes[pair.predicted], **pair.to_json()}
             for pair in most_confused(matrix)
@@ -35,7 +38,9 @@ def analyse(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
             }
             for m in confident_mistakes(predictions.probabilities, labels)
         ],
-        "reliability": [found.to_json() for found in reliability(predictions.probabilities, labels)],
+        "reliability": [
+            found.to_json() for found in reliability(predictions.probabilities, labels, groups=groups)
+        ],
     }
 
 

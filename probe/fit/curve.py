@@ -18,7 +18,7 @@ from probe.progress import Progress, counting
 from probe.stats.intervals import mean_interval
 
 ALL = "all"
-Draw = Callable[[NDArray[np.integer], int], NDArray[np.intp]]
+Draw = Callable[[Samples, int], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CurvePoint:
     Attributes
     ----------
     size : ``shots 5``, ``fraction 0.1`` or ``all``.
-    rows : training rows of a draw.
+    rows : training rows of a draw, the mean where draws of whole groups differ.
     accuracies : one per draw that could be fitted.
     mean : of the accuracies; None without any.
     low, high : 95 % t-interval of the mean over draws; None for a single draw.
@@ -64,12 +64,12 @@ def parse_sizes(shots: Sequence[str], fractions: Sequence[float]) -> dict[str, D
     return sizes
 
 
-def _few_shot(shots: int, labels: NDArray[np.integer], seed: int) -> NDArray[np.intp]:
-    return few_shot(labels, shots, seed)
+def _few_shot(shots: int, train: Samples, seed: int) -> NDArray[np.intp]:
+    return few_shot(train.labels, shots, seed, train.units)
 
 
-def _fraction(share: float, labels: NDArray[np.integer], seed: int) -> NDArray[np.intp]:
-    return fraction(labels, share, seed)
+def _fraction(share: float, train: Samples, seed: int) -> NDArray[np.intp]:
+    return fraction(train.labels, share, seed, train.units)
 
 
 def learning_curve(
@@ -95,7 +95,7 @@ def learning_curve(
     tasks = []
     for name, draw in sizes.items():
         for seed in range(repeats if draw is not None else 1):
-            rows = np.arange(len(train)) if draw is None else draw(train.labels, seed)
+            rows = np.arange(len(train)) if draw is None else draw(train, seed)
             tasks.append((name, rows))
             if len(rows) == len(train):
                 break  # all of them: every other draw would be the same
@@ -110,7 +110,8 @@ def learning_curve(
 
 
 def _rows(samples: Samples, rows: NDArray[np.intp]) -> Samples:
-    return Samples(samples.features[rows], samples.labels[rows], samples.map_shape)
+    units = None if samples.units is None else samples.units[rows]
+    return Samples(samples.features[rows], samples.labels[rows], samples.map_shape, units=units)
 
 
 def _score(
@@ -134,4 +135,5 @@ def _point(name: str, tasks: list[tuple[str, NDArray[np.intp]]], found: list[flo
     low, high = mean_interval(list(accuracies)) if len(accuracies) > 1 else (None, None)
     mean = float(np.mean(accuracies)) if accuracies else None
     problem = f"{len(reasons)} of {len(mine)} draws could not be fitted: {reasons[0]}" if reasons else None
-    return CurvePoint(name, len(tasks[mine[0]][1]), accuracies, mean, low, high, problem)
+    rows = round(float(np.mean([len(tasks[number][1]) for number in mine])))
+    return CurvePoint(name, rows, accuracies, mean, low, high, problem)

@@ -150,14 +150,15 @@ def predict_part(head: Head, part: Part) -> Predictions:
     """Probabilities of one part, (n, C), averaged over its views; empty when the part is."""
     labels = part.samples.labels.astype(np.int32)
     if not len(part):
-        return Predictions(part.ids, labels, np.empty((0, head.classes), np.float32))
-    return Predictions(part.ids, labels, averaged(head, part.samples))
+        return Predictions(part.ids, labels, np.empty((0, head.classes), np.float32), part.groups)
+    return Predictions(part.ids, labels, averaged(head, part.samples), part.groups)
 
 
 def _val_scores(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
     if outcome.val_probabilities is None or not len(part):
         return None
-    found = scores(Predictions(part.ids, part.samples.labels.astype(np.int32), outcome.val_probabilities))
+    labels = part.samples.labels.astype(np.int32)
+    found = scores(Predictions(part.ids, labels, outcome.val_probabilities, part.groups))
     # The head that is scored here was fitted on train; what has chosen it makes its figure a little too good.
     return None if found is None else {**found, "fitted_on": TRAIN, "used_for": outcome.val_used_for}
 

@@ -44,11 +44,13 @@ class Part:
     rows : (n,) row numbers in the store.
     ids : (n,) strings.
     samples : features (m, D) float32 and labels (m,); m is n, or n · (1 + views) for the training part.
+    groups : (n,) strings, "" for a row in none; None where the store has no groups.
     """
 
     rows: NDArray[np.intp]
     ids: NDArray[np.str_]
     samples: Samples
+    groups: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,21 +129,24 @@ def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
             f"{store.name} has no labels",
             hint="extract again with --labels labels.csv: the features are kept, only labels are added",
         )
-    sources, rows_of, labels_of = {}, {}, {}
+    sources, rows_of, labels_of, units_of = {}, {}, {}, {}
+    units, groups = store.index.units(), store.index.groups
     for split in SPLITS:
         rows = store.rows(split)
         rows_of[split] = rows = rows[labels[rows] != UNLABELLED]
         views = choice.views if split == TRAIN else 0
         sources[split] = source_of(store, choice.outputs, rows, range(views + 1))
         labels_of[split] = np.tile(labels[rows], views + 1)
+        units_of[split] = np.tile(units[rows], views + 1)
     if not len(rows_of[TRAIN]):
         raise FitError(f"{store.name} has no training images", hint="extract again with --split 0.7,0.1,0.2")
     total = sum(4 * source.shape[0] * source.shape[1] for source in sources.values())
     parts = {}
     for split, source in sources.items():
         features: Features = source if total > choice.memory else source[:]
-        samples = Samples(features, labels_of[split], source.map_shape)
-        parts[split] = Part(rows_of[split], store.index.ids[rows_of[split]], samples)
+        samples = Samples(features, labels_of[split], source.map_shape, units=units_of[split])
+        rows = rows_of[split]
+        parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts
 
 

@@ -43,12 +43,15 @@ class Samples:
     `map_shape` is (H, W, channels) where a row is a feature map, flattened row by row, so that heads which
     know places can have them back; None where it is not, or is several outputs side by side. `views` are the
     same rows (N, D) as stored augmented views, over which probabilities are `averaged`.
+    `units` (N,) numbers what must not be parted by folds and draws (`probe.units`); None where every row
+    stands alone.
     """
 
     features: Features
     labels: Labels
     map_shape: tuple[int, int, int] | None = None
     views: tuple[Features, ...] = ()
+    units: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -198,6 +201,12 @@ def check_samples(part: str, samples: Samples, classes: int, *, every_class: boo
             expected="features (N, D) and labels (N,)",
             found=f"{features.shape} and {labels.shape}",
         )
+    if samples.units is not None and samples.units.shape != labels.shape:
+        raise FitError(
+            f"the {part} rows are not all told what they belong to",
+            expected=f"units ({len(labels)},)",
+            found=f"{samples.units.shape}",
+        )
     if samples.map_shape is not None and math.prod(samples.map_shape) != features.shape[1]:
         raise FitError(
             f"the {part} features are not the maps they are said to be",
@@ -269,9 +278,15 @@ def stack(train: Samples, val: Samples | None) -> Samples:
     if val is None:
         return train
     labels = np.concatenate([train.labels, val.labels])
+    units = None
+    if train.units is not None and val.units is not None:
+        units = np.concatenate([train.units, val.units])
+    features: Features
     if isinstance(train.features, np.ndarray) and isinstance(val.features, np.ndarray):
-        return Samples(np.concatenate([train.features, val.features]), labels, train.map_shape)
-    return Samples(_Stacked(train.features, val.features), labels, train.map_shape)
+        features = np.concatenate([train.features, val.features])
+    else:
+        features = _Stacked(train.features, val.features)
+    return Samples(features, labels, train.map_shape, units=units)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _fit_cross_validated(
 ) -> FitOutcome:
     """The same rule over rows held out of folds; with `refit` the folds are of train and validation rows."""
     pool = stack(train, val) if refit else train
-    folds = stratified_folds(pool.labels, options.cv, options.seed)
+    folds = stratified_folds(pool.labels, options.cv, options.seed, pool.units)
     validator = CrossValidator(
         pool,
         classes,

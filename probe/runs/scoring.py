@@ -9,7 +9,8 @@ from probe.stats.classification import evaluate
 
 
 def scores(predictions: Predictions) -> dict[str, Any] | None:
-    """All figures of `probe.stats`, or None when there is nothing to score."""
+    """All figures of `probe.stats`, intervals by group where there are any; None when there is nothing to
+    score."""
     if not len(predictions.ids):
         return None
-    return evaluate(predictions.probabilities, predictions.labels).to_json()
+    return evaluate(predictions.probabilities, predictions.labels, predictions.groups).to_json()

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.stats.classification import ECE_BINS
-from probe.stats.intervals import wilson
+from probe.stats.clusters import share_interval
 
 TEMPERATURES = (1e-3, 1e3)
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose top-1 probability lies in (`start`, `stop`]; accuracy with its 95 % Wilson interval."""
+    """Rows whose top-1 probability lies in (`start`, `stop`]; accuracy with its 95 % interval."""
 
     start: float
     stop: float
@@ -31,7 +31,10 @@ class ReliabilityBin:
 
 
 def reliability(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = ECE_BINS
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    bins: int = ECE_BINS,
+    groups: NDArray[np.str_] | None = None,
 ) -> list[ReliabilityBin]:
     """Equal-width bins of the top-1 probability, those without a row left out."""
     confidence = probabilities.max(axis=1).astype(np.float64)
@@ -41,7 +44,7 @@ def reliability(
     for number in np.unique(which):
         rows = which == number
         n, hits = int(rows.sum()), int(right[rows].sum())
-        low, high = wilson(hits, n)
+        low, high = share_interval(right[rows], None if groups is None else groups[rows])
         mean = float(confidence[rows].mean())
         found.append(ReliabilityBin(number / bins, (number + 1) / bins, n, mean, hits / n, low, high))
     return found

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
-from probe.stats.intervals import LEVEL, wilson
+from probe.stats.clusters import group_codes, share_interval
+from probe.units import count_groups
 
 ECE_BINS = 15
 TINY = 1e-15
@@ -22,7 +23,9 @@ class Metrics:
 
     Attributes
     ----------
-    accuracy, accuracy_low, accuracy_high : top-1 with its 95 % Wilson interval.
+    accuracy, accuracy_low, accuracy_high : top-1 with its 95 % interval: Wilson's, or by group where rows
+        come in groups (`probe.stats.clusters`).
+    groups : how many groups the rows come in, a row in none being one; None for rows that are independent.
     top5 : the true class is among the five most probable; 1.0 by definition when C <= 5.
     balanced_accuracy : mean recall over the classes that occur in the labels (mean per class).
     macro_f1 : mean F1 over the classes that occur in the labels or in the predictions.
@@ -44,20 +47,35 @@ class Metrics:
     ece: float
     auc: float | None
     absent_classes: tuple[int, ...] = ()
+    groups: int | None = None
+
+    @property
+    def interval(self) -> str:
+        """How the interval of the accuracy was made."""
+        return "Wilson" if self.groups is None else "clustered by group"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "absent_classes": list(self.absent_classes)}
+        return {**asdict(self), "absent_classes": list(self.absent_classes), "interval": self.interval}
 
 
-def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Metrics:
-    """All figures of `Metrics` for probabilities (N, C) and labels (N,); DataError on bad input."""
+def evaluate(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    groups: NDArray[np.str_] | None = None,
+) -> Metrics:
+    """All figures of `Metrics` for probabilities (N, C) and labels (N,); DataError on bad input.
+
+    `groups` (N,) names what rows belong to, "" for a row of its own.
+    """
     check_predictions(probabilities, labels)
     from sklearn.metrics import f1_score
 
     n, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
-    low, high = wilson(int(right.sum()), n, LEVEL)
+    if not count_groups(groups):
+        groups = None
+    low, high = share_interval(right, groups)
     counts = np.bincount(labels, minlength=classes)
     present = np.flatnonzero(counts)
     recalls = np.bincount(labels[right], minlength=classes)[present] / counts[present]
@@ -73,6 +91,7 @@ def evaluate(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
         ece=expected_calibration_error(probabilities, labels),
         auc=roc_auc(probabilities, labels),
         absent_classes=tuple(int(c) for c in np.flatnonzero(counts == 0)),
+        groups=None if groups is None else int(group_codes(groups).max()) + 1,
     )
 
 

@@ -85,6 +85,15 @@ def _effect_of_copies(codes: NDArray[np.intp]) -> float:
     return float((sizes**2).sum() / sizes.sum())
 
 
+def share_interval(
+    correct: NDArray[np.bool_], groups: NDArray[np.str_] | None, level: float = LEVEL
+) -> tuple[float, float]:
+    """As `accuracy_interval` where rows (N,) have groups, else Wilson's."""
+    if groups is None:
+        return wilson(int(correct.sum()), len(correct), level)
+    return accuracy_interval(correct, groups, level)
+
+
 def accuracy_interval(
     correct: NDArray[np.bool_] | NDArray[np.floating], groups: NDArray[np.str_], level: float = LEVEL
 ) -> tuple[float, float]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.stats.clusters import share_interval
 from probe.stats.intervals import wilson
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: rows, recall (with 95 % Wilson interval), precision and F1; None where undefined."""
+    """One class: rows, recall (with 95 % interval, by group where there are groups), precision and F1; None
+    where undefined."""
 
     label: int
     n: int
@@ -59,14 +62,24 @@ def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], class
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def per_class(matrix: NDArray[np.intp]) -> list[ClassRow]:
-    """One row per class of a confusion matrix (C, C)."""
+def recall_intervals(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int, groups: NDArray[np.str_]
+) -> list[tuple[float, float]]:
+    """Per class the interval of its recall where rows (N,) come in groups."""
+    mine = [labels == label for label in range(classes)]
+    return [share_interval(predicted[rows] == labels[rows], groups[rows]) for rows in mine]
+
+
+def per_class(
+    matrix: NDArray[np.intp], intervals: Sequence[tuple[float, float]] | None = None
+) -> list[ClassRow]:
+    """One row per class of a confusion matrix (C, C); `intervals` of the recalls in place of Wilson's."""
     rows = []
     for label in range(len(matrix)):
         hits, n, called = (
             int(v) for v in (matrix[label, label], matrix[label].sum(), matrix[:, label].sum())
         )
-        low, high = wilson(hits, n)
+        low, high = wilson(hits, n) if intervals is None else intervals[label]
         rows.append(
             ClassRow(
                 label=label,
