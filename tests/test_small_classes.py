@@ -1,67 +1,93 @@
-"""What the commands say about the sizes of the parts where classes are small."""
+"""Classes with too few training images: named with their counts, or left out and said."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from probe.heads import HEADS
 from tests.shell import Shell
+from tests.test_layouts import make_set
+
+EXTRACT = ("extract", "--backbone", "pixels", "--size", 4)
 
 
 @pytest.fixture
-def many_classes(tmp_path: Path) -> Path:
-    """Ten classes of four pictures."""
-    generator = np.random.default_rng(0)
-    for label in range(10):
-        folder = tmp_path / "pictures" / f"class{label}"
-        folder.mkdir(parents=True)
-        for number in range(4):
-            pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "pictures"
+def birds(tmp_path: Path, shell: Shell) -> Shell:
+    """Two classes of enough images, one of two training images, one of none that can be read."""
+    root = make_set(
+        tmp_path / "birds",
+        "{train,val,test}/{crow,tit}/*6.png",
+        "train/owl/*2.png",
+        "test/owl/*3.png",
+        "{val,test}/swan/*1.png",
+    )
+    for number in (0, 1):
+        place = root / "train" / "swan" / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("no picture")
+    shell(*EXTRACT, root, code=4)
+    return shell
 
 
-def test_extract_prints_how_many_images_each_part_got(shell: Shell, many_classes: Path) -> None:
-    text = shell("extract", "--backbone", "pixels", many_classes)
-    assert "parts   train 28, val 4, test 8" in text
-    assert "split 70/10/20 % by content, stratified, seed 0: train 28, val 4, test 8\n" in shell.error
-    found = shell.json("extract", "--backbone", "pixels", many_classes, "--split", "0.6,0.2,0.2")
-    assert found["parts"] == {"train": 24, "val": 8, "test": 8}
-    found = shell.json("extract", "--backbone", "pixels", many_classes, "--split", "1,0,0")
-    assert found["parts"] == {"train": 40}
+@pytest.mark.parametrize("head", ["logreg", "centroid"])
+def test_a_class_without_a_training_image_is_named_with_its_counts(birds: Shell, head: str) -> None:
+    birds("fit", head, code=1)
+    assert "1 of 4 classes have no row in the train part that can be used" in birds.error
+    assert "swan: train 0, val 1, test 1, unreadable 2" in birds.error
+    assert "--drop-small-classes 1" in birds.error
+    assert "class number" not in birds.error
 
 
-def test_a_part_that_cannot_have_its_share_is_said(shell: Shell, many_classes: Path) -> None:
-    labels = many_classes.parent / "labels.csv"
-    rows = [f"class{label}/{number}.png,{label},g{label}" for label in range(10) for number in range(4)]
-    labels.write_text("path,label,group\n" + "\n".join(rows), encoding="utf-8")
-    found = shell.json("extract", "--backbone", "pixels", many_classes, "--labels", labels)
-    assert found["parts"] == {"train": 40}
-    assert "train 40, val 0, test 0, which is 100/0/0 %" in shell.error
-
-
-def test_labelled_images_that_a_label_file_leaves_in_no_split_are_said(
-    shell: Shell, many_classes: Path
-) -> None:
-    labels = many_classes.parent / "labels.csv"
-    splits = ("train", "train", "test", "")
-    rows = [f"class{label}/{n}.png,{label},{splits[n]}" for label in range(10) for n in range(4)]
-    labels.write_text("path,label,split\n" + "\n".join(rows), encoding="utf-8")
-    found = shell.json("extract", "--backbone", "pixels", many_classes, "--labels", labels)
-    assert found["parts"] == {"train": 18, "val": 2, "test": 10, "none": 10}
-    assert "validation: 2 images (10 %) taken from train" in shell.error
-    assert "10 labelled images in no split: not used" in shell.error
-
-
-def test_import_prints_how_many_rows_each_part_got(shell: Shell, tmp_path: Path) -> None:
-    features = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
-    np.savez(tmp_path / "e.npz", features=features, labels=np.arange(600) % 150)
-    assert "parts   train 420, val 60, test 120" in shell("stores", "import", tmp_path / "e.npz")
-    assert shell.json("stores", "import", tmp_path / "e.npz")["parts"] == {
-        "train": 420,
-        "val": 60,
-        "test": 120,
+def dropped(result: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {
+        entry["name"]: (entry["train"], entry["val"], entry["test"], entry["unreadable"])
+        for entry in result["dropped_classes"]
     }
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if name not in ("dense", "conv")])
+def test_every_head_goes_on_without_small_classes(birds: Shell, head: str) -> None:
+    options = ["--k", 1] if head == "knn" else []
+    result = birds.json("fit", head, "--drop-small-classes", 1, *options)
+    assert result["classes"] == ["crow", "owl", "tit"]
+    assert dropped(result) == {"swan": (0, 1, 1, 2)}
+    assert result["parts"] == {"train": 14, "val": 12, "test": 15}
+    assert result["test"]["n"] == 15
+    assert any("left out: 1 class of fewer than 1 training images" in line for line in result["notes"])
+    assert any("nothing is said of the 1 test images of these classes" in line for line in result["notes"])
+
+
+def test_predictions_and_comparisons_are_of_the_classes_kept(birds: Shell, tmp_path: Path) -> None:
+    result = birds.json("fit", "logreg", "--c", 1, "--drop-small-classes", 3)
+    assert (result["classes"], result["test"]["n"]) == (["crow", "tit"], 12)
+    assert dropped(result) == {"owl": (2, 0, 3, 0), "swan": (0, 1, 1, 2)}
+    assert "left out: 2 classes of fewer than 3 training images (owl: train 2" in birds(
+        "runs", "show", "latest"
+    )
+    lines = birds("predict", "latest", tmp_path / "birds" / "test" / "owl")
+    assert {line.split(",")[1] for line in lines.splitlines()[1:]} <= {"crow", "tit"}
+    # A run of the same classes is compared with it, one of more classes is refused by name.
+    birds("fit", "centroid", "--drop-small-classes", 3)
+    assert birds.json("compare", "latest", "latest:2")["n"] == 12
+    birds("fit", "centroid", "--drop-small-classes", 1)
+    birds("compare", "latest", "latest:2", code=1)
+    assert "different classes" in birds.error
+
+
+def test_what_leaves_nothing_to_tell_apart_is_an_error(birds: Shell) -> None:
+    birds("fit", "logreg", "--drop-small-classes", 7, code=1)
+    assert "--drop-small-classes 7 leaves 0 of 4 classes" in birds.error
+    assert "crow: train 6" in birds.error
+    birds("fit", "logreg", "--drop-small-classes", 0, code=2)
+
+
+def test_a_set_without_small_classes_is_fitted_as_before(tmp_path: Path, shell: Shell) -> None:
+    shell(*EXTRACT, make_set(tmp_path / "set", "{a,b}/*10.png"))
+    plain = shell.json("fit", "logreg", "--c", 1)
+    same = shell.json("fit", "logreg", "--c", 1, "--drop-small-classes", 2)
+    assert plain["test"] == same["test"]
+    assert plain["dropped_classes"] == same["dropped_classes"] == []
+    assert not any("left out" in line for line in same["notes"])

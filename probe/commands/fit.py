@@ -99,6 +99,12 @@ def _common_options() -> list[click.Option]:
             help="Draws of each size of a curve.",
         ),
         click.Option(
+            ["--drop-small-classes"],
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Leave out classes of fewer than N training images.  [default: keep all]",
+        ),
+        click.Option(
             ["--dask"],
             metavar="ADDRESS",
             help="Fit folds and curves on a cluster, tcp://host:port.  [default: on this machine]",
@@ -126,6 +132,7 @@ def _fit(
     repeats: int,
     memory: str,
     dask: str | None,
+    drop_small_classes: int | None,
     refit: bool = True,
 ) -> None:
     from probe.fit import Choice, FitJob, fit
@@ -149,7 +156,8 @@ def _fit(
         repeats,
         usable_cpus(),
         dask,
-        progress=wants_progress(quiet),
+        wants_progress(quiet),
+        drop_small_classes or 0,
     )
     run = fit(job, home)
     emit(dict(run.result), as_json, lambda: result_lines(run))

@@ -16,6 +16,7 @@ from probe.config import Home
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
 from probe.fit.analysis import analyse, calibrate
+from probe.fit.classes import choose_classes, dropped_notes
 from probe.fit.curve import learning_curve, parse_sizes
 from probe.fit.samples import Choice, Part, load_parts, with_views
 from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
@@ -46,6 +47,7 @@ class FitJob:
     jobs : fits of the curve at the same time.
     dask : address of a Dask cluster that fits the folds and the curve instead.
     progress : say on stderr how far fit and curve have come.
+    drop_small_classes : leave out classes of fewer training rows; with 0 a class without any is an error.
     """
 
     store: Store
@@ -60,6 +62,7 @@ class FitJob:
     jobs: int = 1
     dask: str | None = None
     progress: bool = False
+    drop_small_classes: int = 0
 
 
 def fit(job: FitJob, home: Home) -> Run:
@@ -73,11 +76,13 @@ def _fit(job: FitJob, home: Home) -> Run:
     row, store = HEADS[job.head], job.store
     sizes = parse_sizes(job.shots, job.fractions)
     _check(job)
-    parts = dict(load_parts(store, job.choice))
+    kept, dropped = choose_classes(store, job.drop_small_classes)
+    names = store.index.classes[kept].tolist()
+    parts = dict(load_parts(store, job.choice, kept))
     if job.average_views:
         parts |= {name: with_views(store, job.choice, parts[name]) for name in (VAL, TEST)}
     val = parts[VAL].samples if len(parts[VAL]) else None
-    classes = len(store.index.classes)
+    classes = len(names)
     with Progress(f"fit {job.head}", unit=row.steps, shown=job.progress) as bar, counting(bar):
         outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
     test = predict_part(outcome.head, parts[TEST])
@@ -95,9 +100,15 @@ def _fit(job: FitJob, home: Home) -> Run:
         "val": _val_scores(outcome, parts[VAL]),
         "seeds": _seeds(outcome, parts[TEST]),
         "parts": {name: len(part) for name, part in parts.items()},
-        "notes": [*outcome.notes, *_notes(job, parts, bool(outcome.val_used_for))],
-        **_analysis(outcome, parts[VAL], test, store),
+        "notes": [
+            *outcome.notes,
+            *_notes(job, parts, names, bool(outcome.val_used_for)),
+            *dropped_notes(dropped, job.drop_small_classes),
+        ],
+        **_analysis(outcome, parts[VAL], test, names),
         **provenance(store),
+        "classes": names,
+        "dropped_classes": [asdict(rows) for rows in dropped],
     }
     if sizes and len(parts[TEST]):
         three = (parts[TRAIN].samples, val, parts[TEST].samples)
@@ -125,9 +136,8 @@ def _check(job: FitJob) -> None:
         raise UsageError("--views and a learning curve exclude each other")
 
 
-def _notes(job: FitJob, parts: Mapping[str, Part], chosen_on_val: bool) -> list[str]:
+def _notes(job: FitJob, parts: Mapping[str, Part], classes: list[str], chosen_on_val: bool) -> list[str]:
     """What to know before a figure of this run is believed."""
-    classes = job.store.index.classes.tolist()
     labels = {name: part.samples.labels[: len(part)] for name, part in parts.items()}
     counts = {name: np.bincount(found, minlength=len(classes)) for name, found in labels.items()}
     found = list(part_notes(TEST, labels[TEST], classes)) if len(parts[TEST]) else []
@@ -180,10 +190,10 @@ def _seeds(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
     }
 
 
-def _analysis(outcome: FitOutcome, val: Part, test: Predictions, store: Store) -> dict[str, Any]:
+def _analysis(outcome: FitOutcome, val: Part, test: Predictions, classes: list[str]) -> dict[str, Any]:
     if not len(test.ids):
         return {}
-    found = analyse(test, store.index.classes.tolist())
+    found = analyse(test, classes)
     if outcome.val_probabilities is not None and len(val):
         found["calibration"] = calibrate(outcome.val_probabilities, val.samples.labels, test)
     return found

@@ -118,8 +118,10 @@ def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> N
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
-def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
+def load_parts(store: Store, choice: Choice, classes: NDArray[np.intp] | None = None) -> Mapping[str, Part]:
     """Train, val and test; unreadable and unlabelled rows are dropped.
+
+    Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all.
 
     FitError when nothing is labelled, nothing is left to train on, or the views asked for are not stored.
     """
@@ -129,6 +131,8 @@ def load_parts(store: Store, choice: Choice) -> Mapping[str, Part]:
             f"{store.name} has no labels",
             hint="extract again with --labels labels.csv: the features are kept, only labels are added",
         )
+    if classes is not None:
+        labels = _renumbered(labels, classes, len(store.index.classes))
     sources, rows_of, labels_of, units_of = {}, {}, {}, {}
     units, groups = store.index.units(), store.index.groups
     for split in SPLITS:
@@ -167,6 +171,14 @@ def with_views(store: Store, choice: Choice, part: Part) -> Part:
     if total <= choice.memory:
         views = tuple(source[:] for source in sources)
     return replace(part, samples=replace(part.samples, views=views))
+
+
+def _renumbered(labels: NDArray[np.int32], classes: NDArray[np.intp], count: int) -> NDArray[np.int32]:
+    """(N,) places in `classes`, -1 for every other of the `count` labels there are."""
+    place = np.full(count + 1, UNLABELLED, np.int32)
+    place[classes] = np.arange(len(classes))
+    # -1 is the last entry, which stays -1.
+    return place[labels]
 
 
 def source_of(store: Store, outputs: tuple[str, ...], rows: NDArray[np.intp], views: range) -> StoredRows:

@@ -14,6 +14,7 @@ from probe.config import Home
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.extract import ExtractJob, extract
 from probe.heads import HEADS
+from probe.heads.class_rows import count_class_rows, expect_training_rows
 from probe.heads.head import Samples
 from probe.heads.linear import LinearHead
 from probe.heads.logreg import LogregOptions
@@ -80,6 +81,7 @@ def _is_probe(
         and result.get("output") == [backbone.outputs[0]]
         and not result.get("views")
         and not result.get("average_views")
+        and not result.get("dropped_classes")
         and options.get("class_weight") is None
     )
 
@@ -116,6 +118,9 @@ def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) ->
     A run that was fitted again on train + validation has seen the validation part, by which the best epoch
     will be chosen; fitting once more costs seconds.
     """
+    readable = np.zeros(len(dataset), bool)
+    readable[store.rows()] = True
+    expect_training_rows(count_class_rows(dataset.labels, dataset.splits, readable, dataset.classes))
     parts = _parts(store, output, dataset)
     chosen = FEW_C if probe is None else (float(probe.result["chosen"]["c"]),)
     val = parts[VAL][1] if len(parts[VAL][1]) else None
