@@ -27,6 +27,7 @@ FLOORS = [
         "arrow",
         "units",
         "networks",
+        "order",
     ],
     ["datasets", "images", "stats"],
     ["backbones", "store", "heads"],

@@ -49,7 +49,7 @@ def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> C
 
 def _fine_tuned(home: Home, name: str) -> Run | None:
     try:
-        run = find_run(home, name)
+        run = find_run(home, name, lambda run: run.result.get("kind") == FINE_TUNED)
     except ProbeError:
         return None
     return run if run.result.get("kind") == FINE_TUNED else None

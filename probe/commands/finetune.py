@@ -13,11 +13,12 @@ import click
 from probe.commands.backbone_choice import choose, resolve_choice, standardised
 from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, wants_progress
 from probe.commands.results import result_lines
+from probe.commands.tune_stores import choose_stores
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import TRAIN, UNLABELLED, Dataset
 from probe.errors import DataError, UsageError
-from probe.store import Store, find_store
+from probe.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,17 +164,18 @@ def command(
 ) -> None:
     """Train a head and the upper part of a backbone, and compare with the frozen probe.
 
-    DATASET and --backbone default to those of the newest store. The head comes first: the default one from
-    `probe fit`, any other from a few epochs of its own. Then head and unfrozen layers train together. What
-    lies below the cut never changes, so it is extracted once and trained on from the disk.
+    DATASET is as `probe extract` takes it, or a STORE (as `probe fit` takes it) for its images. By default
+    images and backbone are those of the newest store that has a network. The head comes first: the default
+    one from `probe fit`, any other from a few epochs of its own. Then head and unfrozen layers train
+    together. What lies below the cut never changes, so it is extracted once and trained on from the disk.
     """
-    base = find_store(home, store) if backbone is None or dataset is None else None
-    if base is not None and store is None:
-        note(f"store {base.name} (the newest)", quiet)
-    data, declared = _images(home, dataset, options, base, dry_run)
+    stores = choose_stores(home, dataset, store, backbone, options, quiet)
+    data, declared = _images(home, dataset, options, stores.images, dry_run)
+    for line in data.notes if stores.images is None else ():
+        note(line, quiet)
     if show_augment is not None:
         return _show_augment(home, data, show_augment, choices)
-    job = _make_job(home, data, base, backbone, dry_run, choices)
+    job = _make_job(home, data, stores.backbone, backbone, dry_run, choices)
     if dry_run:
         from probe.train.finetune import plan
 
@@ -196,14 +198,14 @@ def command(
 
 
 def _images(
-    home: Home, name: str | None, options: DatasetOptions, base: Store | None, dry_run: bool
+    home: Home, name: str | None, options: DatasetOptions, images: Store | None, dry_run: bool
 ) -> tuple[Dataset, dict[str, int] | None]:
     """The data set; in a dry run its declared counts will do for a registered one that is not here."""
     from probe.extract import dataset_of
 
-    if name is None:
-        assert base is not None
-        return dataset_of(base, home).thinned(options.limit), None
+    if images is not None:
+        return dataset_of(images, home).thinned(options.limit), None
+    assert name is not None  # without a name there is a store
     try:
         return open_dataset(name, home, options), None
     except DataError:

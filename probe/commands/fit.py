@@ -14,7 +14,14 @@ from typing import Any, cast
 
 import click
 
-from probe.commands.options import emit, json_option, note, parse_bytes, quiet_option, wants_progress
+from probe.commands.options import (
+    emit,
+    json_option,
+    parse_bytes,
+    quiet_option,
+    say_store,
+    wants_progress,
+)
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.errors import UsageError
@@ -40,7 +47,11 @@ class HeadGroup(click.Group):
 
 @click.group(name="fit", cls=HeadGroup)
 def command() -> None:
-    """Fit a head on a store. Choices are made on validation; the test split is scored once."""
+    """Fit a head on a store. Choices are made on validation; the test split is scored once.
+
+    STORE is a name from `probe stores ls` or a part of it, a path, ``latest`` or ``latest:2``, or a data set,
+    of which the newest store is taken. By default it is the newest that has what is asked for.
+    """
 
 
 def _head_command(row: HeadRow) -> click.Command:
@@ -135,15 +146,14 @@ def _fit(
     drop_small_classes: int | None,
     refit: bool = True,
 ) -> None:
-    from probe.fit import Choice, FitJob, fit
+    from probe.fit import Choice, FitJob, fit, serves_fit
     from probe.store import find_store
 
     home = click.get_current_context().find_object(Home)
     assert home is not None  # the group made it
-    found = find_store(home, store)
-    if store is None:
-        note(f"store {found.name} (the newest)", quiet)
     choice = Choice(outputs, views, parse_bytes(memory))
+    found = find_store(home, store, serves_fit(choice))
+    say_store(found.name, store, quiet)
     job = FitJob(
         found,
         row.name,

@@ -183,6 +183,19 @@ def note(message: str, quiet: bool = False) -> None:
             echo(message, err=True)
 
 
+def nothing_in(kind: str, folder: Path) -> str:
+    """What a list without entries says: where it looked, and how to look elsewhere."""
+    return f"no {kind} in {folder.resolve()} (another home is named by --home or PROBE_HOME)"
+
+
+def say_store(name: str, asked: str | None, quiet: bool) -> None:
+    """Which store was taken, where it was not named in full."""
+    if asked is None:
+        note(f"store {name} (the newest)", quiet)
+    elif asked != name:
+        note(f"store {name} (for {asked})", quiet)
+
+
 def confirmed(told: str) -> bool:
     """Ask whether to delete what is `told`, on stderr; says so where nothing is deleted."""
     note(told)

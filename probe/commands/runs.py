@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from probe.commands.options import confirmed, emit, folder_facts, json_option, note, table
+from probe.commands.options import confirmed, emit, folder_facts, json_option, note, nothing_in, table
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_FAILED
@@ -23,10 +23,10 @@ def command() -> None:
 @json_option
 @click.pass_obj
 def ls(home: Home, as_json: bool) -> None:
-    """List the runs, newest first."""
+    """List the runs, the one finished last first: ``latest``, ``latest:2`` and so on."""
     runs, problems = list_runs(home)
     rows = [_row(run) for run in runs]
-    emit(rows, as_json, lambda: _table(rows) if rows else [f"no run in {home.runs}"])
+    emit(rows, as_json, lambda: _table(rows) if rows else [nothing_in("run", home.runs)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
 
@@ -39,6 +39,7 @@ def _row(run: Run) -> dict[str, Any]:
         "head": result.get("head"),
         "dataset": result.get("dataset"),
         "backbone": (result.get("backbone") or {}).get("name"),
+        "n": test.get("n"),
         "accuracy": test.get("accuracy"),
         "accuracy_low": test.get("accuracy_low"),
         "accuracy_high": test.get("accuracy_high"),
@@ -52,13 +53,14 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             row["head"],
             row["dataset"],
             row["backbone"] or "–",
+            "–" if row["n"] is None else row["n"],
             "–"
             if row["accuracy"] is None
             else f"{row['accuracy']:.4f} ({row['accuracy_low']:.4f} – {row['accuracy_high']:.4f})",
         )
         for row in rows
     ]
-    return table(("run", "head", "data set", "backbone", "test accuracy (95 %)"), cells)
+    return table(("run", "head", "data set", "backbone", "n", "test accuracy (95 %)"), cells)
 
 
 @command.command()
@@ -66,7 +68,10 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 @json_option
 @click.pass_obj
 def show(home: Home, run: str | None, as_json: bool) -> None:
-    """Show a RUN (by default the newest)."""
+    """Show a RUN (by default the newest).
+
+    RUN is a name from `probe runs ls` or a part of it, a path, or ``latest`` or ``latest:2``.
+    """
     found = find_run(home, run)
     emit(dict(found.result), as_json, lambda: result_lines(found))
 
@@ -76,11 +81,11 @@ def show(home: Home, run: str | None, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rm(home: Home, run: str, yes: bool) -> int:
-    """Delete a RUN; its full folder name is required."""
+    """Delete a RUN; its full folder name is required, or ``latest``."""
     path = run_folder(home, run)
     if not yes and not confirmed(_told(path)):
         return EXIT_FAILED
-    note(f"removed {remove_run(home, run)}")
+    note(f"removed {remove_run(home, path.name)}")
     return EXIT_DONE
 
 

@@ -8,12 +8,21 @@ from typing import Any
 
 import click
 
-from probe.commands.options import confirmed, emit, folder_facts, json_option, note, table
+from probe.commands.options import (
+    confirmed,
+    emit,
+    folder_facts,
+    json_option,
+    note,
+    nothing_in,
+    table,
+)
 from probe.commands.results import conflicts_text, copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
 from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
+from probe.order import places_back
 from probe.store import (
     IMPORTED,
     Store,
@@ -42,18 +51,20 @@ command.add_command(import_command)
 @json_option
 @click.pass_obj
 def ls(home: Home, as_json: bool) -> None:
-    """List the stores, newest first."""
+    """List the stores, the one last used first: ``latest``, ``latest:2`` … of those that are not internal."""
     stores, problems = list_stores(home)
     rows = [_row(store) for store in stores]
-    emit(rows, as_json, lambda: _table(rows) if rows else [f"no store in {home.stores}"])
+    emit(rows, as_json, lambda: _table(rows) if rows else [nothing_in("store", home.stores)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
 
 
 def _row(store: Store) -> dict[str, Any]:
-    layout = store.manifest.layout
+    layout, backbone = store.manifest.layout, store.manifest.spec["backbone"]
     return {
         "store": store.name,
+        "size": backbone["size"] or None,
+        "precision": None if backbone["name"] == IMPORTED else backbone["precision"],
         "rows": layout.rows,
         "unreadable": len(store.manifest.unreadable),
         "outputs": {name: list(layout.shapes[name]) for name in store.outputs},
@@ -68,6 +79,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     cells = [
         (
             row["store"] + (" (internal)" if row["internal"] else ""),
+            row["size"] or "–",
+            row["precision"] or "–",
             row["rows"],
             row["unreadable"],
             ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in row["outputs"].items()),
@@ -77,7 +90,9 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         )
         for row in rows
     ]
-    return table(("store", "rows", "unread", "outputs", "views", "MB", "used (UTC)"), cells)
+    return table(
+        ("store", "px", "precision", "rows", "unread", "outputs", "views", "MB", "used (UTC)"), cells
+    )
 
 
 @command.command()
@@ -85,7 +100,10 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 @json_option
 @click.pass_obj
 def show(home: Home, store: str | None, as_json: bool) -> None:
-    """Show everything a STORE records (by default the newest)."""
+    """Show everything a STORE records (by default the newest).
+
+    STORE is a name from `probe stores ls` or a part of it, a path, ``latest`` or ``latest:2``, or a data set.
+    """
     found = find_store(home, store)
     manifest = found.manifest
     record = {
@@ -163,7 +181,7 @@ def _backbone_line(backbone: dict[str, Any]) -> str:
 @json_option
 @click.pass_obj
 def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
-    """Check a STORE against its own record; exit code 3 when it is not what it says it is."""
+    """Check a STORE (as `probe stores show` takes it) against its own record; exit code 3 when it differs."""
     found = find_store(home, store)
     report = verify_store(found.path, full=full)
     emit(
@@ -183,11 +201,12 @@ def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rm(home: Home, store: str, yes: bool) -> int:
-    """Delete a STORE, finished or not; its full folder name is required."""
-    path = store_folder(home, store)
+    """Delete a STORE, finished or not; its full folder name is required, or ``latest``."""
+    name = find_store(home, store).name if places_back(store) is not None else store
+    path = store_folder(home, name)
     if not yes and not confirmed(_what(path)):
         return EXIT_FAILED
-    note(f"removed {remove_store(home, store)}")
+    note(f"removed {remove_store(home, name)}")
     return EXIT_DONE
 
 

@@ -59,6 +59,7 @@ def export_command(
 ) -> None:
     """Write a STORE's embeddings with ids, labels and splits (by default of the newest store).
 
+    STORE is as `probe stores show` takes it.
     Rows whose image could not be read are left out. An .npy has its labels beside it, in NAME.labels.npz.
     """
     from probe.store.exchange import default_file, export_store

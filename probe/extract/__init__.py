@@ -5,7 +5,7 @@ from probe.extract.compute import HalfRangeError
 from probe.extract.estimate import Estimate, estimate
 from probe.extract.job import ExtractJob, Views
 from probe.extract.parallel import extract_in_processes
-from probe.extract.reopen import backbone_of, dataset_of
+from probe.extract.reopen import backbone_of, dataset_of, has_images, has_network
 from probe.extract.run import ExtractResult, Shard, extract
 from probe.extract.standardise import STANDARDISE, training_standardisation
 
@@ -23,5 +23,7 @@ __all__ = [
     "extract",
     "extract_in_processes",
     "extract_on_cluster",
+    "has_images",
+    "has_network",
     "training_standardisation",
 ]

@@ -14,6 +14,16 @@ from probe.errors import StoreError
 from probe.store import IMPORTED, Store
 
 
+def has_images(store: Store) -> bool:
+    """Whether its data set can be opened again: that of imported embeddings is not known."""
+    return bool(store.manifest.spec["backbone"]["name"] != IMPORTED)
+
+
+def has_network(store: Store) -> bool:
+    """Whether its backbone can be fine-tuned: pixels and imported embeddings have none."""
+    return has_images(store) and store.manifest.spec["backbone"]["weights"] != "none"
+
+
 def backbone_of(store: Store) -> BackboneSpec:
     """The backbone of a store, its weights where they lay when it was extracted.
 
@@ -33,7 +43,7 @@ def dataset_of(store: Store, home: Home) -> Dataset:
     changed since.
     """
     _expect_extracted(store)
-    dataset = reopen(store.manifest.facts.get("origin", {}), home)
+    dataset = reopen(store.origins[-1] if store.origins else {}, home)
     index = store.index
     order = np.argsort(dataset.ids)
     places = np.searchsorted(dataset.ids, index.ids, sorter=order)

@@ -145,8 +145,10 @@ def extract(
         if pending and extractor is not None:
             _compute(job, extractor, writer, rows, progress)
         computing = time.perf_counter() - began
-        put_index(path, job.index())
-        writer.seal(job.spec(), job.dataset.ids, _facts(job, computing))
+        put_index(path, job.index(), job.dataset.origin)
+        if writer.seal(job.spec(), job.dataset.ids, _facts(job, computing)):
+            # What is finished last is the newest, and not what began to be sealed last.
+            put_index(path, job.index(), job.dataset.origin)
     owned = sum(np.diff(writer.layout.unit_range(unit))[0] for unit in writer.owned_units())
     return summarise(path, job, len(rows), int(owned) - len(rows), started, computing)
 
@@ -156,7 +158,7 @@ def reuse(path: Path, job: ExtractJob) -> bool:
 
     A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
     """
-    return reuse_finished(path, job.index())
+    return reuse_finished(path, job.index(), job.dataset.origin)
 
 
 def create_store(path: Path, job: ExtractJob) -> Extractor:

@@ -3,7 +3,7 @@
 from probe.fit.compare import compare, compare_all, compared_on
 from probe.fit.fit import FitJob, fit
 from probe.fit.predict import STDIN, Prediction, gather, predict, predict_inputs
-from probe.fit.samples import Choice
+from probe.fit.samples import Choice, serves_fit
 
 __all__ = [
     "STDIN",
@@ -17,4 +17,5 @@ __all__ = [
     "gather",
     "predict",
     "predict_inputs",
+    "serves_fit",
 ]

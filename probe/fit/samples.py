@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
 from probe.errors import FitError, FitOptionError
 from probe.heads.head import Features, Samples
-from probe.store import FeatureArray, MappedRows, Store
+from probe.store import FeatureArray, MappedRows, Serves, Store
 
 DEFAULT_MEMORY = 2 << 30
 
@@ -33,6 +33,17 @@ class Choice:
     outputs: tuple[str, ...] = ()
     views: int = 0
     memory: int = DEFAULT_MEMORY
+
+
+def serves_fit(choice: Choice) -> Serves:
+    """Whether a store has labelled training images and what was chosen."""
+
+    def serves(store: Store) -> bool:
+        index = store.index
+        labelled = bool(((index.labels != UNLABELLED) & (index.splits == TRAIN)).any())
+        return labelled and set(choice.outputs) <= set(store.outputs) and choice.views <= store.view_count
+
+    return serves
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,12 +24,12 @@ from numpy.typing import NDArray
 from probe.config import Home
 from probe.errors import ProbeError, UnknownNameError
 from probe.hashing import file_hash
-from probe.registry import unknown_name
+from probe.order import Rank, number_of, one_at_a_time, places_back, rank
+from probe.registry import ambiguous_name, unknown_name
 
 SCHEMA = 1
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 RESULT_CAP = 64 << 20
-LATEST = re.compile(r"latest(?::([1-9][0-9]*))?")
 
 
 class RunError(ProbeError):
@@ -122,20 +121,28 @@ def write_run(
         np.savez_compressed(stream, **arrays)
         (temporary / PREDICTIONS).write_bytes(stream.getvalue())
         write_more(temporary)
-        now = datetime.now(UTC)
-        path = _free_name(home, f"{now:%Y%m%d-%H%M%S}-{label}")
-        record = {
-            "schema": SCHEMA,
-            "run": path.name,
-            "created": now.isoformat(timespec="seconds"),
-            **result,
-            "files": {file.name: file_hash(file) for file in sorted(temporary.iterdir())},
-        }
-        (temporary / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-        temporary.rename(path)
+        hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
+        with one_at_a_time(home.runs):
+            now = datetime.now(UTC)
+            path = _free_name(home, f"{now:%Y%m%d-%H%M%S}-{label}")
+            record = {
+                "schema": SCHEMA,
+                "run": path.name,
+                "sequence": _next_number(home),
+                "created": now.isoformat(timespec="seconds"),
+                **result,
+                "files": hashes,
+            }
+            (temporary / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_run(path)
+
+
+def _next_number(home: Home) -> int:
+    """One more than any run here has: a number of its own would not know of runs that were copied here."""
+    return 1 + max((number_of(run.result) or 0 for run in list_runs(home)[0]), default=0)
 
 
 def _free_name(home: Home, name: str) -> Path:
@@ -166,57 +173,93 @@ def open_run(path: Path) -> Run:
 
 
 def list_runs(home: Home) -> tuple[list[Run], list[tuple[Path, RunError]]]:
-    """Runs that can be read, newest first, and the folders that cannot with the reason."""
+    """Runs that can be read, the one finished last first, and the folders that cannot with the reason."""
     runs, problems = [], []
     for path in _folders(home):
         try:
             runs.append(open_run(path))
         except RunError as error:
             problems.append((path, error))
-    return runs, problems
+    return sorted(runs, key=_rank, reverse=True), problems
+
+
+def _rank(run: Run) -> Rank:
+    return rank(number_of(run.result), run.result.get("created"), run.name)
 
 
 def _folders(home: Home) -> list[Path]:
     if not home.runs.is_dir():
         return []
-    found = [path for path in home.runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found, reverse=True)
+    return sorted(path for path in home.runs.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def find_run(home: Home, name: str | None) -> Run:
+def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None = None) -> Run:
     """A run by folder name, unique part of it, or path; ``latest:2`` is the newest but one.
 
-    Without a name the newest.
+    Without a name the newest. Runs that cannot be read are not counted, nor those that do not serve.
     """
-    names = [path.name for path in _folders(home)]
-    if name is None or (latest := LATEST.fullmatch(name)):
-        back = int(latest[1] or 1) if name is not None and latest else 1
-        if len(names) < back:
-            if names:
-                raise UnknownNameError(
-                    f"{home.runs} has no {back} runs", found=f"{len(names)} runs", hint="probe runs ls"
-                )
-            raise RunError(f"there is no run in {home.runs}", hint="probe fit logreg")
-        return open_run(home.runs / names[back - 1])
-    if name in names:
-        return open_run(home.runs / name)
-    if (Path(name) / RESULT).is_file():
+    back = places_back(name)
+    if name is None or back is not None:
+        return _newest(home, back or 1, serves)
+    folders = {path.name: path for path in _folders(home)}
+    if name in folders:
+        return open_run(folders[name])
+    if name and (Path(name) / RESULT).is_file():
         return open_run(Path(name))
-    matches = [candidate for candidate in names if name in candidate]
+    matches = [path for path in folders.values() if name and name in path.name]
     if len(matches) == 1:
-        return open_run(home.runs / matches[0])
+        return open_run(matches[0])
     if matches:
-        raise UnknownNameError(f"{name!r} fits several runs", expected="one of " + ", ".join(matches))
-    raise unknown_name("run", name, names)
+        raise ambiguous_name("run", name, {path.name: _facts(path) for path in matches})
+    raise unknown_name("run", name, folders, home.runs)
+
+
+def _newest(home: Home, back: int, serves: Callable[[Run], bool] | None) -> Run:
+    runs, problems = list_runs(home)
+    able = [run for run in runs if serves is None or serves(run)]
+    if len(able) >= back:
+        return able[back - 1]
+    if able:
+        raise UnknownNameError(
+            f"{home.runs.resolve()} has no {back} runs", found=f"{len(able)} runs", hint="probe runs ls"
+        )
+    raise RunError(
+        f"there is no run in {home.runs.resolve()}",
+        found=f"{len(problems)} that cannot be read" if problems else None,
+        hint="probe fit logreg; another home is named by --home or PROBE_HOME",
+    )
+
+
+def _facts(path: Path) -> dict[str, object]:
+    """What tells a run from others of a similar name."""
+    try:
+        result = open_run(path).result
+    except RunError:
+        return {"state": "cannot be read"}
+    test = result.get("test") or {}
+    return {
+        "head": result.get("head"),
+        "data set": result.get("dataset"),
+        "backbone": (result.get("backbone") or {}).get("name"),
+        "store": result.get("store"),
+        "chosen": result.get("chosen"),
+        "accuracy": test.get("accuracy"),
+        "images": test.get("n"),
+        "created": result.get("created"),
+    }
 
 
 def run_folder(home: Home, name: str) -> Path:
-    """The folder of one run, readable or not, directly inside the home's runs; UnknownNameError."""
-    folders = _folders(home)
-    for path in folders:
-        if path.name == name:
-            return path
-    raise unknown_name("run", name, [path.name for path in folders])
+    """The folder of one run, readable or not, directly inside the home's runs; UnknownNameError.
+
+    By its full name, or as ``latest``, ``latest:2``; a part of a name is not enough to delete a run by.
+    """
+    if places_back(name) is not None:
+        return find_run(home, name).path
+    folders = {path.name: path for path in _folders(home)}
+    if name not in folders:
+        raise unknown_name("run", name, folders, home.runs)
+    return folders[name]
 
 
 def remove_run(home: Home, name: str) -> Path:

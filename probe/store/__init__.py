@@ -4,7 +4,6 @@ The only room that knows zarr. DESIGN: ``docs/design.md``, "The store".
 """
 
 from probe.store.catalog import (
-    find_store,
     is_finished,
     list_stores,
     put_index,
@@ -15,6 +14,7 @@ from probe.store.catalog import (
     store_path,
 )
 from probe.store.files import LocalFiles
+from probe.store.finding import Serves, find_store, fits_a_store, is_store_name, newest_of
 from probe.store.index import Index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
@@ -32,6 +32,7 @@ __all__ = [
     "LocalFiles",
     "Manifest",
     "MappedRows",
+    "Serves",
     "Store",
     "StoreSpec",
     "StoreWriter",
@@ -39,10 +40,13 @@ __all__ = [
     "create",
     "find_store",
     "finished_rows",
+    "fits_a_store",
     "images_digest",
     "is_finished",
+    "is_store_name",
     "is_whole",
     "list_stores",
+    "newest_of",
     "open_store",
     "put_index",
     "read_layout",

@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.duplicates import shared_between, under_several_labels
 from probe.errors import StoreError
+from probe.order import number_of
 from probe.store.files import LocalFiles
 from probe.units import count_groups, kept_together
 
@@ -118,13 +121,33 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     return index
 
 
-def set_current(files: LocalFiles, digest: str, used: str) -> None:
-    """Make an index the one that readers take; `used` is the ISO time that decides which store is newest."""
-    files.write(CURRENT, json.dumps({"index": digest, "used": used}).encode())
+@dataclass(frozen=True)
+class Current:
+    """What a store says of its use.
+
+    Attributes
+    ----------
+    index : hash of the index that readers take.
+    used : ISO time of the last use, for people.
+    sequence : counts the uses of all stores of a home, so that the largest is the last; None in a store from
+        before there was a count.
+    origins : how the data set was opened each time it was another way, the last last: the same pictures may
+        lie in several places, and move.
+    """
+
+    index: str
+    used: str
+    sequence: int | None
+    origins: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_current(files: LocalFiles) -> tuple[str, str]:
-    """(index hash, ISO time of last use)."""
+def set_current(files: LocalFiles, current: Current) -> None:
+    """Make an index the one that readers take, and the store the last used."""
+    files.write(CURRENT, json.dumps(asdict(current)).encode())
+
+
+def read_current(files: LocalFiles) -> Current:
+    """Which index is in force, and when the store was last used; StoreError when the record is damaged."""
     try:
         value = json.loads(files.read(CURRENT))
         digest, used = str(value["index"]), str(value["used"])
@@ -132,4 +155,6 @@ def read_current(files: LocalFiles) -> tuple[str, str]:
         raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again") from error
     if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
         raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again")
-    return digest, used
+    origins = value.get("origins")
+    known = origins if isinstance(origins, list) else []
+    return Current(digest, used, number_of(value), tuple(o for o in known if isinstance(o, dict)))

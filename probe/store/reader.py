@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +34,16 @@ class Store:
     manifest : what it says about itself.
     index_hash : the index in force, see `probe.store.index`.
     used : ISO time of the last extract that made or reused it.
+    sequence : what decides which store was used last, see `probe.store.index.Current`.
+    origins : how its data set was opened, the last time last; empty where that is not known.
     """
 
     path: Path
     manifest: Manifest
     index_hash: str
     used: str
+    sequence: int | None = None
+    origins: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -168,5 +173,7 @@ def open_store(path: Path) -> Store:
     if not path.is_dir():
         raise StoreError(f"there is no store at {path}", hint="probe stores ls")
     manifest = read_manifest(files)
-    digest, used = read_current(files)
-    return Store(path, manifest, digest, used)
+    current = read_current(files)
+    first = manifest.facts.get("origin")
+    origins = current.origins or ((first,) if first else ())
+    return Store(path, manifest, current.index, current.used, current.sequence, origins)

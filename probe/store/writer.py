@@ -80,6 +80,11 @@ def read_layout(path: Path) -> Layout:
     return Layout.from_json(record, str(path))
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store, finished or not, by what lies in it."""
+    return (path / MANIFEST).is_file() or (path / "data.zarr").is_dir()
+
+
 def is_whole(path: Path) -> bool:
     """Whether every unit is committed and every chunk has its exact size; reads no chunk, takes no lock."""
     layout = read_layout(path)

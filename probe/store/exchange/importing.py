@@ -200,3 +200,4 @@ def _write(
             writer.write_unit(unit, {f"features/{OUTPUT}": table.block(start, stop), "status": status}, {})
         put_index(path, index)
         writer.seal(spec, dataset.ids, facts)
+        put_index(path, index)
