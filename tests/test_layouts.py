@@ -104,6 +104,7 @@ CLASSES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "a class called train": (("{train,car,bus,plane}/*2.png",), {"bus": 2, "car": 2, "plane": 2, "train": 2}),
     "train station": (("{train station,test tube}/*2.png",), {"test tube": 2, "train station": 2}),
     "classes of folders": (("cats/{in,out}/*3.png", "dogs/{in,out}/*3.png"), PUBLISHED),
+    "unlabelled beside classes": (("{cats,dogs}/*6.png", "Unlabelled/*4.png"), {**PUBLISHED, "-": 4}),
     "numbers": (("{1,2}/*2.png",), {"1": 2, "2": 2}),
     "hidden folders beside": (("{cats,dogs}/*6.png", ".cache/*2.png", ".thumbs/a/*2.png"), PUBLISHED),
     # Splits inside the class folders.
@@ -301,6 +302,13 @@ def test_what_lies_beside_is_left_out_and_said(tmp_path: Path, home: Home) -> No
     assert said(dataset, "1 folder without images, not counted as classes: c")
     beside = read(make_set(tmp_path / "wrapped", "data/{a,b}/*3.png", "preview.png"), home)
     assert said(beside, "left out: 1 image lying beside the folder data")
+
+
+def test_folders_that_are_the_same_in_every_class_are_said(tmp_path: Path, home: Home) -> None:
+    root = make_set(tmp_path / "set", "{fold1,fold2}/{cats,dogs}/*3.png")
+    dataset = read(root, home)
+    assert counts(dataset) == {"fold1": 6, "fold2": 6}
+    assert said(dataset, "each of the class folders holds cats, dogs, which is not looked at")
 
 
 def test_names_of_splits() -> None:

@@ -12,7 +12,13 @@ from enum import StrEnum
 
 from probe.datasets.dataset import NO_SPLIT
 from probe.datasets.listing import count_of, few
-from probe.datasets.split_names import BESIDE_PICTURES, PICTURES, SPLIT_FOLDERS, split_folders
+from probe.datasets.split_names import (
+    BESIDE_PICTURES,
+    PICTURES,
+    SPLIT_FOLDERS,
+    UNLABELLED_FOLDERS,
+    split_folders,
+)
 from probe.errors import UsageError
 
 
@@ -109,13 +115,24 @@ def _classes(paths: list[str], *, sure: bool = True) -> Arrangement:
     if not sure:
         _expect_classes(list(tops), Layout.CLASSES)
     named = sorted(split_folders(tops))
+    blank = [] if sure or len(tops) < 2 else [top for top in tops if top.lower() in UNLABELLED_FOLDERS]
+    name_of = {top: "" if top in blank else top for top in tops}
     notes = (
         *([f"left out: {count_of(len(loose), 'image')} lying beside the class folders"] if loose else []),
         *([f"read as classes, not as splits: {few(named)} (--layout says otherwise)"] if named else []),
+        *(_no_label_note(top, len(tops[top])) for top in blank),
+        *_same_inside(tops),
     )
-    return Arrangement(
-        "", [Placed(path, path.partition("/")[0]) for path in paths if "/" in path], notes=notes
-    )
+    images = [Placed(path, name_of[path.partition("/")[0]]) for path in paths if "/" in path]
+    return Arrangement("", images, notes=notes)
+
+
+def _same_inside(tops: dict[str, list[str]]) -> list[str]:
+    """A word on class folders that hold the same folders, as the parts of a set would."""
+    inside = [frozenset(_divide(inner)[0]) for inner in tops.values()]
+    if len(inside) < 2 or len(set(inside)) > 1 or len(inside[0]) < 2:
+        return []
+    return [f"each of the class folders holds {few(sorted(inside[0]))}, which is not looked at"]
 
 
 @dataclass(frozen=True)
@@ -305,11 +322,15 @@ def _spelling_notes(labelled: list[_Part]) -> list[str]:
 
 def _unlabelled_parts(parts: list[_Part], images: list[Placed]) -> list[str]:
     return [
-        f"no class folders in {part.folder}: its {count_of(number, 'image')} "
-        f"{'has' if number == 1 else 'have'} no label and can only be extracted and predicted"
+        f"no class folders in {_no_label_note(part.folder, number)}"
         for part in parts
         if (number := sum(placed.folder == part.folder for placed in images))
     ]
+
+
+def _no_label_note(folder: str, number: int) -> str:
+    has = "has" if number == 1 else "have"
+    return f"{folder}: its {count_of(number, 'image')} {has} no label and can only be extracted and predicted"
 
 
 def _class_differences(labelled: list[_Part]) -> list[str]:

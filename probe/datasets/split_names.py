@@ -34,7 +34,10 @@ BESIDE_PICTURES = frozenset(
 )
 """Folders called so hold something about the pictures of the folder beside them."""
 
-WITHOUT_LABELS = frozenset(("unlabelled", "unlabeled", "pred", "predict", "prediction", "submission"))
+UNLABELLED_FOLDERS = frozenset(("unlabelled", "unlabeled"))
+"""Folders called so are no classes, wherever they lie."""
+
+WITHOUT_LABELS = UNLABELLED_FOLDERS | frozenset(("pred", "predict", "prediction", "submission"))
 
 _COMPANIONS = PICTURES | {"set", "split", "part", "folder", "dir", "x"}
 _GLUED = re.compile(rf"^({'|'.join(SPLIT_FOLDERS)})(set|images|imgs|data|img)$")
