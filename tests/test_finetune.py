@@ -688,7 +688,7 @@ def test_the_picture_shows_one_image_of_each_class_first(folder, home):
         ("--reduce-lr val_loss:2:1", "--reduce-lr cannot be read"),
         ("--optimiser adamz", "no optimiser"),
         ("--keep best", "no epoch to keep"),
-        ("--head D120", "put F or GAP before"),
+        ("--head D120", "put F, GAP or GMP before"),
         ("--unfreeze conv9", "no stage or layer"),
         ("--backbone resnet51", "no backbone called"),
     ],
