@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 
-MEASUREMENTS = ("startup", "extraction", "store_reading", "heads", "finetune", "input_pipeline", "indexing")
+MEASUREMENTS = (
+    "startup",
+    "extraction",
+    "store_reading",
+    "heads",
+    "classes",
+    "finetune",
+    "input_pipeline",
+    "indexing",
+)
 
 
 def main() -> None:

@@ -221,3 +221,21 @@ def test_the_path_itself_never_says_converged_beyond_its_bound():
             solution = path.solve(c)
             if solution.converged.all():
                 assert solution.objective[0] / lowest(name, c, None) - 1 <= 2 * TOLERANCE
+
+
+def test_more_logits_than_are_kept_in_memory_change_nothing(monkeypatch):
+    """With thousands of classes the logits of all rows are larger than the features."""
+    samples = problem("one class rare")
+    options = LogregOptions(c=(1e-3, 1.0), cv=0)
+    whole = HEADS["logreg"].fit(samples, samples, 3, options)
+    folds = HEADS["logreg"].fit(samples, None, 3, LogregOptions(c=(1e-3, 1.0), cv=3))
+    for module in ("logreg", "crossval"):
+        monkeypatch.setattr(f"probe.heads.{module}.LOGITS", 10)
+    monkeypatch.setattr("probe.heads.softmax_loss.BLOCK_LOGITS", 10)
+    parts = HEADS["logreg"].fit(samples, samples, 3, options)
+    for a, b in zip(whole.path, parts.path, strict=True):
+        assert b["converged"]
+        assert a["objective"] == pytest.approx(b["objective"], rel=2 * TOLERANCE)
+    again = HEADS["logreg"].fit(samples, None, 3, LogregOptions(c=(1e-3, 1.0), cv=3))
+    for a, b in zip(folds.path, again.path, strict=True):
+        assert a["cv_log_loss"] == pytest.approx(b["cv_log_loss"], rel=0.02)

@@ -6,7 +6,7 @@ from sklearn import metrics as reference
 
 from probe.errors import DataError
 from probe.stats.calibration import fit_temperature, reliability, scaled
-from probe.stats.classification import evaluate
+from probe.stats.classification import evaluate, macro_f1, roc_auc, top_k_accuracy
 from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class
 from probe.stats.intervals import mean_interval, wilson
 
@@ -130,3 +130,57 @@ def test_the_most_confident_mistakes_come_first():
     found = confident_mistakes(probabilities, np.array([1, 1, 0, 1]))
     assert [(m.row, m.label, m.predicted) for m in found] == [(3, 1, 0), (0, 1, 0)]
     assert found[0].probability == pytest.approx(0.8)
+
+
+# --- thousands of classes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [50, 1 << 22])
+@pytest.mark.parametrize("ties", [False, True])
+def test_auc_is_scikit_learns_class_by_class_whatever_the_ties_and_the_absent_classes(
+    ties, block, monkeypatch
+):
+    monkeypatch.setattr("probe.stats.classification.BLOCK_VALUES", block)
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(12), 90).astype(np.float32)
+    if ties:
+        probabilities = np.round(probabilities, 1)
+    labels = generator.choice([0, 2, 3, 7, 8, 11], 90)
+    expected = np.mean([reference.roc_auc_score(labels == c, probabilities[:, c]) for c in np.unique(labels)])
+    assert roc_auc(probabilities, labels) == pytest.approx(expected, abs=1e-9)
+    two = probabilities[:, :2]
+    assert roc_auc(two, labels % 2) == pytest.approx(reference.roc_auc_score(labels % 2, two[:, 1]), abs=1e-9)
+    assert roc_auc(probabilities, np.full(90, 3)) is None
+    assert top_k_accuracy(probabilities, labels, 5) == pytest.approx(
+        np.mean(
+            [
+                np.argsort(-row, kind="stable")[:5].tolist().count(y)
+                for row, y in zip(probabilities, labels, strict=True)
+            ]
+        )
+    )
+
+
+def test_every_figure_of_thousands_of_classes_is_computed_without_a_look_at_each_pair():
+    """3,000 classes, a row each and one more: a table of all pairs alone would be 72 MB."""
+    import tracemalloc
+
+    generator = np.random.default_rng(0)
+    labels = np.arange(3001) % 3000
+    predicted = np.where(generator.random(3001) < 0.5, labels, (labels + 1) % 3000)
+    tracemalloc.start()
+    matrix = confusion(predicted, labels, 3000)
+    rows, pairs = per_class(matrix), most_confused(matrix)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert sum(row.n for row in rows) == 3001
+    assert len(rows) == 3000
+    assert all(pair.predicted == (pair.label + 1) % 3000 for pair in pairs)
+    assert np.trace(np.asarray(matrix)) == (predicted == labels).sum()
+
+
+def test_macro_f1_counts_the_classes_that_occur_or_are_predicted():
+    labels, predicted = np.array([0, 0, 3, 3, 5]), np.array([0, 3, 3, 1, 0])
+    expected = reference.f1_score(labels, predicted, average="macro", zero_division=0.0)
+    assert macro_f1(predicted, labels, 7) == pytest.approx(expected)

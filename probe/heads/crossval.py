@@ -15,7 +15,7 @@ from probe.heads.head import Floats, Samples, blocks
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
@@ -72,7 +72,7 @@ class CrossValidator:
         self.tolerance = tolerance
         self.jobs = jobs
         self.rotation = Rotation.of(samples.features)
-        self.in_memory = isinstance(samples.features, np.ndarray)
+        self.in_memory = isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS
         self.inputs = self.rotation.inputs(samples.features) if self.in_memory else None
 
     def run(self, values: tuple[float, ...]) -> CrossValidation:

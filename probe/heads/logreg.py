@@ -19,7 +19,7 @@ from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
@@ -278,8 +278,8 @@ class _Solver:
 
 
 def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Floats | None) -> SoftmaxLoss:
-    """In memory for an array, streamed for any other source of rows."""
-    if isinstance(samples.features, np.ndarray):
+    """In memory for an array and not too many logits, streamed otherwise."""
+    if isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS:
         return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
     return StreamedLoss(samples.features, rotation, samples.labels, classes, weights)
 

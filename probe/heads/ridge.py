@@ -23,6 +23,7 @@ from probe.stats.calibration import fit_temperature
 GRID = tuple(float(alpha) for alpha in np.logspace(-2, 8, 45))
 BLOCK_ELEMENTS = 1 << 22
 """Predictions, and coefficients, held at a time."""
+ENOUGH_ROWS = 512
 MOST_ROWS, MOST_COLUMNS = 2048, 4096
 """Brought to float64 at a time."""
 SMALLEST_SHARE = 1e-14
@@ -180,7 +181,8 @@ class RidgePath:
         self, samples: Samples, alphas: Float64s, *, left_out: bool
     ) -> Iterator[tuple[slice, slice, Float64s]]:
         """Rows, values of α, and the regression values (n, a, C) there: all of a path are N × A × C."""
-        together = max(1, BLOCK_ELEMENTS // max(1, len(self.products) * self.classes))
+        # Enough rows in a product that making the coefficients for it costs little beside it.
+        together = max(1, BLOCK_ELEMENTS // (max(len(self.products), ENOUGH_ROWS) * self.classes))
         step = int(np.clip(BLOCK_ELEMENTS // (min(together, len(alphas)) * self.classes), 64, MOST_ROWS))
         for start in range(0, len(samples), step):
             rows = slice(start, min(start + step, len(samples)))

@@ -6,7 +6,7 @@ Both answer the same three questions along a search direction: the loss, its slo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,11 @@ from probe.heads.rotation import Rotation
 from probe.heads.standardise import standardised
 
 Float64s = NDArray[np.float64]
+
+LOGITS = 1 << 26
+"""Logits that are kept in memory, a few times over; with more, rows are streamed."""
+BLOCK_LOGITS = 1 << 22
+"""Logits of a block of streamed rows."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +190,7 @@ class StreamedLoss:
         loss = np.zeros(problems)
         spread = np.zeros((problems, self.classes), dtype=np.float32)
         by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
-        for rows, values in blocks(self.features):
-            block = standardised(values, self.rotation.mean, self.rotation.scale)
+        for rows, block in self._blocks(problems):
             logits = (block @ weights + bias).reshape(len(block), problems, self.classes)
             block_loss, residual = softmax_residual(logits, self.labels[rows], self.weights[rows])
             loss += block_loss
@@ -196,6 +200,14 @@ class StreamedLoss:
             by_bias += residual.sum(axis=0)
         gradient = np.vstack([self.rotation.axes.T @ by_weights, by_bias]).reshape(there.shape)
         return Look(loss, gradient=gradient, spread=spread)
+
+    def _blocks(self, problems: int) -> Iterator[tuple[slice, Floats]]:
+        """Standardised rows, so few at a time that their logits of all problems are few as well."""
+        step = max(64, BLOCK_LOGITS // (problems * self.classes))
+        for rows, values in blocks(self.features):
+            for start in range(0, len(values), step):
+                part = standardised(values[start : start + step], self.rotation.mean, self.rotation.scale)
+                yield slice(rows.start + start, rows.start + start + len(part)), part
 
     def slope(self, look: Look, direction: Floats) -> Float64s:
         return dots(self.gradient(look), direction)

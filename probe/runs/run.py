@@ -7,7 +7,6 @@ needs to predict again.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import uuid
@@ -30,6 +29,8 @@ from probe.registry import ambiguous_name, unknown_name
 SCHEMA = 1
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 RESULT_CAP = 64 << 20
+LARGEST_COMPRESSED = 16 << 20
+"""Probabilities of thousands of classes hardly shrink, and would take longer than the fit."""
 
 
 class RunError(ProbeError):
@@ -109,7 +110,6 @@ def write_run(
     temporary = home.runs / f".{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
     try:
-        stream = io.BytesIO()
         arrays: dict[str, Any] = {
             "ids": predictions.ids,
             "labels": predictions.labels,
@@ -118,8 +118,9 @@ def write_run(
         }
         if predictions.groups is not None:
             arrays["groups"] = predictions.groups
-        np.savez_compressed(stream, **arrays)
-        (temporary / PREDICTIONS).write_bytes(stream.getvalue())
+        large = predictions.probabilities.nbytes > LARGEST_COMPRESSED
+        with (temporary / PREDICTIONS).open("wb") as file:
+            (np.savez if large else np.savez_compressed)(file, **arrays)
         write_more(temporary)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         with one_at_a_time(home.runs):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.stats.classification import ECE_BINS
+from probe.stats.classification import BLOCK_VALUES, ECE_BINS
 from probe.stats.clusters import share_interval
 
 TEMPERATURES = (1e-3, 1e3)
@@ -58,13 +58,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     """
     from scipy.optimize import minimize_scalar
 
-    shifted = np.asarray(logits, dtype=np.float64)
-    shifted = shifted - shifted.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(labels)), labels].mean()
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels].mean(dtype=np.float64)
+    step = max(1, BLOCK_VALUES // logits.shape[1])
+    blocks = [shifted[start : start + step] for start in range(0, len(shifted), step)]
 
     def log_loss(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        return float(np.log(np.exp(shifted * inverse).sum(axis=1)).mean() - own * inverse)
+        inverse = float(np.exp(-log_temperature))
+        sums = [np.exp(block * inverse).sum(axis=1, dtype=np.float64) for block in blocks]
+        return float(np.log(np.concatenate(sums)).mean() - own * inverse)
 
     found = minimize_scalar(log_loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return float(np.exp(found.x))

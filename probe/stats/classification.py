@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from probe.units import count_groups
 
 ECE_BINS = 15
 TINY = 1e-15
+BLOCK_VALUES = 1 << 22
+"""Probabilities that are compared or sorted at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,6 @@ def evaluate(
     `groups` (N,) names what rows belong to, "" for a row of its own.
     """
     check_predictions(probabilities, labels)
-    from sklearn.metrics import f1_score
 
     n, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
@@ -86,7 +88,7 @@ def evaluate(
         accuracy_high=high,
         top5=top_k_accuracy(probabilities, labels, 5),
         balanced_accuracy=float(recalls.mean()),
-        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
+        macro_f1=macro_f1(predicted, labels, classes),
         log_loss=log_loss(probabilities, labels),
         ece=expected_calibration_error(probabilities, labels),
         auc=roc_auc(probabilities, labels),
@@ -123,9 +125,20 @@ def top_k_accuracy(probabilities: NDArray[np.floating], labels: NDArray[np.integ
     classes = probabilities.shape[1]
     if classes <= k:
         return 1.0
-    own = probabilities[np.arange(len(labels)), labels][:, None]
-    ahead = (probabilities > own) | ((probabilities == own) & (np.arange(classes) < labels[:, None]))
-    return float((ahead.sum(axis=1) < k).mean())
+    within = 0
+    for rows in _row_blocks(probabilities):
+        some, truth = probabilities[rows], labels[rows, None]
+        own = np.take_along_axis(some, truth, axis=1)
+        ahead = (some > own) | ((some == own) & (np.arange(classes) < truth))
+        within += int((ahead.sum(axis=1) < k).sum())
+    return within / len(labels)
+
+
+def macro_f1(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> float:
+    """F1 = 2·hits / (rows + predictions) of each class that has either, and their mean."""
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    either = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    return float((2 * hits[either > 0] / either[either > 0]).mean())
 
 
 def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -147,13 +160,38 @@ def expected_calibration_error(
 
 
 def roc_auc(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
-    """Area under the ROC curve as `Metrics.auc` defines it; None when fewer than two classes occur."""
-    from sklearn.metrics import roc_auc_score
+    """Area under the ROC curve as `Metrics.auc` defines it; None when fewer than two classes occur.
 
-    present = np.unique(labels)
+    It is the share of pairs of a row of the class and another that are in the right order, equal ones
+    counting half (Hanley & McNeil 1982), which one sort a class tells.
+    """
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    present = np.flatnonzero(counts)
     if len(present) < 2:
         return None
     if probabilities.shape[1] == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    # One class at a time: roc_auc_score's own multi-class form refuses labels that leave a class out.
-    return math.fsum(roc_auc_score(labels == c, probabilities[:, c]) for c in present) / len(present)
+        present = present[-1:]
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    areas = []
+    step = max(1, BLOCK_VALUES // len(labels))
+    for start in range(0, len(present), step):
+        some = present[start : start + step]
+        columns = np.ascontiguousarray(probabilities[:, some].T)
+        own = [columns[place, by_class[label]] for place, label in enumerate(some)]
+        columns.sort(axis=1)
+        areas += [_area(column, scores) for column, scores in zip(columns, own, strict=True)]
+    return math.fsum(areas) / len(areas)
+
+
+def _area(column: NDArray[np.floating], own: NDArray[np.floating]) -> float:
+    """Of all scores (N,), sorted, and those of the rows of the class, in any order."""
+    own = np.sort(own)
+    # Twice the rank of each, which is the mean of the ranks of its equals: whole numbers, hence exact.
+    twice = np.searchsorted(column, own, "left") + np.searchsorted(column, own, "right") + 1
+    positive, others = len(own), len(column) - len(own)
+    return (int(twice.sum()) - positive * (positive + 1)) / (2 * positive * others)
+
+
+def _row_blocks(probabilities: NDArray[np.floating]) -> Iterator[slice]:
+    step = max(1, BLOCK_VALUES // probabilities.shape[1])
+    return (slice(start, start + step) for start in range(0, len(probabilities), step))

@@ -57,28 +57,62 @@ class Mistake:
         return asdict(self)
 
 
-def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.intp]:
-    """(C, C) counts: row the true class, column the predicted one."""
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+@dataclass(frozen=True)
+class Confusion:
+    """The cells of a confusion matrix (C, C) that have rows: true class, predicted class, rows, all (P,).
+
+    As an array it is the whole matrix, row the true class, column the predicted one; with thousands of
+    classes that is a gigabyte of zeros.
+    """
+
+    classes: int
+    labels: NDArray[np.intp]
+    predicted: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        matrix = np.zeros((self.classes, self.classes), dtype=dtype or np.intp)
+        matrix[self.labels, self.predicted] = self.counts
+        return matrix
+
+    def rows(self) -> NDArray[np.intp]:
+        """(C,) rows of each class."""
+        return self._sums(self.labels, self.counts)
+
+    def called(self) -> NDArray[np.intp]:
+        """(C,) predictions of each class."""
+        return self._sums(self.predicted, self.counts)
+
+    def hits(self) -> NDArray[np.intp]:
+        """(C,) rows of each class that were predicted as it."""
+        return self._sums(self.labels, np.where(self.labels == self.predicted, self.counts, 0))
+
+    def _sums(self, which: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        sums = np.zeros(self.classes, dtype=np.intp)
+        np.add.at(sums, which, counts)
+        return sums
+
+
+def confusion(predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> Confusion:
+    """Which classes (N,) were predicted for rows of which."""
+    cells, counts = np.unique(labels.astype(np.int64) * classes + predicted, return_counts=True)
+    return Confusion(classes, cells // classes, cells % classes, counts)
 
 
 def recall_intervals(
     predicted: NDArray[np.integer], labels: NDArray[np.integer], classes: int, groups: NDArray[np.str_]
 ) -> list[tuple[float, float]]:
     """Per class the interval of its recall where rows (N,) come in groups."""
-    mine = [labels == label for label in range(classes)]
+    ends = np.cumsum(np.bincount(labels, minlength=classes))
+    mine = np.split(np.argsort(labels, kind="stable"), ends[:-1])
     return [share_interval(predicted[rows] == labels[rows], groups[rows]) for rows in mine]
 
 
-def per_class(
-    matrix: NDArray[np.intp], intervals: Sequence[tuple[float, float]] | None = None
-) -> list[ClassRow]:
-    """One row per class of a confusion matrix (C, C); `intervals` of the recalls in place of Wilson's."""
+def per_class(matrix: Confusion, intervals: Sequence[tuple[float, float]] | None = None) -> list[ClassRow]:
+    """One row per class; `intervals` of the recalls in place of Wilson's."""
     rows = []
-    for label in range(len(matrix)):
-        hits, n, called = (
-            int(v) for v in (matrix[label, label], matrix[label].sum(), matrix[:, label].sum())
-        )
+    totals = zip(matrix.hits().tolist(), matrix.rows().tolist(), matrix.called().tolist(), strict=True)
+    for label, (hits, n, called) in enumerate(totals):
         low, high = wilson(hits, n) if intervals is None else intervals[label]
         rows.append(
             ClassRow(
@@ -95,16 +129,19 @@ def per_class(
     return rows
 
 
-def most_confused(matrix: NDArray[np.intp], limit: int = 10) -> list[ConfusedPair]:
-    """The off-diagonal cells with most rows, largest first."""
-    errors = matrix.copy()
-    np.fill_diagonal(errors, 0)
-    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
-    cells = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape), strict=True)]
+def most_confused(matrix: Confusion, limit: int = 10) -> list[ConfusedPair]:
+    """The pairs of unlike classes with most rows, largest first, then by class number."""
+    wrong = np.flatnonzero(matrix.labels != matrix.predicted)
+    order = wrong[np.argsort(-matrix.counts[wrong], kind="stable")[:limit]]
+    rows = matrix.rows()
     return [
-        ConfusedPair(i, j, int(errors[i, j]), float(errors[i, j] / matrix[i].sum()))
-        for i, j in cells
-        if errors[i, j]
+        ConfusedPair(label, predicted, count, count / int(rows[label]))
+        for label, predicted, count in zip(
+            matrix.labels[order].tolist(),
+            matrix.predicted[order].tolist(),
+            matrix.counts[order].tolist(),
+            strict=True,
+        )
     ]
 
 
