@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from probe import __version__
-from probe.commands.console import any_console, say_error, wants_json
+from probe.commands.console import any_console, echo, say_error, wants_json
+from probe.commands.settings import command_context, read_settings, to_say
 from probe.config import CONFIG_FILE, read_config
 from probe.errors import EXIT_FAILED, EXIT_INTERRUPTED, ProbeError
 from probe.registry import load_object, unknown_name
@@ -56,7 +57,6 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={
-        "auto_envvar_prefix": "PROBE",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,
         "show_default": True,
@@ -113,6 +113,13 @@ def _failed(error: Exception, code: int, arguments: list[str]) -> int:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command in this process; errors pass. Returns the exit code of one that finished."""
-    defaults: dict[str, Any] = read_config(Path(CONFIG_FILE))
-    result = cli.main(arguments, prog_name="probe", standalone_mode=False, default_map=defaults)
+    words = sys.argv[1:] if arguments is None else arguments
+    defaults: dict[str, Any] = {}
+    called = command_context(cli, words)
+    if called is not None:
+        settings = read_settings(cli, read_config(Path(CONFIG_FILE)), os.environ)
+        for line in to_say(settings, called):
+            echo(line, err=True)
+        defaults = settings.default_map()
+    result = cli.main(words, prog_name="probe", standalone_mode=False, default_map=defaults)
     return result if isinstance(result, int) else 0

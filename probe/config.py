@@ -1,7 +1,7 @@
 """Where things are kept, and what ``probe.toml`` says.
 
 Precedence, highest first: flag, environment (``PROBE_*``), ``probe.toml`` in the working directory,
-default. click applies it: the file becomes its default map, the environment its prefix.
+default; `probe.commands.settings` checks and applies it.
 """
 
 from __future__ import annotations

@@ -83,9 +83,8 @@ def parse_line(program: click.Command, line: str, home: Home) -> click.Context:
     click.UsageError or UnknownNameError when there is no such command or option.
     """
     name, *words = shlex.split(line)
-    # Without the prefix no option is read from the environment, and without a default map none from the file.
-    settings = {key: value for key, value in program.context_settings.items() if key != "auto_envvar_prefix"}
-    context = click.Context(program, info_name=name, obj=home, **settings)
+    # Without a default map no option is taken from the environment or the file.
+    context = click.Context(program, info_name=name, obj=home, **program.context_settings)
     while isinstance(context.command, click.Group):
         _, command, words = context.command.resolve_command(context, words)
         assert command is not None  # an unknown name is an error
