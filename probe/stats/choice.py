@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.stats.clusters import group_codes
 from probe.stats.intervals import LEVEL
 from probe.stats.paired import compare_predictions
 
@@ -30,7 +31,11 @@ class Choice:
     sentence: str
 
 
-def choose_best(correct: Mapping[str, NDArray[np.bool_]], level: float = LEVEL) -> Choice:
+def choose_best(
+    correct: Mapping[str, NDArray[np.bool_]],
+    groups: NDArray[np.str_] | None = None,
+    level: float = LEVEL,
+) -> Choice:
     """Judge settings by the same N images, each of S trainings (seeds) a setting.
 
     The best is called the winner when it is shown to be better than every other setting, each at 1 - `level`:
@@ -39,28 +44,35 @@ def choose_best(correct: Mapping[str, NDArray[np.bool_]], level: float = LEVEL) 
     Parameters
     ----------
     correct : setting, one at least -> (S, N) which image each training has right.
+    groups : (N,) names where the images come in groups, which are then what is compared.
     """
     means = {name: float(rows.mean()) for name, rows in correct.items()}
     best = max(means, key=lambda name: means[name])
     rivals = tuple(
-        name for name, rows in correct.items() if name != best and not _shown(correct[best], rows, level)
+        name
+        for name, rows in correct.items()
+        if name != best and not _shown(correct[best], rows, groups, level)
     )
     return Choice(best, not rivals, rivals, _sentence(best, rivals, means))
 
 
-def _shown(best: NDArray[np.bool_], other: NDArray[np.bool_], level: float) -> bool:
+def _shown(
+    best: NDArray[np.bool_], other: NDArray[np.bool_], groups: NDArray[np.str_] | None, level: float
+) -> bool:
     """Whether the mean of `best` is shown to be higher, over the images and, with several, over the seeds."""
     if best.shape != other.shape or best.mean() <= other.mean():
         return False
     if len(best) == 1:
-        return compare_predictions(best[0], other[0], level=level).p_value < 1 - level
+        return compare_predictions(best[0], other[0], groups=groups, level=level).p_value < 1 - level
     from scipy.stats import ttest_1samp
 
     differences = best.astype(np.float64) - other
     over_images, over_seeds = differences.mean(axis=0), differences.mean(axis=1)
+    if groups is not None:
+        over_images = np.bincount(group_codes(groups), over_images)
     return all(
         # Where all values are the same there is no spread that could speak against the difference.
-        np.ptp(values) == 0 or float(ttest_1samp(values, 0.0).pvalue) < 1 - level
+        (len(values) > 1 and np.ptp(values) == 0) or float(ttest_1samp(values, 0.0).pvalue) < 1 - level
         for values in (over_images, over_seeds)
     )
 

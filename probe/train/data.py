@@ -35,10 +35,14 @@ class Part:
     inputs : (N, …) array, or a tuple of them for a network with several inputs; anything that gives
         rows for an integer array, ``inputs[rows]``, will do (a memory map, for instance, or `Rows`).
     labels : (N,) int32.
+    units : (N,) which rows no fold may part (`probe.units`); None where every row stands alone.
+    groups : (N,) numbers of the groups that intervals go by; None without groups.
     """
 
     inputs: Any
     labels: NDArray[np.int32]
+    units: NDArray[np.intp] | None = None
+    groups: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

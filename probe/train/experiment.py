@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.config import Home, canonical_json
 from probe.errors import UsageError
 from probe.extract.job import pixel_path
 from probe.progress import Progress
-from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, write_run
-from probe.stats.classification import evaluate
+from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, scores, write_run
 from probe.stats.intervals import mean_interval
 from probe.store import slug
 from probe.train.course import CURVES, Course, Draw
@@ -171,7 +169,7 @@ def _predictions(outcome: TrainOutcome, pixels: Pixels) -> Predictions:
     if test is None:
         nothing = np.empty((0, pixels.data.classes), np.float32)
         return Predictions(np.empty(0, "<U1"), np.empty(0, np.int32), nothing)
-    return Predictions(pixels.ids["test"], test.labels, outcome.probabilities["test"])
+    return Predictions(pixels.ids["test"], test.labels, outcome.probabilities["test"], pixels.groups["test"])
 
 
 def _result(
@@ -213,8 +211,8 @@ def _result(
             name: [value if math.isfinite(value) else None for value in values]
             for name, values in outcome.history.items()
         },
-        "test": _scores(test.probabilities, test.labels),
-        "val": _scores(outcome.probabilities["val"], data.val.labels) if data.val else None,
+        "test": scores(test),
+        "val": _val_scores(outcome, pixels),
         "parts": {name: len(ids) for name, ids in pixels.ids.items()},
         "published": [asdict(published) for published in recipe.published],
         "published_on_this_data": own and experiment.epochs in (None, experiment.recipe.epochs),
@@ -226,8 +224,12 @@ def _result(
     }
 
 
-def _scores(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> dict[str, Any] | None:
-    return evaluate(probabilities, labels).to_json() if len(labels) else None
+def _val_scores(outcome: TrainOutcome, pixels: Pixels) -> dict[str, Any] | None:
+    val = pixels.data.val
+    if val is None:
+        return None
+    found = outcome.probabilities["val"]
+    return scores(Predictions(pixels.ids["val"], val.labels, found, pixels.groups["val"]))
 
 
 def _size(weights: Sequence[Any]) -> int:

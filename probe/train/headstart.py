@@ -130,8 +130,8 @@ def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) ->
     assert isinstance(head, LinearHead)
     c = f"C = {outcome.chosen['c']:.3g}"
     source = f"{c}, chosen on {store.name}" if probe is None else f"C of {probe.name}"
-    ids, test = parts[TEST]
-    predictions = Predictions(ids, test.labels, head.predict_proba(test.features))
+    ids, test, groups = parts[TEST]
+    predictions = Predictions(ids, test.labels, head.predict_proba(test.features), groups)
     precision = store.manifest.spec["backbone"]["precision"]
     return HeadStart(*fold(head), f"{source}, fitted on the training part", predictions, precision)
 
@@ -143,13 +143,14 @@ def fold(head: LinearHead) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def _parts(store: Store, output: str, dataset: Dataset) -> dict[str, tuple[NDArray[np.str_], Any]]:
-    """Split -> (ids, samples), with the labels and splits of `dataset`, whose rows are the store's."""
+def _parts(store: Store, output: str, dataset: Dataset) -> dict[str, tuple[NDArray[np.str_], Any, Any]]:
+    """Split -> (ids, samples, groups), labelled and split as `dataset`, whose rows are the store's."""
     features, readable = store.features(output), store.rows()
     parts = {}
     for split in SPLITS:
         mine = (dataset.splits[readable] == split) & (dataset.labels[readable] != UNLABELLED)
         rows = readable[mine]
         values = features.read(rows).reshape(len(rows), -1)
-        parts[split] = (dataset.ids[rows], Samples(values, dataset.labels[rows].astype(np.int32)))
+        groups = None if dataset.groups is None else dataset.groups[rows]
+        parts[split] = (dataset.ids[rows], Samples(values, dataset.labels[rows].astype(np.int32)), groups)
     return parts

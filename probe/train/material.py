@@ -30,6 +30,7 @@ class Material:
     parts: Mapping[str, Part]
     ids: Mapping[str, NDArray[np.str_]]
     prepare: Any
+    groups: Mapping[str, NDArray[np.str_] | None]
     store: Store | None = None
     seconds: float = 0.0
 
@@ -68,8 +69,11 @@ def _cached(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> Materi
         inputs = ViewedInputs(store, batch_size=settings.batch_size, seed=settings.seed)
     else:
         inputs = _array_inputs(job, parts, None)
-    ids = {split: store.index.ids[store.rows(split)] for split in SPLITS}
-    return Material(inputs, parts, ids, None, store, seconds)
+    rows = {split: store.rows(split) for split in SPLITS}
+    ids = {split: store.index.ids[mine] for split, mine in rows.items()}
+    named = store.index.groups
+    groups = {split: None if named is None else named[mine] for split, mine in rows.items()}
+    return Material(inputs, parts, ids, None, groups, store, seconds)
 
 
 def _plain(job: TuneJob) -> Material:
@@ -80,13 +84,15 @@ def _plain(job: TuneJob) -> Material:
 
         return convention.apply(tf.cast(pixels, tf.float32))
 
-    parts, ids = {}, {}
+    parts, ids, groups = {}, {}, {}
+    named = job.dataset.groups
     for split in SPLITS:
         rows = np.flatnonzero(job.dataset.splits == split)
         readable, pictures = open_pictures(job.dataset, rows, job.backbone.size, exif=job.exif)
         parts[split] = Part(pictures, job.dataset.labels[readable])
         ids[split] = job.dataset.ids[readable]
-    return Material(_array_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels)
+        groups[split] = None if named is None else named[readable]
+    return Material(_array_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels, groups)
 
 
 def _array_inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any) -> Inputs:

@@ -34,7 +34,7 @@ def predict(network: Assembly, material: Material, name: str, job: TuneJob) -> P
         found = probabilities(network.model, batches(part, job.settings.batch_size, material.prepare))
     else:
         found = np.empty((0, len(job.dataset.classes)), np.float32)
-    return Predictions(material.ids[name], part.labels.astype(np.int32), found)
+    return Predictions(material.ids[name], part.labels.astype(np.int32), found, material.groups[name])
 
 
 @dataclass(frozen=True)

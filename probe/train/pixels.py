@@ -19,8 +19,10 @@ from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import DataError
 from probe.images.reader import read_batches
+from probe.stats.clusters import group_codes
 from probe.train.data import Part, TrainingData
 from probe.train.recipe import Recipe
+from probe.units import kept_together
 
 PIXELS_VERSION = 1
 MEMORY_BYTES = 1 << 30
@@ -57,6 +59,7 @@ class Pixels:
     ----------
     data : the parts, ready for `probe.train.trainer.train`.
     ids : ``train``, ``val``, ``test`` -> (n,) ids of the images of a part.
+    groups : the same for their groups; None where the data set has none.
     unreadable : images that were left out because they could not be decoded.
     dataset : what they were read from.
     """
@@ -65,6 +68,7 @@ class Pixels:
     ids: Mapping[str, NDArray[np.str_]]
     unreadable: int
     dataset: Dataset
+    groups: Mapping[str, NDArray[np.str_] | None] = field(default_factory=dict)
 
 
 def source_of(
@@ -91,9 +95,11 @@ def load_training_data(source: DataSource, size: int) -> TrainingData:
 
 
 def labels_identity(dataset: Dataset) -> str:
-    """sha256 over what decides a training's data, its size apart: content, label and split of each row."""
+    """sha256 over what decides a training's data, its size apart: content, label and split of each row, and
+    its group where there are any."""
     digest = hashlib.sha256(canonical_json([PIXELS_VERSION, list(dataset.classes)]).encode())
-    for values in (dataset.hashes, dataset.labels, dataset.splits):
+    grouping = () if dataset.groups is None else (dataset.groups,)
+    for values in (dataset.hashes, dataset.labels, dataset.splits, *grouping):
         digest.update("\n".join(map(str, values.tolist())).encode())
         digest.update(b"|")
     return digest.hexdigest()
@@ -120,12 +126,17 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
     pixels = pixels if large else np.ascontiguousarray(pixels)
     readable = ~np.isin(rows, decoded.unreadable)
     made: dict[str, Part] = {}
-    ids = {}
+    ids, groups = {}, {}
+    units = kept_together(dataset.hashes, dataset.groups)
+    codes = None if dataset.groups is None else group_codes(dataset.groups)
     start = 0
     for split in (TRAIN, VAL, TEST):
         mine = rows[readable & np.isin(rows, parts[split])]
-        made[split] = Part(pixels[start : start + len(mine)], dataset.labels[mine].astype(np.int32))
+        labels = dataset.labels[mine].astype(np.int32)
+        numbers = None if codes is None else codes[mine]
+        made[split] = Part(pixels[start : start + len(mine)], labels, units[mine], numbers)
         ids[split] = dataset.ids[mine]
+        groups[split] = None if dataset.groups is None else dataset.groups[mine]
         start += len(mine)
     data = TrainingData(
         train=made[TRAIN],
@@ -135,7 +146,7 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
         # Files that could not be read this time are not in the content hashes.
         known_as=f"{identity}-{len(decoded.unreadable)}",
     )
-    return Pixels(data, ids, len(decoded.unreadable), dataset)
+    return Pixels(data, ids, len(decoded.unreadable), dataset, groups)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from probe.config import canonical_json
 from probe.errors import DataError, UsageError
 from probe.progress import Progress
 from probe.stats.choice import Choice, choose_best
+from probe.stats.clusters import accuracy_interval
 from probe.stats.intervals import wilson
 from probe.train.data import Part, Rows, TrainingData
 from probe.train.recipe import Recipe, override
+from probe.units import are_single, deal_folds
 
 CELL_VERSION = 1
 
@@ -58,7 +60,8 @@ class CellResult:
     """What a cell gave. Accuracies are fractions at the kept epoch; `test_accuracy` is None in a fold.
 
     `val_correct` is a letter an image of the validation part, "1" where it was right; `tested` the number of
-    test images. Both are None in cells of a version that did not keep them.
+    test images. Both are None in cells of a version that did not keep them. `val_groups` and `test_groups`
+    number the group of each image, and `test_correct` belongs to them; None where images come in no groups.
     """
 
     setting: str
@@ -74,6 +77,9 @@ class CellResult:
     history: Figures
     val_correct: str | None = None
     tested: int | None = None
+    val_groups: list[int] | None = None
+    test_correct: str | None = None
+    test_groups: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class SweepRow:
     """One line of the table: mean and sample standard deviation over the cells of a setting.
 
     A spread is None with fewer than two cells, a mean is None where no cell has the figure. ``low`` and
-    ``high`` are the 95 % interval of a mean over its images (Wilson), None where their number is not known.
+    ``high`` are the 95 % interval of a mean over its images (Wilson, or by group where they come in groups),
+    None where their number is not known.
     """
 
     setting: str
@@ -208,8 +215,10 @@ def summarise(results: Sequence[CellResult]) -> list[SweepRow]:
         val, val_spread = _mean_spread([result.val_accuracy for result in group])
         test, test_spread = _mean_spread([result.test_accuracy for result in group])
         answers = val_answers(group)
-        val_low, val_high = _interval(val, None if answers is None else answers.shape[1])
-        test_low, test_high = _interval(test, group[0].tested)
+        val_low, val_high = _interval(
+            val, None if answers is None else answers.shape[1], answers, val_groups(group)
+        )
+        test_low, test_high = _interval(test, group[0].tested, *_tested(group))
         rows.append(
             SweepRow(
                 setting=setting,
@@ -238,7 +247,8 @@ def judge_settings(results: Sequence[CellResult]) -> Choice | None:
     """
     answers = {setting: val_answers(group) for setting, group in _by_setting(results).items()}
     known = {setting: rows for setting, rows in answers.items() if rows is not None}
-    return choose_best(known) if len(known) == len(answers) else None
+    groups = val_groups(next(iter(_by_setting(results).values()), []))
+    return choose_best(known, groups) if len(known) == len(answers) else None
 
 
 def val_answers(group: Sequence[CellResult]) -> NDArray[np.bool_] | None:
@@ -251,11 +261,43 @@ def val_answers(group: Sequence[CellResult]) -> NDArray[np.bool_] | None:
     rows = ["".join(parts) for parts in seeds.values()]
     if len({len(row) for row in rows}) != 1:
         return None
+    return _letters(rows)
+
+
+def val_groups(group: Sequence[CellResult]) -> NDArray[np.str_] | None:
+    """(N,) groups of the images of `val_answers`, in the same order; None where they come in none."""
+    seed = min((result.seed for result in group), default=0)
+    first = sorted((r for r in group if r.seed == seed), key=lambda result: result.fold or 0)
+    known = [result.val_groups for result in first if result.val_groups is not None]
+    if not known or len(known) != len(first):
+        return None
+    return np.array([number for part in known for number in part]).astype(np.str_)
+
+
+def _tested(group: Sequence[CellResult]) -> tuple[NDArray[np.bool_] | None, NDArray[np.str_] | None]:
+    """(S, N) which of N test images each of S cells has right, and their groups (N,); None without groups."""
+    numbers = group[0].test_groups
+    answers = [result.test_correct for result in group if result.test_correct is not None]
+    if numbers is None or len(answers) != len(group):
+        return None, None
+    return _letters(answers), np.array(numbers).astype(np.str_)
+
+
+def _letters(rows: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([[letter == "1" for letter in row] for row in rows])
 
 
-def _interval(mean: float | None, images: int | None) -> tuple[float | None, float | None]:
-    return (None, None) if mean is None or not images else wilson(round(mean * images), images)
+def _interval(
+    mean: float | None,
+    images: int | None,
+    answers: NDArray[np.bool_] | None,
+    groups: NDArray[np.str_] | None,
+) -> tuple[float | None, float | None]:
+    if mean is None or not images:
+        return None, None
+    if answers is None or groups is None:
+        return wilson(round(mean * images), images)
+    return accuracy_interval(answers.mean(axis=0), groups)
 
 
 def mean_histories(results: Sequence[CellResult]) -> dict[str, dict[str, list[float]]]:
@@ -269,25 +311,43 @@ def mean_histories(results: Sequence[CellResult]) -> dict[str, dict[str, list[fl
 def fold_data(data: TrainingData, fold: int, folds: int) -> TrainingData:
     """Fold `fold` of `folds`, stratified, over training and validation part together; no test part.
 
+    No unit of the parts (copies of one picture, pictures of one group) lies in several folds.
+
     The folds are the same for every setting and seed, so that settings are compared on the same images. They
     are views: no image is copied.
     """
     parts = [data.train] + ([data.val] if data.val is not None else [])
     images = tuple(part.inputs for part in parts)
     labels = np.concatenate([part.labels for part in parts])
-    smallest = int(np.bincount(labels, minlength=data.classes).min())
+    units = _units(parts)
+    counted = np.unique(np.stack([labels, units]), axis=1)[0]
+    smallest = int(np.bincount(counted, minlength=data.classes).min())
     if smallest < folds:
-        raise DataError(
-            f"{folds} folds need {folds} images of every class", found=f"a class with {smallest} images"
-        )
-    fold_of = _fold_numbers(labels, folds)
+        noun = "images" if are_single(units) else "images or groups that do not belong together"
+        raise DataError(f"{folds} folds need {folds} {noun} of every class", found=f"a class with {smallest}")
+    groups = _groups(parts)
+    fold_of = _fold_numbers(labels, folds) if are_single(units) else deal_folds(labels, units, folds, 0)
     rest, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
     return TrainingData(
         train=Part(Rows(images, rest), labels[rest]),
-        val=Part(Rows(images, held_out), labels[held_out]),
+        val=Part(
+            Rows(images, held_out), labels[held_out], groups=None if groups is None else groups[held_out]
+        ),
         test=None,
         classes=data.classes,
     )
+
+
+def _units(parts: Sequence[Part]) -> NDArray[np.intp]:
+    """(N,) of the rows of all parts, one after the other."""
+    if any(part.units is None for part in parts):
+        return np.arange(sum(len(part) for part in parts))
+    return np.concatenate([part.units for part in parts if part.units is not None])
+
+
+def _groups(parts: Sequence[Part]) -> NDArray[np.intp] | None:
+    known = [part.groups for part in parts if part.groups is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def _fold_numbers(labels: NDArray[np.int32], folds: int) -> NDArray[np.intp]:
@@ -346,6 +406,11 @@ def _run_cell(
         history={name: [_finite(v) for v in values] for name, values in outcome.history.items()},
         val_correct=_answers(outcome.probabilities.get("val"), data.val),
         tested=None if data.test is None else len(data.test),
+        val_groups=_numbers(data.val),
+        test_correct=None
+        if _numbers(data.test) is None
+        else _answers(outcome.probabilities.get("test"), data.test),
+        test_groups=_numbers(data.test),
     )
     _write(path, result)
     return path, result
@@ -361,6 +426,10 @@ def _answers(found: NDArray[np.float32] | None, part: Part | None) -> str | None
     if found is None or part is None:
         return None
     return "".join("1" if right else "0" for right in (found.argmax(axis=1) == part.labels).tolist())
+
+
+def _numbers(part: Part | None) -> list[int] | None:
+    return None if part is None or part.groups is None else part.groups.tolist()
 
 
 def _finite(value: float) -> float | None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from probe.config import Home, canonical_json
+from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.stats.choice import Choice
 from probe.store import slug
@@ -28,6 +29,7 @@ from probe.train.sweep import (
     run_sweep,
     summarise,
 )
+from probe.units import are_single, kept_together
 from probe.versions import versions
 
 SWEEP, TABLE = "sweep.json", "table.csv"
@@ -117,7 +119,7 @@ def sweep(
         cells,
         partial(load_training_data, job.source),
         home.sweeps,
-        data_identity=canonical_json([data, job.source.keep_colour]),
+        data_identity=canonical_json([data, job.source.keep_colour, *_folding(job, dataset)]),
         jobs=job.jobs,
         precision=job.precision,
         on_cell=told,
@@ -157,6 +159,12 @@ def _courses(results: Sequence[CellResult]) -> dict[str, Course]:
     for result in results:
         kept[result.setting] = None if result.setting in kept else result.kept_epoch
     return {setting: Course(history, kept[setting]) for setting, history in mean_histories(results).items()}
+
+
+def _folding(job: SweepJob, dataset: Dataset) -> list[str]:
+    """What tells cells of folds that part no unit from those of before, where that makes a difference."""
+    whole = are_single(kept_together(dataset.hashes, dataset.groups))
+    return ["folds of whole units"] if job.folds and not whole else []
 
 
 def _csv(rows: Sequence[SweepRow]) -> str:
