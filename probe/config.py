@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,17 @@ from typing import Any
 from probe.errors import UsageError
 
 CONFIG_FILE = "probe.toml"
+HOME_MARKER = ".probe-home"
+HOME_PARTS = ("cache", "datasets", "runs", "stores", "sweeps", "weights")
+"""The folders of a home, as `Home` names them."""
+SIGNS = {
+    "cache": ("index/*.npz",),
+    "datasets": ("from/*",),
+    "runs": ("*/result.json",),
+    "stores": ("*/MANIFEST.json", "*/data.zarr"),
+    "sweeps": ("cells/*.json",),
+}
+"""What only a home has in these folders, for homes from before there was a marker."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,23 @@ class Home:
     def cache(self) -> Path:
         """May be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
         return self.root / "cache"
+
+    def mark(self) -> None:
+        """Leave the marker by which the folder is known as a home, before anything is written to it."""
+        # Where that is not possible nothing else can be written either, and what writes it says so better.
+        with suppress(OSError):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / HOME_MARKER).exists():
+                (self.root / HOME_MARKER).write_text("probe keeps its stores, runs and caches here\n")
+
+
+def home_parts(folder: Path, names: Collection[str]) -> list[str]:
+    """Which of `names`, the entries of `folder`, belong to a home; none where the folder is no home."""
+    parts = sorted(set(HOME_PARTS).intersection(names))
+    known = HOME_MARKER in names or any(
+        next((folder / part).glob(sign), None) for part in parts for sign in SIGNS.get(part, ())
+    )
+    return parts if known else []
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def _fetch(row: Backbone, published: WeightsFile, home: Home) -> Path:
         )
     path = home.weights / published.file
     try:
+        home.mark()
         home.weights.mkdir(parents=True, exist_ok=True)
         # Parts of one job that start together want the same file: the first fetches it, the others wait.
         lock = home.weights / f"{published.file}.lock"

@@ -37,6 +37,7 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
             hint=f"get it by hand and point at it with --from PATH: {row.source or row.summary}",
         )
     try:
+        home.mark()
         home.datasets.mkdir(parents=True, exist_ok=True)
         with hold(lock_of(downloads)) as free:
             if not free:

@@ -1,5 +1,7 @@
 """Which files of a folder are images of the data set, and what is left out: decided by name.
 
+Left out with its path: what belongs to a home of ``probe`` that lies in the folder, or is it.
+
 Left out, and counted: hidden files and folders, ``__MACOSX``, names that are not valid UTF-8, files without
 an image suffix, and links that lead out of the folder or nowhere. Links that stay inside are followed:
 
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from probe.config import HOME_MARKER, home_parts
 from probe.datasets.listing import count_of, few
 from probe.datasets.split_names import split_folders
 from probe.errors import DataError
@@ -55,6 +58,7 @@ class Found:
     lost : paths that would be images if links leading out were followed or led anywhere; where a folder is
         behind the link, some of its images.
     twice : images that are, by links, the same file as another.
+    homes : folder (relative, "" for `root`) -> the folders in it that belong to a home, and are not read.
     """
 
     root: Path
@@ -64,6 +68,7 @@ class Found:
     again: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     twice: int = 0
+    homes: dict[str, list[str]] = field(default_factory=dict)
 
     def notes(self) -> tuple[str, ...]:
         left_out = [
@@ -71,7 +76,18 @@ class Found:
         ]
         again = f"left out: {count_of(len(self.again), *LINK_FOLDER)}: {few(self.again)}"
         twice = f"{count_of(self.twice, 'image')} reached twice, by a link"
-        return (*left_out, *([again] if self.again else []), *([twice] if self.twice else []))
+        homes = [
+            f"left out: {'/, '.join(parts)}/ of the home in {(self.root / home).resolve()}"
+            for home, parts in self.homes.items()
+        ]
+        return (*homes, *left_out, *([again] if self.again else []), *([twice] if self.twice else []))
+
+    def in_home(self, name: str) -> bool:
+        """Whether a relative path lies in what belongs to a home."""
+        starts = [
+            f"{home}/{part}/" if home else f"{part}/" for home, parts in self.homes.items() for part in parts
+        ]
+        return name.startswith(tuple(starts))
 
 
 def find_images(root: Path, *, follow_links: bool = False) -> Found:
@@ -85,7 +101,9 @@ def find_images(root: Path, *, follow_links: bool = False) -> Found:
         walk.follow(*walk.links.pop(0))
     found = walk.found
     found.images.sort()
-    found.folders.sort()
+    # A home that holds no pictures of the data set is none of its folders.
+    bare = {home for home in found.homes if not any(image.startswith(f"{home}/") for image in found.images)}
+    found.folders = sorted(set(found.folders) - bare)
     found.again.sort()
     found.lost.sort()
     found.twice = walk.reached_twice()
@@ -110,6 +128,7 @@ class _Walk:
         self.entered: set[str] = set()
         self.links: list[tuple[str, str]] = []
         self.behind: dict[str, str] = {}
+        self.kept: list[str] = []
 
     def enter(self, name: str, real: str, *, again: bool = False) -> None:
         """Everything in the folder `real`, which is called `name`; `again` also where it was entered."""
@@ -121,8 +140,14 @@ class _Walk:
                 self.found.again.append(folder)
                 continue
             self.entered.add(place)
-            for entry in sorted(_entries(Path(place)), key=lambda entry: entry.name):
+            entries = sorted(_entries(Path(place)), key=lambda entry: entry.name)
+            kept = home_parts(Path(place), [entry.name for entry in entries])
+            if kept:
+                self._home(folder, place, kept)
+            for entry in entries:
                 inner = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name in kept or entry.name == HOME_MARKER:
+                    continue
                 if (reason := _skip_by_name(entry.name)) is not None:
                     self.found.skipped[reason] += 1
                 elif entry.is_symlink():
@@ -141,7 +166,11 @@ class _Walk:
         """A link to a folder, once all folders that are no links have been entered."""
         above = self.real == target or self.real.startswith(target.rstrip(os.sep) + os.sep)
         inside = self._is_inside(target)
-        if above or (target in self.entered and not (inside and self._fills_split(name, target))):
+        if (
+            above
+            or self._is_kept(target)
+            or (target in self.entered and not (inside and self._fills_split(name, target)))
+        ):
             self.found.again.append(name)
         elif inside or self.outside:
             self.found.folders.append(name)
@@ -176,6 +205,15 @@ class _Walk:
         else:
             self.found.skipped[LINK_OUT] += 1
             self.found.lost.append(name)
+
+    def _home(self, name: str, place: str, parts: list[str]) -> None:
+        self.found.homes[name] = parts
+        # A link to pictures that were fetched into a home is the user's own doing.
+        self.kept += [f"{place}{os.sep}{part}" for part in parts if part != "datasets"]
+
+    def _is_kept(self, target: str) -> bool:
+        """Whether a folder lies in what belongs to a home, so that no link makes it a class."""
+        return any(target == part or target.startswith(part + os.sep) for part in self.kept)
 
     def _image(self, name: str, real: str | None) -> None:
         self.found.images.append(name)

@@ -91,6 +91,8 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
                 hint="give a list file (.txt) in place of the folder when the images lie apart",
             )
     images = set(found.images)
+    in_home = sum(found.in_home(row.path) for row in rows)
+    rows = [row for row in rows if not found.in_home(row.path)]
     if not follow_links:
         rows = _inside(root, rows, images, labels)
     # A name may lead through a link to a folder that is read anyway.
@@ -108,6 +110,7 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
     return _listing(root, rows, short_name(root.resolve().name)).noting(
         *found.notes(),
         *spellings.notes(labels.name),
+        f"left out: {count_of(in_home, 'row')} of {labels.name} that belong to the home" if in_home else "",
         f"left out: {count_of(extra, 'image')} that {labels.name} does not name" if extra else "",
         f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
         _without_label(rows, labels),

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.config import Home
+from probe.config import HOME_MARKER, HOME_PARTS, Home, home_parts
 from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.datasets.duplicates import drop_from_train, shared_between, under_several_labels
+from probe.datasets.files import find_images
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
@@ -92,6 +93,7 @@ def finish(
     """Hash every row unless `hashes` are known, divide the rows, count the duplicates."""
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
+    home.mark()
     if hashes is None:
         hashes = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
     splits, made = _splits(listing, hashes, options)
@@ -189,6 +191,8 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
     path = Path(spec).expanduser()
     if not path.exists():
         raise _nothing_there(table, spec)
+    if path.is_dir():
+        _check_home(path, home)
     if path.is_dir() and options.labels is not None:
         if options.layout is not Layout.AUTO:
             raise UsageError("--labels and --layout exclude each other", hint="the labels are in the file")
@@ -208,6 +212,23 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         expected="a folder, a .txt list of images, an .npz or .parquet file, or .tar shards",
         hint=f"probe stores import {spec} takes embeddings" if embeddings else None,
     )
+
+
+def _check_home(path: Path, home: Home) -> None:
+    """UsageError where the home is to be among the pictures and one of its folders is already a class."""
+    root = home.root.resolve()
+    if not root.is_dir() or not root.is_relative_to(path.resolve()):
+        return
+    names = [entry.name for entry in root.iterdir()]
+    if HOME_MARKER in names or home_parts(root, names):
+        return
+    taken = [part for part in HOME_PARTS if part in names and find_images(root / part).images]
+    if taken:
+        raise UsageError(
+            f"{root} would be the home, and there are pictures in its folders {', '.join(taken)}",
+            expected="a home whose own folders are free",
+            hint="another home is named by --home or PROBE_HOME",
+        )
 
 
 def _list_own_labels(spec: str, home: Home, options: DatasetOptions) -> Listing | None:

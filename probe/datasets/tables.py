@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from probe.config import home_parts
 from probe.datasets import hugging_face, parquet, webdataset
 from probe.datasets.files import find_images
 from probe.datasets.listing import Listing
@@ -33,7 +34,11 @@ def list_table(spec: str, cache: Path, columns: Sequence[str]) -> Listing | None
 def _folder(path: Path, cache: Path, columns: Sequence[str]) -> Listing | None:
     if hugging_face.is_saved(path):
         return hugging_face.read_saved(path, columns)
-    shards, files = webdataset.find_shards(path), parquet.find_parquet(path)
+    own = home_parts(path, [entry.name for entry in path.iterdir()])
+    shards, files = (
+        [file for file in files if file.relative_to(path).parts[0] not in own]
+        for files in (webdataset.find_shards(path), parquet.find_parquet(path))
+    )
     if not (shards or files) or find_images(path).images:
         return None
     if shards and files:

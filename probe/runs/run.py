@@ -107,6 +107,7 @@ def write_run(
     ----------
     write_more : puts further files (head, history, plots) into the folder it is given.
     """
+    home.mark()
     temporary = home.runs / f".{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
     try:
