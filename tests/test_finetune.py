@@ -32,6 +32,7 @@ from probe.images.augment import Augment
 from probe.images.decode import resize
 from probe.report.curves import plot_curves
 from probe.runs import Predictions, open_run
+from probe.runs.weight import FEW
 from probe.store import find_store, list_stores
 from probe.train.baselines import BASELINES
 from probe.train.cut import cut_network
@@ -459,6 +460,9 @@ def test_an_epoch_that_gains_is_kept_and_said(folder, home):
     assert found["chosen"]["epoch"] > 0
     assert min(found["history"]["val_loss"]) < found["start"]["val_loss"]
     assert any(note.startswith(f"epoch {found['chosen']['epoch']} is kept") for note in found["notes"])
+    parts = {"test": found["parts"]["test"], "validation": found["parts"]["val"]}
+    for part, count in parts.items():
+        assert any(f"the {part} part has {count} images" in note for note in found["notes"]) == (count < FEW)
 
 
 def test_a_head_of_its_own_is_the_start_once_it_has_been_trained_and_not_before(folder, home):

@@ -162,7 +162,13 @@ def test_a_run_keeps_everything_and_is_not_repeated(shell: Shell) -> None:
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "model.keras").stat().st_size > 0
     assert not list((shell.home / "cache" / "training").iterdir())
-    assert "0.6058" in shell("runs", "show", found["run"])
+    said = shell("runs", "show", found["run"])
+    assert "0.6058" in said
+    assert "these images were used to choose the epoch" in said
+    assert "\nworst " in said
+    few = "the validation part has 20 images: a single one moves accuracy by 5 points"
+    assert [few in note for note in found["notes"]].count(True) == 1
+    assert few in said
 
     again = shell.json(*RUN, "--epochs", 2)
     assert again["run"] == found["run"]

@@ -114,7 +114,8 @@ SHOWN = 6
 @click.option(
     "--show-augment",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture of training images of several classes, each beside views of it, and stop.",
+    help="Write a picture of training images of several classes, each beside views of it, and stop."
+    "  [default: train]",
 )
 @click.option(
     "--prefix-cache/--no-prefix-cache",

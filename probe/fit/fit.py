@@ -140,9 +140,7 @@ def _notes(job: FitJob, parts: Mapping[str, Part], classes: list[str], chosen_on
     """What to know before a figure of this run is believed."""
     labels = {name: part.samples.labels[: len(part)] for name, part in parts.items()}
     counts = {name: np.bincount(found, minlength=len(classes)) for name, found in labels.items()}
-    found = list(part_notes(TEST, labels[TEST], classes)) if len(parts[TEST]) else []
-    if len(parts[VAL]):
-        found += part_notes("validation", labels[VAL], classes, chosen_on_val)
+    found = part_notes(labels[TEST], labels[VAL], classes, chosen_on_val)
     pool = counts[TRAIN] + (counts[VAL] if job.refit else 0)
     found += fold_notes(getattr(job.options, "cv", 0), pool, classes)
     found += neighbour_notes(job.options, len(parts[TRAIN].samples))

@@ -14,15 +14,21 @@ NAMED = 3
 
 
 def part_notes(
-    part: str, labels: NDArray[np.integer], classes: Sequence[str], chosen_on: bool = False
-) -> Iterator[str]:
-    """What to know of figures on a part with labels (n,), which is not empty.
+    test: NDArray[np.integer], val: NDArray[np.integer], classes: Sequence[str], chosen_on_val: bool
+) -> list[str]:
+    """What to know of figures on test and validation parts with labels (n,); nothing of a part that is empty.
 
-    Parameters
-    ----------
-    part : what it is called, ``test``.
-    chosen_on : whether a choice (C, an epoch, a temperature) rests on these images.
+    `chosen_on_val` : whether a choice (C, an epoch, a temperature) rests on the validation images.
     """
+    return [
+        *(_part_notes("test", test, classes, False) if len(test) else ()),
+        *(_part_notes("validation", val, classes, chosen_on_val) if len(val) else ()),
+    ]
+
+
+def _part_notes(
+    part: str, labels: NDArray[np.integer], classes: Sequence[str], chosen_on: bool
+) -> Iterator[str]:
     if len(labels) < FEW:
         what = f"the {part} part has {images(len(labels))}"
         moved = f"a single one moves accuracy by {100 / len(labels):.0f} points"

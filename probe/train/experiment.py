@@ -18,6 +18,7 @@ from probe.errors import UsageError
 from probe.extract.job import pixel_path
 from probe.progress import Progress
 from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, scores, write_run
+from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_interval
 from probe.store import slug
 from probe.train.course import CURVES, Course, Draw
@@ -218,7 +219,16 @@ def _result(
         "published_on_this_data": own and experiment.epochs in (None, experiment.recipe.epochs),
         "classes": list(dataset.classes),
         "unreadable": pixels.unreadable,
-        "notes": [*dataset.notes, *(f"differs from the study: {line}" for line in recipe.differs)],
+        "notes": [
+            *dataset.notes,
+            *(f"differs from the study: {line}" for line in recipe.differs),
+            *part_notes(
+                test.labels,
+                data.val.labels if data.val else test.labels[:0],
+                dataset.classes,
+                recipe.keep != "last",
+            ),
+        ],
         "training_seconds": round(outcome.seconds, 3),
         "versions": versions(),
     }

@@ -22,6 +22,7 @@ from probe.errors import FitError
 from probe.extract import ExtractJob
 from probe.progress import Progress
 from probe.runs import Predictions, Run, write_run
+from probe.runs.weight import part_notes
 from probe.store import slug
 from probe.train.assembly import Assembly, assemble
 from probe.train.course import CURVES, Course, Draw
@@ -93,6 +94,8 @@ def finetune(
     predictions = {name: predict(network, material, name, job) for name in (VAL, TEST)}
     record = describe(job, ready, material, result, head_result, predictions, start)
     record |= judge(predictions[TEST], start, probes, ready, result, job.settings.precision)
+    test, val = predictions[TEST].labels, predictions[VAL].labels
+    record["notes"] += part_notes(test, val, job.dataset.classes, job.settings.keep != "last")
     record["identity"] = finished
     record["seconds"] = round(time.perf_counter() - started, 3)
     drawn = partial(draw, _courses(head_result, result)) if draw is not None else None
