@@ -6,12 +6,22 @@ exit code; a traceback that reaches a user is a bug.
 
 from __future__ import annotations
 
+import errno
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_VERIFY = 3
 EXIT_UNREADABLE = 4
 EXIT_INTERRUPTED = 130
+
+
+NOT_WRITABLE = {
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+}
+"""What the system says of places where making room does not help."""
 
 
 class ProbeError(Exception):
@@ -62,6 +72,10 @@ class DataError(ProbeError):
 
 class StoreError(ProbeError):
     """A store is missing, unfinished, of another version, or not what it says it is."""
+
+
+class ReadOnlyError(StoreError):
+    """A store lies where nothing can be written; what it holds can still be read."""
 
 
 class DownloadError(ProbeError):

@@ -29,6 +29,7 @@ from probe.heads import HEADS
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
 from probe.registry import load_object
+from probe.runs import NotKeptError, Run
 
 
 class HeadGroup(click.Group):
@@ -169,7 +170,12 @@ def _fit(
         wants_progress(quiet),
         drop_small_classes or 0,
     )
-    run = fit(job, home)
+    try:
+        run = fit(job, home)
+    except NotKeptError as error:
+        run = Run(home.runs / "not kept", error.result)
+        emit(dict(error.result), as_json, lambda: result_lines(run))
+        raise
     emit(dict(run.result), as_json, lambda: result_lines(run))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, RowSource
+from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
 from probe.machine import usable_cpus
 
@@ -156,7 +157,14 @@ def _load(file: Path) -> _Memory:
 
 
 def _save(file: Path, memory: _Memory) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as scratch:
+    """Remember for the next time; where nothing can be written, the next time reads again."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False)  # noqa: SIM115
+    except OSError as error:
+        if error.errno in NOT_WRITABLE:
+            return
+        raise
+    with opened as scratch:
         np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=memory.hashes.astype("S64"))
     Path(scratch.name).replace(file)

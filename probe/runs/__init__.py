@@ -3,6 +3,7 @@
 from probe.runs.network import BASELINE, FINE_TUNED, NETWORK_FILES, keeps_network, network_file
 from probe.runs.pairing import align, pair_predictions, paired, pairing_notes
 from probe.runs.run import (
+    NotKeptError,
     Predictions,
     Run,
     RunError,
@@ -19,6 +20,7 @@ __all__ = [
     "BASELINE",
     "FINE_TUNED",
     "NETWORK_FILES",
+    "NotKeptError",
     "Predictions",
     "Run",
     "RunError",

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Home
-from probe.errors import ProbeError, UnknownNameError
+from probe.errors import NOT_WRITABLE, ProbeError, UnknownNameError
 from probe.hashing import file_hash
 from probe.order import Rank, number_of, one_at_a_time, places_back, rank
 from probe.registry import ambiguous_name, unknown_name
@@ -35,6 +35,20 @@ LARGEST_COMPRESSED = 16 << 20
 
 class RunError(ProbeError):
     """A run is missing, damaged or of another version."""
+
+
+class NotKeptError(RunError):
+    """A result was reached and could not be written; `result` is what would have been ``result.json``."""
+
+    def __init__(self, folder: Path, error: OSError, result: Mapping[str, Any]) -> None:
+        self.result = result
+        writable = error.errno not in NOT_WRITABLE
+        other = "name another home by --home or PROBE_HOME"
+        super().__init__(
+            f"the run could not be kept in {folder.resolve()}",
+            found=error.strerror or str(error),
+            hint=f"make room, or {other}" if writable else other,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,22 @@ def write_run(
     Parameters
     ----------
     write_more : puts further files (head, history, plots) into the folder it is given.
+
+    NotKeptError, which has the result, when it cannot be written.
     """
+    try:
+        return _write_run(home, label, result, predictions, write_more)
+    except OSError as error:
+        raise NotKeptError(home.runs, error, result) from error
+
+
+def _write_run(
+    home: Home,
+    label: str,
+    result: Mapping[str, Any],
+    predictions: Predictions,
+    write_more: Callable[[Path], None],
+) -> Run:
     home.mark()
     temporary = home.runs / f".{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from probe.errors import StoreError
+from probe.errors import NOT_WRITABLE, ReadOnlyError, StoreError
 
 _FORBIDDEN = {"", ".", ".."}
 SMALL_FILE = 1 << 20
@@ -149,11 +149,9 @@ class AppendLog:
 class disk_errors:
     """Turn a full or read-only disk into the error a user can act on."""
 
-    _REASONS = {  # noqa: RUF012 - a constant table
+    _FULL = {  # noqa: RUF012 - a constant table
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",
-        errno.EROFS: "the disk is read-only",
-        errno.EACCES: "permission denied",
         errno.EFBIG: "the file would be larger than the system allows",
     }
 
@@ -164,9 +162,16 @@ class disk_errors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in self._REASONS:
+        if not isinstance(error, OSError) or error.errno is None:
+            return
+        if error.errno in NOT_WRITABLE:
+            raise ReadOnlyError(
+                f"cannot write {self.root}: {NOT_WRITABLE[error.errno]}",
+                hint="make it writable, or name another home by --home or PROBE_HOME",
+            ) from error
+        if error.errno in self._FULL:
             raise StoreError(
-                f"cannot write {self.root}: {self._REASONS[error.errno]}",
+                f"cannot write {self.root}: {self._FULL[error.errno]}",
                 hint="make room and run the same command again: finished units are kept",
             ) from error
 
