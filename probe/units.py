@@ -79,7 +79,7 @@ def deal_folds(
     units of 100 classes, where this takes half a second. No fold stays empty while there are units
     for all of them.
     """
-    members = [labels[rows].tolist() for rows in _members(units)]
+    members = [labels[rows].tolist() for rows in members_of(units)]
     order = np.random.default_rng(seed).permutation(len(members)).tolist()
     order.sort(key=lambda unit: -len(members[unit]))
     sizes = np.bincount(labels).tolist()
@@ -96,7 +96,7 @@ def deal_folds(
     return np.array(fold_of, dtype=np.intp)[np.unique(units, return_inverse=True)[1]]
 
 
-def _members(units: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def members_of(units: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """The rows of every unit, in the order of their numbers."""
     _, number = np.unique(units, return_inverse=True)
     ends = np.cumsum(np.bincount(number))[:-1]

@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
 from probe.config import Home
+from probe.errors import FitError
 from probe.heads.draws import few_shot, fraction, stratified_folds
+from probe.heads.head import Samples
+from probe.heads.logreg import LogregOptions
+from probe.heads.logreg import fit as fit_logreg
+from probe.heads.ridge import RidgeOptions, RidgePath
+from probe.heads.ridge import fit as fit_ridge
 from probe.heads.saving import load_head
 from probe.stats.intervals import wilson
 from probe.store import Index, LocalFiles, find_store
@@ -341,3 +348,47 @@ def test_a_learning_curve_draws_groups(grouped: Shell) -> None:
     shots, share = found["curve"]
     assert shots["rows"] == 4
     assert share["rows"] % EACH == 0
+
+
+@pytest.mark.parametrize("width", [6, 40])
+def test_ridge_leaves_out_what_belongs_together(width: int) -> None:
+    """The closed form gives what leaving out every unit gives, with more rows than columns and fewer."""
+    generator = np.random.default_rng(0)
+    units = np.repeat(np.arange(12), [1, 2, 3] * 4)
+    labels = np.r_[np.arange(12) % 3][units].astype(np.int32)
+    features = (generator.normal(size=(12, width))[units] + 0.1 * generator.normal(size=(24, width))).astype(
+        np.float32
+    )
+    samples = Samples(features, labels, units=units)
+    alpha = 0.5
+    found = RidgePath(samples, 3).leave_one_out_values(alpha)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    for unit in range(12):
+        out = units == unit
+        kept = Ridge(alpha=alpha).fit(standard[~out], np.where(np.eye(3)[labels[~out]], 1, -1))
+        np.testing.assert_allclose(found[out], kept.predict(standard[out]), rtol=1e-3, atol=1e-4)
+
+
+def test_ridge_without_validation_is_not_taken_in_by_near_copies() -> None:
+    features, labels, groups = near_copies(0)
+    units = kept_together(np.array([str(row) for row in range(len(labels))]), groups)
+    by_row = fit_ridge(Samples(features, labels), None, 2, RidgeOptions())
+    by_group = fit_ridge(Samples(features, labels, units=units), None, 2, RidgeOptions())
+    unseen, truth, _ = near_copies(1, groups=2000)
+    right = float((by_group.head.predict_proba(unseen).argmax(1) == truth).mean())
+    assert by_row.chosen["loo_accuracy"] > 0.85
+    assert by_group.chosen["loo_accuracy"] == pytest.approx(right, abs=0.08)
+    with pytest.raises(FitError, match="nothing would be left"):
+        fit_ridge(Samples(features, labels, units=np.zeros_like(units)), None, 2, RidgeOptions())
+
+
+def test_a_class_that_is_one_group_is_said_to_be_beyond_cross_validation() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [40, 40, 8]).astype(np.int32)
+    units = np.r_[np.arange(80) // 4, np.full(8, 99)]
+    features = generator.normal(size=(88, 5)).astype(np.float32)
+    options = LogregOptions(c=(0.01,), cv=4)
+    outcome = fit_logreg(Samples(features, labels, units=units), None, 3, options)
+    assert any("class number 2 lie in one fold" in note for note in outcome.notes)
+    alone = fit_logreg(Samples(features, labels), None, 3, options)
+    assert not any("lie in one fold" in note for note in alone.notes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.errors import FitError, FitOptionError, UsageError
 from probe.heads.crossval import CrossValidation, CrossValidator
@@ -190,13 +191,24 @@ def _fit_cross_validated(
         kept = _fit_single(train, classes, options, best["c"])
     probabilities = None if val is None else averaged(kept.head, val)
     notes = constant_columns(validator.rotation.scale) + _notes(best["c"], tried, grid)
-    notes += _unfinished(final.path, "the fit of the choice on all of these rows")
+    notes += _unfinished(final.path, "the fit of the choice on all of these rows") + _never_right(pool, folds)
     if val is not None and val.views:
         notes += ("C was chosen in folds of plain features, not of averages",)
     # Without the refit no fold had them in it.
     used_for = "choose C, in folds with the training rows" if refit and len(tried) > 1 else ""
     chosen = {"c": best["c"], "cv": options.cv}
     return FitOutcome(final.head, chosen, tried, probabilities, notes, val_used_for=used_for)
+
+
+def _never_right(pool: Samples, folds: NDArray[np.intp]) -> tuple[str, ...]:
+    """Classes that the folds cannot say anything about: held out, they are in no row that is fitted on."""
+    classes, counts = np.unique(np.unique(np.stack([pool.labels, folds]), axis=1)[0], return_counts=True)
+    lonely = classes[counts == 1]
+    if not len(lonely):
+        return ()
+    shown = ", ".join(map(str, lonely[:10])) + (" …" if len(lonely) > 10 else "")
+    where = f"all rows of class number {shown} lie in one fold (too few rows, or one group)"
+    return (f"{where}: cross-validation counts them as wrong",)
 
 
 def _rows(result: CrossValidation) -> list[dict[str, Any]]:

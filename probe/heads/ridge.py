@@ -2,7 +2,9 @@
 
 It minimises  ‖Y − Z W − b‖² + α‖W‖²  over standardised features, Y being +1 for the own class and −1 for the
 others, as scikit-learn's RidgeClassifier does. In principal axes the solution is diagonal, and leaving one
-row out has a closed form (Golub, Heath & Wahba 1979): its residual is the full fit's / (1 − leverage).
+row out has a closed form (Golub, Heath & Wahba 1979): its residual is the full fit's / (1 − leverage). Rows
+that belong together (`probe.units`) are left out together: (I − H) restricted to them takes the place of 1 −
+leverage.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitOptionError
+from probe.errors import FitError, FitOptionError
 from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, averaged, blocks, stack
 from probe.heads.linear import LinearHead
 from probe.heads.standardise import Float64s, class_sums, constant_columns, exactly_standardised, moments
 from probe.stats.calibration import fit_temperature
+from probe.units import are_single, members_of
 
+Where = slice | NDArray[np.intp]
 GRID = tuple(float(alpha) for alpha in np.logspace(-2, 8, 45))
 BLOCK_ELEMENTS = 1 << 22
 """Predictions, and coefficients, held at a time."""
@@ -73,9 +77,16 @@ def fit(
 ) -> FitOutcome:
     """The path on `train`; α by validation accuracy, or by leave-one-out accuracy without `val`.
 
-    Among equals the smaller squared error decides.
+    What belongs together is left out together. Among equals the smaller squared error decides.
     """
     alphas = np.array(sorted(options.alpha or GRID))
+    several = train.units is None or len(np.unique(train.units)) > 1
+    if val is None and not several:
+        raise FitError(
+            "alpha cannot be chosen by leaving out what belongs together: nothing would be left",
+            expected="two groups or more, or a validation part",
+            found=f"one group of {len(train)} rows",
+        )
     path = RidgePath(train, classes)
     choice = path.leave_one_out(alphas) if val is None else path.score(val, alphas)
     best = max(range(len(alphas)), key=lambda i: (choice.accuracy[i], -choice.error[i]))
@@ -85,7 +96,7 @@ def fit(
     else:
         logits, labels = path.values(val, alpha), val.labels
     # With validation rows to choose by, the path is spared the leave-one-out predictions of all other values.
-    left_out = path.leave_one_out(alphas[[best]])
+    left_out = path.leave_one_out(alphas[[best]]) if several else None
     temperature = fit_temperature(logits, labels)
     head = path.head(alpha, temperature)
     val_probabilities = None if val is None else averaged(head, val)
@@ -97,9 +108,9 @@ def fit(
     chosen = {
         "alpha": alpha,
         "temperature": temperature,
-        "loo_accuracy": float(left_out.accuracy[0]),
-        "loo_error": float(left_out.error[0]),
     }
+    if left_out is not None:
+        chosen |= {"loo_accuracy": float(left_out.accuracy[0]), "loo_error": float(left_out.error[0])}
     part = "loo" if val is None else "val"
     rows = [
         {
@@ -179,13 +190,12 @@ class RidgePath:
 
     def _predictions(
         self, samples: Samples, alphas: Float64s, *, left_out: bool
-    ) -> Iterator[tuple[slice, slice, Float64s]]:
+    ) -> Iterator[tuple[Where, slice, Float64s]]:
         """Rows, values of α, and the regression values (n, a, C) there: all of a path are N × A × C."""
         # Enough rows in a product that making the coefficients for it costs little beside it.
         together = max(1, BLOCK_ELEMENTS // (max(len(self.products), ENOUGH_ROWS) * self.classes))
         step = int(np.clip(BLOCK_ELEMENTS // (min(together, len(alphas)) * self.classes), 64, MOST_ROWS))
-        for start in range(0, len(samples), step):
-            rows = slice(start, min(start + step, len(samples)))
+        for rows in _whole_units(samples, step) if left_out else _in_order(len(samples), step):
             inputs = self.axes.inputs(samples.features, rows, left_out)
             for first in range(0, len(alphas), together):
                 some = slice(first, min(first + together, len(alphas)))
@@ -195,11 +205,13 @@ class RidgePath:
                 )
                 values += self.offset
                 if left_out:
-                    self._leave_out(values, inputs, samples.labels[rows], alphas[some])
+                    self._leave_out(values, inputs, rows, alphas[some])
                 yield rows, some, values
 
-    def _leave_out(self, values: Float64s, inputs: Float64s, labels: Labels, alphas: Float64s) -> None:
-        """Values (n, A, C) of rows become those of each without itself: y − (y − ŷ) / (1 − leverage)."""
+    def _leave_out(self, values: Float64s, inputs: Float64s, rows: Where, alphas: Float64s) -> None:
+        """Values (n, A, C) of rows become those of each without itself and what belongs to it: y − (y − ŷ) /
+        (1 − leverage)."""
+        labels = self.samples.labels[rows]
         squares = self.axes.squares
         shares = inputs**2 / squares
         # 1 − leverage is what the fit leaves of the row. Along the axes α/(square + α), which subtracts
@@ -211,8 +223,47 @@ class RidgePath:
         target = np.full((len(labels), 1, self.classes), -1.0)
         target[np.arange(len(labels)), 0, labels] = 1
         values -= target
+        together = [] if isinstance(rows, slice) else self._several(rows)
+        for mine in together:
+            values[mine] = self._without(inputs[mine], values[mine], alphas)
+            own[mine] = 1
         values /= own
         values += target
+
+    def _several(self, rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Places in `rows` of each unit of several rows."""
+        assert self.samples.units is not None
+        return [places for places in members_of(self.samples.units[rows]) if len(places) > 1]
+
+    def _without(self, inputs: Float64s, residuals: Float64s, alphas: Float64s) -> Float64s:
+        """Residuals (g, A, C) of a unit's rows by the fit without them, from those of the full fit."""
+        squares = self.axes.squares
+        directions = inputs / np.sqrt(squares)
+        # As for one row: what the fit leaves of the unit, along the axes and beside them.
+        beside = np.zeros((len(inputs), len(inputs)))
+        if len(squares) < len(self.samples) - 1:
+            beside = np.eye(len(inputs)) - 1 / len(self.samples) - directions @ directions.T
+        found = np.empty_like(residuals)
+        for place, alpha in enumerate(alphas.tolist()):
+            left = beside + (directions * (alpha / (squares + alpha))) @ directions.T
+            found[:, place] = np.linalg.solve(left, residuals[:, place])
+        return found
+
+
+def _in_order(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _whole_units(samples: Samples, step: int) -> Iterator[Where]:
+    """About `step` rows at a time, no unit parted; in order where every row stands alone."""
+    if samples.units is None or are_single(samples.units):
+        yield from _in_order(len(samples), step)
+        return
+    members = members_of(samples.units)
+    batch = np.cumsum([len(rows) for rows in members]) // step
+    for number in np.unique(batch).tolist():
+        first, last = np.searchsorted(batch, [number, number + 1])
+        yield np.concatenate(members[first:last])
 
 
 class _Axes(Protocol):
@@ -230,7 +281,7 @@ class _Axes(Protocol):
         """(R, C) products of the axes' inputs with centred ±1 targets."""
         ...
 
-    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+    def inputs(self, features: Features, rows: Where, own: bool) -> Float64s:
         """Rows of features along the axes, (n, R); `own` for those the axes were made from."""
         ...
 
@@ -259,7 +310,7 @@ class _ColumnAxes:
         # The inputs are centred, so that the −1 of the targets and their mean drop out.
         return 2 * self._vectors.T @ self._sums.T
 
-    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+    def inputs(self, features: Features, rows: Where, own: bool) -> Float64s:
         standard = exactly_standardised(features[rows], self.mean, self.scale)
         standard -= self.shift
         return standard @ self._vectors
@@ -289,7 +340,7 @@ class _RowAxes:
     def class_products(self, labels: Labels, classes: int) -> Float64s:
         return 2 * np.sqrt(self.squares)[:, None] * class_sums(self._vectors, labels, classes).T
 
-    def inputs(self, features: Features, rows: slice, own: bool) -> Float64s:
+    def inputs(self, features: Features, rows: Where, own: bool) -> Float64s:
         if own:
             return self._vectors[rows] * np.sqrt(self.squares)
         others = np.asarray(features[rows], dtype=np.float32)
