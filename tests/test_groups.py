@@ -225,7 +225,8 @@ def test_more_folds_than_groups_is_a_clear_error(shell: Shell, tmp_path: Path) -
     shell("fit", "logreg", "--cv", "7", code=2)
     assert "between 2 and 6 folds" in shell.error
     assert "7 folds of 6 groups" in shell.error
-    shell("fit", "logreg", "--cv", "6")
+    told = shell("fit", "logreg", "--cv", "6")
+    assert "some of the 6 folds hold out none of a class: 0 has 24 images in 3 groups, 1 has 24" in told
 
 
 @pytest.mark.parametrize("seed", range(8))

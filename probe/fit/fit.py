@@ -141,8 +141,8 @@ def _notes(job: FitJob, parts: Mapping[str, Part], classes: list[str], chosen_on
     labels = {name: part.samples.labels[: len(part)] for name, part in parts.items()}
     counts = {name: np.bincount(found, minlength=len(classes)) for name, found in labels.items()}
     found = part_notes(labels[TEST], labels[VAL], classes, chosen_on_val)
-    pool = counts[TRAIN] + (counts[VAL] if job.refit else 0)
-    found += fold_notes(getattr(job.options, "cv", 0), pool, classes)
+    folded = [parts[name].samples for name in (TRAIN, VAL) if name == TRAIN or job.refit]
+    found += fold_notes(getattr(job.options, "cv", 0), folded, classes)
     found += neighbour_notes(job.options, len(parts[TRAIN].samples))
     if job.shots or job.fractions:
         has_test = bool(len(parts[TEST]))

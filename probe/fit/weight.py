@@ -8,20 +8,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.heads.head import Samples
 from probe.heads.knn import GRID
 from probe.runs.weight import images, named
 
 Counts = NDArray[np.intp]
 
 
-def fold_notes(folds: int, counts: Counts, classes: Sequence[str]) -> Iterator[str]:
-    """Of `folds` over rows of which `counts` (C,) belong to each class."""
-    rare = np.flatnonzero(counts < folds).tolist()
-    if folds and rare:
-        smallest = int(counts[rare].min())
-        some = f"some of the {folds} folds hold out none of a class"
-        alone = ", or all there is of it" if smallest == 1 else ""
-        yield f"{some}{alone}: {named([f'{classes[c]} has {images(int(counts[c]))}' for c in rare])}"
+def fold_notes(folds: int, parts: Sequence[Samples], classes: Sequence[str]) -> Iterator[str]:
+    """Of `folds` over the rows of `parts`: of a class not more can be held out apart than it has units."""
+    labels = np.concatenate([part.labels for part in parts])
+    counts = np.bincount(labels, minlength=len(classes))
+    units = counts
+    if all(part.units is not None for part in parts):
+        of = np.concatenate([part.units for part in parts if part.units is not None])
+        units = np.bincount(np.unique(np.stack([labels, of]), axis=1)[0], minlength=len(classes))
+    rare = np.flatnonzero(units < folds).tolist()
+    if not (folds and rare):
+        return
+    some = f"some of the {folds} folds hold out none of a class"
+    alone = ", or all there is of it" if int(units[rare].min()) == 1 else ""
+    few = [
+        f"{classes[c]} has {images(int(counts[c]))}"
+        + ("" if units[c] == counts[c] else f" in {units[c]:,} groups")
+        for c in rare
+    ]
+    yield f"{some}{alone}: {named(few)}"
 
 
 def neighbour_notes(options: Any, rows: int) -> Iterator[str]:
