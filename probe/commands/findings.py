@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from probe.datasets.listing import count_of
 from probe.runs import Run, RunError
 
 SHOWN = 5
@@ -86,7 +87,7 @@ def _class_lines(classes: Sequence[Mapping[str, Any]], names: int) -> list[str]:
             clipped(row["class"], names),
             f"{row['recall']:.4f}",
             f"{row['recall_low']:.4f} – {row['recall_high']:.4f}",
-            f"({round(row['recall'] * row['n']):,} of {row['n']:,} images)",
+            f"({round(row['recall'] * row['n']):,} of {count_of(row['n'], 'image')})",
         )
         for row in scored[:SHOWN]
     ]
@@ -110,7 +111,7 @@ def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
     found, test = result.get("calibration"), result["test"]
     if not found:
         return []
-    on = f", fitted on {found['fitted_on']:,} validation images" if "fitted_on" in found else ""
+    on = f", fitted on {count_of(found['fitted_on'], 'validation image')}" if "fitted_on" in found else ""
     return [
         f"calibrate by temperature {found['temperature']:.4g}{on}:",
         (

@@ -77,7 +77,7 @@ def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
         (
             f"{part:<9} accuracy {scores['accuracy']:.4f}  95 % interval"
             f" {scores['accuracy_low']:.4f} – {scores['accuracy_high']:.4f}"
-            f"  ({scores['n']:,} images{_groups_text(scores)})"
+            f"  ({count_of(scores['n'], 'image')}{_groups_text(scores)})"
         ),
         (
             f"          top-5 {scores['top5']:.4f}, mean per class {scores['balanced_accuracy']:.4f},"
@@ -109,7 +109,7 @@ def _val_used_for(result: Mapping[str, Any]) -> str:
 def _groups_text(scores: Mapping[str, Any]) -> str:
     """`` in 150 groups`` where the interval is by group; runs of before there were any do not say."""
     groups = scores.get("groups")
-    return f" in {groups:,} {'group' if groups == 1 else 'groups'}" if groups else ""
+    return f" in {count_of(groups, 'group')}" if groups else ""
 
 
 def _seed_lines(seeds: Mapping[str, Any] | None) -> list[str]:
