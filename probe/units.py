@@ -22,10 +22,10 @@ def kept_together(hashes: NDArray[np.str_], groups: NDArray[np.str_] | None = No
     hashes : (N,) content hashes; a row without one ("") has the content of no other.
     groups : (N,) names; a row without one ("") is in no group.
     """
-    contents = _codes(hashes)
+    contents = group_codes(hashes)
     if groups is not None and (groups != "").any():
         named = np.flatnonzero(groups != "")
-        pairs = np.unique(np.stack([_codes(groups[named]), contents[named]]), axis=1)
+        pairs = np.unique(np.stack([group_codes(groups[named]), contents[named]]), axis=1)
         contents = _joined(int(contents.max()) + 1, zip(*pairs.tolist(), strict=True))[contents]
     _, first, units = np.unique(contents, return_index=True, return_inverse=True)
     number = np.empty(len(first), dtype=np.intp)
@@ -43,7 +43,7 @@ def count_groups(groups: NDArray[np.str_] | None) -> int:
     return 0 if groups is None else len(np.unique(groups[groups != ""]))
 
 
-def _codes(names: NDArray[np.str_]) -> NDArray[np.intp]:
+def group_codes(names: NDArray[np.str_]) -> NDArray[np.intp]:
     """(N,) numbers from 0, equal where the name is; every empty name has a number of its own."""
     found, codes = np.unique(names, return_inverse=True)
     alone = names == ""

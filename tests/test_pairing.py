@@ -13,8 +13,8 @@ from probe.config import Home
 from probe.errors import FitError
 from probe.fit import compare, compared_on
 from probe.runs import Predictions, Run, open_run, paired, write_run
-from probe.stats.clusters import group_codes
 from probe.stats.paired import score_test
+from probe.units import group_codes
 from tests.shell import Shell
 
 CLASSES = ["cat", "dog"]

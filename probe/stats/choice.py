@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.stats.clusters import group_codes
 from probe.stats.intervals import LEVEL
 from probe.stats.paired import compare_predictions
+from probe.units import group_codes
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
-from probe.stats.clusters import group_codes, share_interval
-from probe.units import count_groups
+from probe.stats.clusters import share_interval
+from probe.units import count_groups, group_codes
 
 ECE_BINS = 15
 TINY = 1e-15

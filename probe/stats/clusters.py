@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.stats.intervals import LEVEL, wilson
+from probe.units import group_codes
 
 UNSEEN = 0.8
 """So many independent rows of the rarer outcome speak for groups of copies, beside those that were seen.
@@ -24,15 +25,6 @@ UNSEEN = 0.8
 A handful of mistakes in as many groups would pass for independent rows, and no mistake at all leaves 0/0:
 little evidence means whole groups, and much evidence is not moved. Chosen by coverage.
 """
-
-
-def group_codes(groups: NDArray[np.str_]) -> NDArray[np.intp]:
-    """(N,) numbers from 0, equal where the group is; every row without a group ("") is one of its own."""
-    names, codes = np.unique(groups, return_inverse=True)
-    alone = groups == ""
-    codes = codes.astype(np.intp)
-    codes[alone] = len(names) + np.arange(alone.sum())
-    return np.unique(codes, return_inverse=True)[1].astype(np.intp)
 
 
 def joined_groups(known: Sequence[NDArray[np.str_]]) -> NDArray[np.str_] | None:
@@ -68,7 +60,7 @@ def design_effect(values: NDArray[np.floating], codes: NDArray[np.intp]) -> floa
 
     Parameters
     ----------
-    codes : (N,) as of `group_codes`.
+    codes : (N,) as of `probe.units.group_codes`.
     """
     groups, largest = int(codes.max()) + 1, _effect_of_copies(codes)
     residuals = values - values.mean()

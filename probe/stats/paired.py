@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
-from probe.stats.clusters import design_effect, group_codes
+from probe.stats.clusters import design_effect
 from probe.stats.intervals import LEVEL
+from probe.units import group_codes
 
 HALVINGS = 80
 

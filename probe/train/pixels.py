@@ -19,10 +19,9 @@ from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import DataError
 from probe.images.reader import read_batches
-from probe.stats.clusters import group_codes
 from probe.train.data import Part, TrainingData
 from probe.train.recipe import Recipe
-from probe.units import kept_together
+from probe.units import group_codes, kept_together
 
 PIXELS_VERSION = 1
 MEMORY_BYTES = 1 << 30
