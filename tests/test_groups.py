@@ -370,6 +370,36 @@ def test_ridge_leaves_out_what_belongs_together(width: int) -> None:
         np.testing.assert_allclose(found[out], kept.predict(standard[out]), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("alpha", [1e-2, 0.5, 1e4])
+def test_ridge_leaves_out_units_of_more_rows_than_columns(alpha: float) -> None:
+    generator = np.random.default_rng(0)
+    units = np.repeat(np.arange(5), [1, 60, 5, 4, 30])
+    labels = generator.integers(0, 3, 100).astype(np.int32)
+    features = (generator.normal(size=(100, 4)) + labels[:, None] * [1, 0, 0, 0]).astype(np.float32)
+    found = RidgePath(Samples(features, labels, units=units), 3).leave_one_out_values(alpha)
+    standard = (features - features.mean(axis=0)) / features.std(axis=0)
+    for unit in range(5):
+        out = units == unit
+        kept = Ridge(alpha=alpha).fit(standard[~out], np.where(np.eye(3)[labels[~out]], 1, -1))
+        np.testing.assert_allclose(found[out], kept.predict(standard[out]), rtol=1e-4, atol=1e-5)
+
+
+def test_thousands_of_rows_of_one_unit_are_no_matrix_of_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest, solve = 0, np.linalg.solve
+
+    def measured(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, len(matrix))
+        return solve(matrix, values)
+
+    monkeypatch.setattr(np.linalg, "solve", measured)
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(3000, 5)).astype(np.float32)
+    samples = Samples(features, np.arange(3000) % 3, units=np.arange(3000) // 1000)
+    fit_ridge(samples, None, 3, RidgeOptions(alpha=(1.0,)))
+    assert largest == 6
+
+
 def test_ridge_without_validation_is_not_taken_in_by_near_copies() -> None:
     features, labels, groups = near_copies(0)
     units = kept_together(np.array([str(row) for row in range(len(labels))]), groups)

@@ -239,6 +239,8 @@ class RidgePath:
         """Residuals (g, A, C) of a unit's rows by the fit without them, from those of the full fit."""
         squares = self.axes.squares
         directions = inputs / np.sqrt(squares)
+        if len(inputs) > len(squares) + 1:
+            return self._without_many(directions, residuals, alphas)
         # As for one row: what the fit leaves of the unit, along the axes and beside them.
         beside = np.zeros((len(inputs), len(inputs)))
         if len(squares) < len(self.samples) - 1:
@@ -247,6 +249,23 @@ class RidgePath:
         for place, alpha in enumerate(alphas.tolist()):
             left = beside + (directions * (alpha / (squares + alpha))) @ directions.T
             found[:, place] = np.linalg.solve(left, residuals[:, place])
+        return found
+
+    def _without_many(self, directions: Float64s, residuals: Float64s, alphas: Float64s) -> Float64s:
+        """The same for a unit of more rows than there are axes (R), by matrices (R + 1, R + 1) alone.
+
+        With H = V Vᵀ, V (g, R + 1), the inverse of 1 − H is 1 + V (1 − Vᵀ V)⁻¹ Vᵀ (Woodbury): thousands of
+        pictures of one clinic would otherwise be a matrix of the square of their number.
+        """
+        squares = self.axes.squares
+        fitted = np.hstack([np.full((len(directions), 1), len(self.samples) ** -0.5), directions])
+        products = fitted.T @ fitted
+        found = np.empty_like(residuals)
+        for place, alpha in enumerate(alphas.tolist()):
+            share = np.sqrt(np.append(1.0, squares / (squares + alpha)))[:, None]
+            inner = np.eye(len(share)) - share * products * share.T
+            along = share * (fitted.T @ residuals[:, place])
+            found[:, place] = residuals[:, place] + fitted @ (share * np.linalg.solve(inner, along))
         return found
 
 
