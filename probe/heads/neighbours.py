@@ -25,8 +25,8 @@ Rows = NDArray[np.intp]
 METRICS = ("cosine", "euclidean")
 QUERY_BLOCK, POINT_BLOCK = 1024, 8192
 """Similarities held at a time: 32 MB, whatever the number of rows."""
-CENTRED_ROWS = 512
-"""Rows brought to float64 at a time."""
+CENTRED_ROWS, CENTRE_ROWS = 64, 1024
+"""Rows brought to float64 at a time, which should stay in the cache; and rows whose mean is the centre."""
 SPARE = 24
 """Points kept beyond the k wanted, so that those too close to call are there."""
 HARD_VALUES = 1 << 23
@@ -51,16 +51,19 @@ class NeighbourSearch:
         self.cosine = metric == "cosine"
         self._lengths = _lengths(points) if self.cosine else np.ones(len(points))
         self._zeros = np.flatnonzero(self._lengths == 0)
-        self._centre = self._mean()
-        norms = np.concatenate([_lengths(block) for _, block in self._blocks_of_points()])
-        # A power of two scales without rounding; the farthest point ends between 1 and 2.
-        self._scale = float(np.exp2(-np.floor(np.log2(norms.max())))) if norms.max() > 0 else 1.0
-        self._halves = (norms * self._scale) ** 2 / 2
-        self._radius = float(norms.max() * self._scale)
+        # Any centre will do that is as near to the points as their mean is.
+        some = np.arange(0, len(points), max(1, len(points) // CENTRE_ROWS))
+        self._centre = self._unit_or_raw(some).mean(axis=0)
+        # A power of two scales without rounding; it only keeps float32 from overflow and from vanishing.
+        largest = 0.0 if self.cosine else max(float(points.max()), -float(points.min()))
+        self._scale = float(np.exp2(-np.floor(np.log2(largest)))) if largest > 0 else 1.0
         self._scaled = np.empty(points.shape, dtype=np.float32)
+        squares = np.empty(len(points))
         for rows, block in self._blocks_of_points():
-            block *= self._scale
             self._scaled[rows] = block
+            squares[rows] = np.einsum("nd,nd->n", block, block)
+        self._halves = squares / 2
+        self._radius = float(np.sqrt(squares.max()))
 
     def find(self, features: Features, k: int) -> Rows:
         """Rows (Q, k) of the points nearest to each row of `features` (Q, D), nearest first."""
@@ -78,8 +81,16 @@ class NeighbourSearch:
             lengths = _lengths(exact)
             zero = lengths == 0
             exact /= _divisors(lengths)[:, None]
-        scaled = (exact - self._centre) * self._scale
-        return _Queries(exact, zero, scaled, _lengths(scaled))
+        scaled = self._moved(exact.copy())
+        norms = np.sqrt(np.einsum("nd,nd->n", scaled, scaled))
+        return _Queries(exact, zero, scaled, norms)
+
+    def _moved(self, rows: Float64s) -> Float64s:
+        """In place: relative to the centre, in the scaled units."""
+        rows -= self._centre
+        if self._scale != 1:
+            rows *= self._scale
+        return rows
 
     def _unit_or_raw(self, rows: slice | Rows) -> Float64s:
         """Points in float64, of unit length for cosine; a new array."""
@@ -89,18 +100,10 @@ class NeighbourSearch:
         return points
 
     def _blocks_of_points(self) -> Iterator[tuple[slice, Float64s]]:
-        """All points moved to their mean, a few rows at a time."""
+        """All points relative to the centre in the scaled units, a few rows at a time."""
         for start in range(0, len(self.points), CENTRED_ROWS):
             rows = slice(start, min(start + CENTRED_ROWS, len(self.points)))
-            block = self._unit_or_raw(rows)
-            block -= self._centre
-            yield rows, block
-
-    def _mean(self) -> Float64s:
-        total = np.zeros(self.points.shape[1])
-        for start in range(0, len(self.points), CENTRED_ROWS):
-            total += self._unit_or_raw(slice(start, start + CENTRED_ROWS)).sum(axis=0)
-        return total / len(self.points)
+            yield rows, self._moved(self._unit_or_raw(rows))
 
     def _nearest(self, queries: _Queries, k: int) -> Rows:
         found = np.empty((len(queries.scaled), k), dtype=np.intp)
@@ -124,10 +127,14 @@ class NeighbourSearch:
         """The `count` largest similarities of each query in float32, largest first, and their rows."""
         best = np.full((len(queries.scaled), 0), -np.inf, dtype=np.float32)
         rows = np.empty(best.shape, dtype=np.intp)
-        scaled = np.where(queries.norms[:, None] < FAR, queries.scaled, 0).astype(np.float32)
+        far = queries.norms >= FAR
+        with np.errstate(over="ignore"):
+            scaled = queries.scaled.astype(np.float32)
+        scaled[far] = 0
+        halves = self._halves.astype(np.float32)
         for start in range(0, len(self.points), POINT_BLOCK):
             similarity = scaled @ self._scaled[start : start + POINT_BLOCK].T
-            similarity -= self._halves[start : start + POINT_BLOCK].astype(np.float32)
+            similarity -= halves[start : start + POINT_BLOCK]
             self._set_zeros(similarity, slice(start, start + POINT_BLOCK), queries.norms)
             values, columns = _top(similarity, count)
             best, rows = np.hstack([best, values]), np.hstack([rows, columns + start])
@@ -141,7 +148,6 @@ class NeighbourSearch:
         values = np.empty((len(which), len(self.points)))
         scaled = queries.scaled[which]
         for rows, block in self._blocks_of_points():
-            block *= self._scale
             values[:, rows] = scaled @ block.T - self._halves[rows]
         self._set_zeros(values, slice(0, len(self.points)), queries.norms[which])
         kth = np.partition(values, -k, axis=1)[:, -k]
@@ -242,11 +248,11 @@ def _top(values: Floats, count: int) -> tuple[Floats, Rows]:
 
 def _lengths(rows: NDArray[np.floating]) -> Float64s:
     """Euclidean norm (N,) in float64."""
-    parts = [
-        np.square(rows[start : start + CENTRED_ROWS], dtype=np.float64).sum(axis=1)
-        for start in range(0, len(rows), CENTRED_ROWS)
-    ]
-    return np.asarray(np.sqrt(np.concatenate(parts)))
+    squares = np.empty(len(rows))
+    for start in range(0, len(rows), CENTRED_ROWS):
+        block = rows[start : start + CENTRED_ROWS].astype(np.float64, copy=False)
+        squares[start : start + CENTRED_ROWS] = np.einsum("nd,nd->n", block, block)
+    return np.asarray(np.sqrt(squares))
 
 
 def _divisors(lengths: Float64s) -> Float64s:
