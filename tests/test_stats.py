@@ -8,7 +8,7 @@ from probe.errors import DataError
 from probe.stats.calibration import fit_temperature, reliability, scaled
 from probe.stats.classification import evaluate, macro_f1, roc_auc, top_k_accuracy
 from probe.stats.confusion import confident_mistakes, confusion, most_confused, per_class
-from probe.stats.intervals import mean_interval, wilson
+from probe.stats.intervals import mean_interval, mean_share_interval, wilson
 
 
 def test_wilson_is_newcombes_worked_example():
@@ -21,6 +21,14 @@ def test_wilson_is_newcombes_worked_example():
 def test_mean_interval_of_one_draw_claims_nothing():
     assert mean_interval([0.5]) == (float("-inf"), float("inf"))
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+
+
+def test_the_mean_of_shares_has_an_interval_of_shares():
+    # Two few-shot draws: t alone says -0.47 to 1.91.
+    assert mean_share_interval([0.625, 0.8125]) == (0.0, 1.0)
+    assert mean_share_interval([0.5]) == (0.0, 1.0)
+    inside = [0.5, 0.52, 0.54]
+    assert mean_share_interval(inside) == mean_interval(inside)
 
 
 def some_predictions(classes: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from probe.errors import ProbeError, UsageError
 from probe.heads.draws import few_shot, fraction
 from probe.heads.head import HeadRow, Samples, averaged
 from probe.progress import Progress, counting
-from probe.stats.intervals import mean_interval
+from probe.stats.intervals import mean_share_interval
 
 ALL = "all"
 Draw = Callable[[Samples, int], NDArray[np.intp]]
@@ -31,7 +31,7 @@ class CurvePoint:
     rows : training rows of a draw, the mean where draws of whole groups differ.
     accuracies : one per draw that could be fitted.
     mean : of the accuracies; None without any.
-    low, high : 95 % t-interval of the mean over draws; None for a single draw.
+    low, high : 95 % t-interval of the mean over draws, inside [0, 1]; None for a single draw.
     problem : how many of the draws could not be fitted, and why; None where all could.
     """
 
@@ -132,7 +132,7 @@ def _point(name: str, tasks: list[tuple[str, NDArray[np.intp]]], found: list[flo
     outcomes = [found[number] for number in mine]
     accuracies = tuple(outcome for outcome in outcomes if isinstance(outcome, float))
     reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    low, high = mean_interval(list(accuracies)) if len(accuracies) > 1 else (None, None)
+    low, high = mean_share_interval(list(accuracies)) if len(accuracies) > 1 else (None, None)
     mean = float(np.mean(accuracies)) if accuracies else None
     problem = f"{len(reasons)} of {len(mine)} draws could not be fitted: {reasons[0]}" if reasons else None
     rows = round(float(np.mean([len(tasks[number][1]) for number in mine])))

@@ -26,7 +26,7 @@ from probe.heads.saving import save_head
 from probe.progress import Progress, counting
 from probe.runs import Predictions, Run, scores, write_run
 from probe.runs.weight import part_notes
-from probe.stats.intervals import mean_interval
+from probe.stats.intervals import mean_share_interval
 from probe.store import Store, slug
 from probe.versions import versions
 
@@ -177,7 +177,7 @@ def _seeds(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
         return None
     runs = [predict_part(head, part) for head in outcome.seed_heads]
     accuracies = [float(run.correct.mean()) for run in runs]
-    low, high = mean_interval(accuracies)
+    low, high = mean_share_interval(accuracies)
     spread = float(np.std(accuracies, ddof=1))
     return {
         "accuracies": accuracies,

@@ -43,3 +43,11 @@ def mean_interval(values: NDArray[np.floating] | list[float], level: float = LEV
     half = float(t.ppf((1 + level) / 2, len(draws) - 1) * draws.std(ddof=1) / np.sqrt(len(draws)))
     mean = float(draws.mean())
     return mean - half, mean + half
+
+
+def mean_share_interval(
+    shares: NDArray[np.floating] | list[float], level: float = LEVEL
+) -> tuple[float, float]:
+    """`mean_interval` of draws of a share, such as an accuracy, inside [0, 1]; (0, 1) for a single draw."""
+    low, high = mean_interval(shares, level)
+    return max(low, 0.0), min(high, 1.0)

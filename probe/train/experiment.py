@@ -19,7 +19,7 @@ from probe.extract.job import pixel_path
 from probe.progress import Progress
 from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, scores, write_run
 from probe.runs.weight import part_notes
-from probe.stats.intervals import mean_interval
+from probe.stats.intervals import mean_share_interval
 from probe.store import slug
 from probe.train.course import CURVES, Course, Draw
 from probe.train.loop import OnEpoch
@@ -153,7 +153,7 @@ def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
     large the test set is.
     """
     values = [run.result["test"]["accuracy"] for run in runs if run.result["test"]]
-    low, high = mean_interval(values)
+    low, high = mean_share_interval(values)
     several = len(values) > 1
     return {
         "runs": [run.name for run in runs],

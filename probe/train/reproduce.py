@@ -14,7 +14,7 @@ from probe.errors import DataError, ProbeError, UsageError
 from probe.progress import Progress
 from probe.registry import unknown_name
 from probe.runs import Run
-from probe.stats.intervals import mean_interval, wilson
+from probe.stats.intervals import mean_share_interval, wilson
 from probe.train.baselines import BASELINES, STUDIES
 from probe.train.course import CURVES, Draw
 from probe.train.experiment import Experiment, run_experiment
@@ -222,7 +222,7 @@ def _sweep_figure(
     """The part a setting is judged on, and accuracy, lower and upper end: of folds by their spread."""
     if folds:
         values = [cell.val_accuracy for cell in cells if cell.val_accuracy is not None]
-        return "validation", (sum(values) / len(values), *mean_interval(values))
+        return "validation", (sum(values) / len(values), *mean_share_interval(values))
     accuracy = cells[0].test_accuracy or 0.0
     return "test", (accuracy, *wilson(round(accuracy * tested), tested))
 
