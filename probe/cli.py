@@ -12,7 +12,7 @@ import click
 
 from probe import __version__
 from probe.commands.console import any_console, echo, say_error, wants_json
-from probe.commands.settings import command_context, read_settings, to_say
+from probe.commands.settings import command_context, is_on, read_settings, to_say
 from probe.config import CONFIG_FILE, read_config
 from probe.errors import EXIT_FAILED, EXIT_INTERRUPTED, ProbeError
 from probe.registry import load_object, unknown_name
@@ -107,8 +107,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _failed(error: Exception, code: int, arguments: list[str]) -> int:
-    say_error(error, code, as_json=wants_json(arguments))
+    say_error(error, code, as_json=wants_json(arguments) or _json_is_set(arguments))
     return code
+
+
+def _json_is_set(arguments: list[str]) -> bool:
+    """Whether ``probe.toml`` or the environment asks for JSON; not where just they are what is wrong."""
+    try:
+        called = command_context(cli, arguments)
+        settings = read_settings(cli, read_config(Path(CONFIG_FILE)), os.environ)
+    except (ProbeError, click.ClickException):
+        return False
+    return called is not None and is_on(settings, called, "json")
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -195,3 +195,19 @@ def test_an_empty_variable_sets_nothing(configured: Shell, monkeypatch: pytest.M
     monkeypatch.setenv("PROBE_FIT_CENTROID_QUIET", "")
     configured("fit", "centroid")
     assert "PROBE_FIT" not in configured.error
+
+
+def test_errors_are_json_too_where_a_setting_asks_for_it(
+    configured: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> object:
+        return json.loads(configured.error.splitlines()[-1])["error"]["problem"]
+
+    write("[runs.show]\njson = true")
+    configured("runs", "show", "nothing", code=2)
+    assert "no run called 'nothing'" in str(told())
+    configured("runs", "rm", "nothing", code=2)
+    assert configured.error.startswith("probe: ")
+    monkeypatch.setenv("PROBE_FIT_KNN_JSON", "1")
+    configured("fit", "knn", "--nope", code=2)
+    assert "--nope" in str(told())

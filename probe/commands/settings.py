@@ -102,11 +102,15 @@ def read_settings(program: click.Group, table: Mapping[str, Any], variables: Map
 
 def to_say(settings: Settings, context: click.Context) -> list[str]:
     """A line for every setting that holds for a command, but not for PROBE_HOME; none with --quiet."""
-    applied = settings.applied(context)
-    quiet = [s.option.type_cast_value(context, _typed(s)) for s in applied if s.key == "quiet"]
-    if context.params.get("quiet") or any(quiet):
+    if context.params.get("quiet") or is_on(settings, context, "quiet"):
         return []
-    return [f"from {setting}" for setting in applied if setting.source != HOME]
+    return [f"from {setting}" for setting in settings.applied(context) if setting.source != HOME]
+
+
+def is_on(settings: Settings, context: click.Context, switch: str) -> bool:
+    """Whether a switch is set for a command, and not on its line."""
+    applied = (setting for setting in settings.applied(context) if setting.key == switch)
+    return any(setting.option.type_cast_value(context, _typed(setting)) for setting in applied)
 
 
 def command_context(program: click.Group, arguments: Sequence[str]) -> click.Context | None:
