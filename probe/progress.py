@@ -24,6 +24,20 @@ BEAT_S = 0.5
 FALLBACK_SIZE = 80, 24
 
 
+_past_stderr: int | None = None
+
+
+@contextmanager
+def shown_on(descriptor: int) -> Iterator[None]:
+    """Write plain lines to this file descriptor, while that of stderr points elsewhere."""
+    global _past_stderr
+    before, _past_stderr = _past_stderr, descriptor
+    try:
+        yield
+    finally:
+        _past_stderr = before
+
+
 class Progress:
     """Counts the steps of a piece of work; used as a context manager.
 
@@ -156,7 +170,11 @@ class _Lines:
         figures = describe(
             n, self._total, self._unit, now - self._start, initial=self._initial, in_bytes=self._in_bytes
         )
-        sys.stderr.write(f"{self._what}: {figures}\n")
+        line = f"{self._what}: {figures}\n"
+        if _past_stderr is not None:
+            os.write(_past_stderr, line.encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+            return
+        sys.stderr.write(line)
         sys.stderr.flush()
 
 

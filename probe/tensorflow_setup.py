@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from probe.errors import UsageError
+from probe.progress import shown_on
 
 FLOAT, IMAGES, EPSILON, BACKEND = "float32", "channels_last", 1e-7, "tensorflow"
 """Keras's own defaults, which every published weights file and every recorded store rests on."""
@@ -81,7 +82,8 @@ def _quiet_start() -> Iterator[None]:
     """Keep what TensorFlow's C++ side says while it is imported off the screen, unless the import fails.
 
     It announces oneDNN and missing GPUs before it reads any setting that would silence it, so the file
-    descriptor itself has to point elsewhere for that moment.
+    descriptor itself has to point elsewhere for that moment, which can be ten seconds: the lines of a
+    `Progress` go past it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -89,8 +91,9 @@ def _quiet_start() -> Iterator[None]:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
         try:
-            yield
-        except BaseException:
+            with shown_on(saved):
+                yield
+        except Exception:
             said.seek(0)
             os.write(saved, said.read())
             raise

@@ -127,3 +127,16 @@ def test_what_becomes_known_on_the_way_moves_the_end_of_a_bar(monkeypatch):
         step(2)
         time.sleep(0.7)
     assert "2/4" in written[0]
+
+
+def test_lines_go_past_a_stderr_that_points_elsewhere(at_once, capsys):
+    reading, writing = os.pipe()
+    with progress.shown_on(writing), Progress("extract", 2, "img") as bar:
+        bar.update(2)
+    os.close(writing)
+    with os.fdopen(reading) as screen:
+        assert screen.read().startswith("extract: 2 of 2 img (100 %), 0 s\n")
+    assert capsys.readouterr().err == ""
+    with Progress("extract", 2, "img") as bar:
+        bar.update(2)
+    assert capsys.readouterr().err.startswith("extract: 2 of 2 img (100 %), 0 s\n")

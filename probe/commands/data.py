@@ -55,7 +55,14 @@ def ls(home: Home, as_json: bool) -> None:
     ]
     header = ("data set", "images", "classes", "MB", "here", "what it is")
     cells = [
-        (r["dataset"], r["images"], r["classes"], r["megabytes"], "yes" if r["here"] else "", r["summary"])
+        (
+            r["dataset"],
+            r["images"],
+            r["classes"],
+            r["megabytes"] or "?",
+            "yes" if r["here"] else "",
+            r["summary"],
+        )
         for r in rows
     ]
     emit(rows, as_json, lambda: table(header, cells))
@@ -97,7 +104,8 @@ def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
 @click.pass_obj
 def check(home: Home, name: str, options: DatasetOptions, as_json: bool) -> int:
     """Count classes, images and splits of NAME against what is declared; exit code 3 when they differ."""
-    dataset = open_dataset(name, home, options)
+    with Progress(f"read {name}"):
+        dataset = open_dataset(name, home, options)
     differences = check_row(DATASETS[name], dataset) if name in DATASETS else []
     record = {
         "dataset": dataset.name,

@@ -27,6 +27,7 @@ from probe.datasets.listing import count_of
 from probe.datasets.place import is_missing
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
 from probe.machine import count_gpus
+from probe.progress import Progress
 
 if TYPE_CHECKING:
     from probe.extract import ExtractJob, Shard
@@ -123,7 +124,8 @@ def command(
 
     DATASET is a name from `probe data ls`, a folder with a folder per class (also in train/val/test
     folders; --layout says what folders are where that can be doubted), a folder or list of files with
-    --labels, or an .npz with {train,val,test}_{images,labels}.
+    --labels, an .npz with {train,val,test}_{images,labels}, .parquet files, .tar shards, hf:NAME or
+    tfds:NAME.
     A finished store of the same images and settings is reused; an interrupted one is resumed.
     """
     from probe.extract import estimate, extract, extract_in_processes, extract_on_cluster
@@ -135,7 +137,9 @@ def command(
     check_backbone(home, **choices)
     options = replace(options, rehash=rehash)
     fetch_if_missing(home, dataset, options, quiet)
-    job = make_job(home, open_dataset(dataset, home, options), **choices)
+    with Progress(f"read {dataset}", shown=wants_progress(quiet)):
+        data = open_dataset(dataset, home, options)
+    job = make_job(home, data, **choices)
     for line in job.dataset.notes:
         note(line, quiet)
     images, precision = count_of(len(job.dataset), "image"), _precision_text(choices["precision"], job)

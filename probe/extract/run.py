@@ -135,12 +135,14 @@ def extract(
     path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
     if reuse(path, job):
         return summarise(path, job, 0, len(job.dataset), started, 0.0)
-    extractor = None if path.exists() else create_store(path, job)
+    with Progress(f"load {job.backbone.name}", shown=progress):
+        extractor = None if path.exists() else create_store(path, job)
     with StoreWriter(path, shard.number, shard.count) as writer:
         pending = writer.pending_units()
         rows = np.array([row for unit in pending for row in range(*writer.layout.unit_range(unit))], np.intp)
         if pending and (extractor is None or extractor.batch_size != writer.layout.batch_size):
-            extractor = backbones.load(job.backbone, batch_size=writer.layout.batch_size)
+            with Progress(f"load {job.backbone.name}", shown=progress):
+                extractor = backbones.load(job.backbone, batch_size=writer.layout.batch_size)
         began = time.perf_counter()
         if pending and extractor is not None:
             _compute(job, extractor, writer, rows, progress)
