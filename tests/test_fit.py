@@ -214,7 +214,7 @@ def test_bad_labels_end_in_one_clear_message(store: Store, home: Home, spoil: ob
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"choice": Choice(views=3)}, "no augmented views"),
+        ({"choice": Choice(views=3)}, "does not have the augmented views"),
         ({"choice": Choice(("nothing",))}, "no output of"),
         ({"head": "forest"}, "no head called"),
         ({"shots": ("0",)}, "--shots"),

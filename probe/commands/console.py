@@ -92,8 +92,13 @@ def _type(error: Exception) -> str:
         return "Interrupted"
     if isinstance(error, click.UsageError):
         return "UsageError"
-    known = isinstance(error, ProbeError | OSError | click.ClickException)
+    known = isinstance(error, ProbeError | OSError | click.ClickException) or _is_of_the_locale(error)
     return type(error).__name__ if known else "InternalError"
+
+
+def _is_of_the_locale(error: Exception) -> bool:
+    """Whether a path has characters for which the encoding of file names has no bytes."""
+    return isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding()
 
 
 def _told(error: Exception) -> ProbeError:
@@ -109,6 +114,13 @@ def _told(error: Exception) -> ProbeError:
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return ProbeError(f"{error.strerror or error}{where}")
+    if _is_of_the_locale(error):
+        assert isinstance(error, UnicodeEncodeError)
+        return ProbeError(
+            f"a file name cannot be spelt in {error.encoding}, the encoding of this locale",
+            found=error.object,
+            hint="set PYTHONUTF8=1",
+        )
     return ProbeError(
         f"internal error, a bug in probe: {type(error).__name__}: {error}", hint="PROBE_DEBUG=1"
     )

@@ -152,7 +152,7 @@ def _fit(
 
     home = click.get_current_context().find_object(Home)
     assert home is not None  # the group made it
-    choice = Choice(outputs, views, parse_bytes(memory))
+    choice = Choice(outputs, views, parse_bytes(memory, "--memory"))
     found = find_store(home, store, serves_fit(choice))
     say_store(found.name, store, quiet)
     job = FitJob(

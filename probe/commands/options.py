@@ -106,8 +106,8 @@ def labelling_options(command: CommandT) -> CommandT:
     return wrapped  # type: ignore[return-value]
 
 
-def parse_bytes(text: str) -> int:
-    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold)."""
+def parse_bytes(text: str, option: str) -> int:
+    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold); of the value of `option`."""
     units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
     number = text.strip().upper().rstrip("KMGTB")
     unit = text.strip().upper()[len(number) :]
@@ -116,7 +116,7 @@ def parse_bytes(text: str) -> int:
     except (ValueError, KeyError):
         size = -1.0
     if not 0 <= size < float("inf"):
-        raise UsageError("this is not a size", expected="such as 500MB or 2GB", found=text)
+        raise UsageError(f"{option} is not a size", expected="such as 500MB or 2GB", found=text)
     return int(size)
 
 
@@ -197,10 +197,20 @@ def say_store(name: str, asked: str | None, quiet: bool) -> None:
 
 
 def confirmed(told: str) -> bool:
-    """Ask whether to delete what is `told`, on stderr; says so where nothing is deleted."""
+    """Ask whether to delete what is `told`, on stderr; says so where nothing is deleted.
+
+    UsageError when there is nobody to answer (standard input has ended).
+    """
     note(told)
-    if click.confirm("delete it?", err=True):
-        return True
+    try:
+        if click.confirm("delete it?", err=True):
+            return True
+    except click.Abort as stopped:
+        note("")  # The line of the question has not ended.
+        if isinstance(stopped.__context__, EOFError):
+            raise UsageError("nothing was deleted: nobody answered", hint="--yes does not ask") from None
+        note("nothing was deleted")
+        raise
     note("nothing was deleted")
     return False
 

@@ -21,7 +21,7 @@ def result_lines(run: Run) -> list[str]:
         f"head      {result.get('head')}" + (f" ({chosen})" if chosen else ""),
         "images    " + ", ".join(f"{name} {count:,}" for name, count in parts.items()),
     ]
-    lines += _score_lines("test", result.get("test")) + _val_lines(result)
+    lines += _score_lines("test", result.get("test"), len(result.get("classes") or ())) + _val_lines(result)
     lines += finding_lines(run)
     lines += _seed_lines(result.get("seeds")) + _curve_lines(result.get("curve"))
     lines += _training_lines(result)
@@ -69,10 +69,12 @@ def parted_text(parted: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} in both {pair.replace('_', ' and ')}" for pair, count in parted.items())
 
 
-def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
+def _score_lines(part: str, scores: Mapping[str, Any] | None, classes: int = 0) -> list[str]:
     if scores is None:
         return [f"{part:<9} no labelled images in this part"]
     auc = "" if scores["auc"] is None else f", AUC {scores['auc']:.4f}"
+    # Of five classes or fewer every answer is among the first five.
+    top5 = "" if 0 < classes <= 5 else f"top-5 {scores['top5']:.4f}, "
     return [
         (
             f"{part:<9} accuracy {scores['accuracy']:.4f}  95 % interval"
@@ -80,7 +82,7 @@ def _score_lines(part: str, scores: Mapping[str, Any] | None) -> list[str]:
             f"  ({count_of(scores['n'], 'image')}{_groups_text(scores)})"
         ),
         (
-            f"          top-5 {scores['top5']:.4f}, mean per class {scores['balanced_accuracy']:.4f},"
+            f"          {top5}mean per class {scores['balanced_accuracy']:.4f},"
             f" macro-F1 {scores['macro_f1']:.4f}"
         ),
         f"          log-loss {scores['log_loss']:.4f}, calibration error {scores['ece']:.4f}{auc}",

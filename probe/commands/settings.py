@@ -285,10 +285,12 @@ def _check(setting: Setting) -> None:
         if isinstance(error, UsageError) and error.problem.startswith(setting.source):
             raise
         message = error.message if isinstance(error, click.BadParameter) else error.problem
-        raise _wrong(setting, message.rstrip(".")) from error
+        raise _wrong(setting, because=f": {message.rstrip('.')}") from error
 
 
-def _wrong(setting: Setting, expected: str) -> UsageError:
+def _wrong(setting: Setting, expected: str | None = None, because: str = "") -> UsageError:
     return UsageError(
-        f"{setting.source}: the value of {setting.key} cannot be used", expected=expected, found=str(setting)
+        f"{setting.source}: the value of {setting.key} cannot be used{because}",
+        expected=expected,
+        found=str(setting),
     )

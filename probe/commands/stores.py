@@ -21,6 +21,7 @@ from probe.commands.results import conflicts_text, copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
+from probe.datasets.listing import count_of
 from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
 from probe.order import places_back
 from probe.store import (
@@ -189,7 +190,7 @@ def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
         as_json,
         lambda: [
             f"{'ok' if report.ok else 'DAMAGED'}  {found.name}  "
-            + ", ".join(f"{count:,} {what}" for what, count in report.checked.items() if count),
+            + ", ".join(count_of(count, what[:-1], what) for what, count in report.checked.items() if count),
             *(f"  {problem}" for problem in report.problems),
         ],
     )

@@ -32,7 +32,7 @@ from probe.datasets.splits import (
 from probe.datasets.tables import list_table
 from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
-from probe.errors import DataError, UsageError
+from probe.errors import DataError, UnknownNameError, UsageError
 from probe.registry import Registry, load_object, unknown_name
 from probe.units import count_groups
 
@@ -40,8 +40,8 @@ MISSED = 0.01
 """Share of the images by which a part may miss the size asked for without a word."""
 
 
-CONFLICTS_NAMED = 5
-"""Pictures under two labels that a note names; `probe stores show --json` lists all."""
+CONFLICTS_NAMED, COPIES_NAMED = 5, 4
+"""Pictures under two labels that a note names, and files of each; `probe stores show --json` lists all."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,22 @@ def _conflict_notes(listing: Listing, hashes: NDArray[np.str_]) -> list[str]:
     conflicts = under_several_labels(hashes, listing.labels)
     if not conflicts:
         return []
-    named = "; ".join(
-        " = ".join(f"{listing.ids[row]} ({listing.classes[listing.labels[row]]})" for row in rows.tolist())
-        for rows in conflicts[:CONFLICTS_NAMED]
-    )
+    named = "; ".join(_same_picture(listing, rows) for rows in conflicts[:CONFLICTS_NAMED])
     more = "; …" if len(conflicts) > CONFLICTS_NAMED else ""
     return [f"the same picture under two labels: {count_of(len(conflicts), 'picture')}: {named}{more}"]
+
+
+def _same_picture(listing: Listing, rows: NDArray[np.intp]) -> str:
+    """The files of one picture with their classes: the first of each class where there are many."""
+    if len(rows) > COPIES_NAMED:
+        first = np.unique(listing.labels[rows], return_index=True)[1]
+        shown = rows[np.sort(first)][:COPIES_NAMED]
+    else:
+        shown = rows
+    named = " = ".join(
+        f"{listing.ids[row]} ({listing.classes[listing.labels[row]]})" for row in shown.tolist()
+    )
+    return named + (f" and {len(rows) - len(shown)} more" if len(shown) < len(rows) else "")
 
 
 def _group_notes(groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> list[str]:
@@ -189,7 +199,7 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
     if options.columns:
         raise _no_table(spec)
     path = Path(spec).expanduser()
-    if not path.exists():
+    if not spec or not path.exists():
         raise _nothing_there(table, spec)
     if path.is_dir():
         _check_home(path, home)
@@ -206,12 +216,20 @@ def _list_spec(table: Registry[DatasetRow], spec: str, home: Home, options: Data
         if options.labels is not None:
             raise UsageError("an .npz file carries its own labels", hint="leave out --labels")
         return read_npz(path, home.cache, anew=options.rehash)
-    embeddings = path.suffix.lower() in (".npy", ".parquet")
     raise UsageError(
         f"{spec} is not a data set",
         expected="a folder, a .txt list of images, an .npz or .parquet file, or .tar shards",
-        hint=f"probe stores import {spec} takes embeddings" if embeddings else None,
+        hint=_other_use(path),
     )
+
+
+def _other_use(path: Path) -> str | None:
+    """What a file that is no data set may be good for."""
+    if path.suffix.lower() in (".npy", ".parquet"):
+        return f"probe stores import {path} takes embeddings"
+    if path.suffix.lower() == ".csv":
+        return f"labels belong to a folder of images: FOLDER --labels {path}"
+    return None
 
 
 def _check_home(path: Path, home: Home) -> None:
@@ -260,7 +278,12 @@ def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:
             f"there is no file or folder {spec}",
             expected="a registered name, a folder of images, a .txt list of images or an .npz file",
         )
-    return unknown_name("data set", spec, table)
+    unknown = unknown_name("data set", spec, table)
+    return UnknownNameError(
+        f"there is no file or folder {spec or repr(spec)}, and no data set called {spec!r}",
+        expected=f"a path, or {unknown.expected}",
+        hint=unknown.hint,
+    )
 
 
 def _splits(
@@ -278,7 +301,8 @@ def _splits(
         shares = "/".join(f"{100 * share:g}" for share in fractions)
         instead = "in place of the set's own split " if own else ""
         came_out = _counts_text(splits, fractions)
-        return splits, (f"split {instead}{shares} % by content, stratified, seed {seed}: {came_out}",)
+        kept = ", groups kept together" if count_groups(groups) else ""
+        return splits, (f"split {instead}{shares} % by content, stratified{kept}, seed {seed}: {came_out}",)
     if own[TRAIN] and not own[VAL]:
         splits = carve_validation(
             hashes, labels, listing.splits, share=options.validation, seed=seed, groups=groups

@@ -103,7 +103,7 @@ def learning_curve(
     found: list[float | str] = []
     # The bar counts whole fits: what a fit says of itself, where it runs in this process, is not heard.
     with Progress("curve", len(tasks), "fits", shown=progress) as bar, counting(None):
-        for outcome in Parallel(n_jobs=jobs, return_as="generator")(calls):
+        for outcome in Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(calls):
             found.append(outcome)
             bar.update()
     return [_point(name, tasks, found) for name in sizes]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
+from probe.datasets.listing import count_of
 from probe.errors import FitError, FitOptionError
 from probe.heads.head import Features, Samples
 from probe.store import FeatureArray, MappedRows, Serves, Store
@@ -199,10 +200,10 @@ def source_of(store: Store, outputs: tuple[str, ...], rows: NDArray[np.intp], vi
     """
     if views.stop > 1 and not (views.stop - 1 <= store.view_count and store.viewed[rows].all()):
         raise FitOptionError(
-            f"{store.name} has no augmented views of these images",
-            expected=f"{views.stop - 1} views",
-            found=f"{store.view_count} views of {int(store.viewed[rows].sum())} of {len(rows)} images",
-            hint="extract with --views K (and --views-of all to average over views at test)",
+            f"{store.name} does not have the augmented views of these images",
+            expected=f"{count_of(views.stop - 1, 'view')} of each of {count_of(len(rows), 'image')}",
+            found=f"{count_of(store.view_count, 'view')} of {int(store.viewed[rows].sum()):,} of them",
+            hint=f"extract with --views {views.stop - 1} (and --views-of all to average over views at test)",
         )
     names: tuple[Any, ...] = outputs or (None,)
     return StoredRows(
