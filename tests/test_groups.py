@@ -142,6 +142,27 @@ def test_groups_go_out_and_come_in_with_the_embeddings(
     assert newest_index(shell).hash == index.hash
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["in order", "by id"])
+def test_other_labels_leave_the_groups_of_the_embeddings(shell: Shell, tmp_path: Path, named: bool) -> None:
+    features, labels, groups = near_copies(0, groups=20)
+    ids = np.array([f"row {number}" for number in range(len(labels))])
+    np.savez(tmp_path / "near.npz", features=features, labels=labels, groups=groups, ids=ids)
+    rows = [
+        f"{name if named else ''},{'ab'[label]}".lstrip(",") for name, label in zip(ids, labels, strict=True)
+    ]
+    csv = write_labels(tmp_path / "new.csv", "id,label" if named else "label", rows)
+    shell("stores", "import", tmp_path / "near.npz", "--labels", csv)
+    assert "the groups are those of" in shell.error
+    index = newest_index(shell)
+    assert index.classes.tolist() == ["a", "b"]
+    assert listed(index) == groups.tolist()
+    assert index.parted_groups() == {}
+    own = [f"{row},clinic {number % 4}" for number, row in enumerate(rows)]
+    csv = write_labels(tmp_path / "own.csv", "id,label,group" if named else "label,group", own)
+    shell("stores", "import", tmp_path / "near.npz", "--labels", csv)
+    assert set(listed(newest_index(shell)) or ()) == {f"clinic {number}" for number in range(4)}
+
+
 def test_groups_of_a_parquet_may_be_numbers_with_gaps(shell: Shell, tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet

@@ -14,7 +14,7 @@ from probe.datasets.labels import LabelRow, class_order, read_labels
 from probe.datasets.listing import count_of, string_array
 from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError, UsageError
-from probe.store.exchange.table import FeatureTable, Labelling, default_ids, parse_labelling
+from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
 
 NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits, groups and classes"
 
@@ -108,8 +108,19 @@ def with_labels(table: FeatureTable, path: Path, cache: Path) -> FeatureTable:
 
     A CSV file has the column label and where wanted id (or path), split and group. Its rows belong to
     the rows of the same id where both files have ids, else to the rows in the order of the files. An npz has
-    labels and where wanted ids, splits, groups and classes; an npy the labels alone.
+    labels and where wanted ids, splits, groups and classes; an npy the labels alone. Where it knows no
+    groups those of `table` stay: other labels make nobody another patient.
     """
+    found = _with_labels(table, path, cache)
+    own = table.labelling.groups if table.labelling else None
+    if own is None or found.labelling is None or found.labelling.groups is not None:
+        return found
+    note = f"the groups are those of {table.origin}: {path.name} has none"
+    return replace(found, labelling=replace(found.labelling, groups=own), notes=(*found.notes, note))
+
+
+def _with_labels(table: FeatureTable, path: Path, cache: Path) -> FeatureTable:
+    """`table` with the labels and groups of another file, none where it has none."""
     _expect_file(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -167,7 +178,7 @@ def _from_rows(rows: list[LabelRow]) -> Labelling:
     place = {name: number for number, name in enumerate(names)} | {"": -1}
     splits = string_array([row.split for row in rows])
     groups = string_array([row.group for row in rows])
-    ids = string_array([row.path for row in rows]) if rows and rows[0].path else default_ids(len(rows))
+    ids = string_array([row.path for row in rows]) if rows and rows[0].path else None
     return Labelling(
         np.array([place[row.label] for row in rows], np.int32),
         names,
