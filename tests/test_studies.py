@@ -53,7 +53,8 @@ def test_the_list_names_every_experiment(shell: Shell) -> None:
         ("cifar10/exp3", 965_034, 963_370),
         ("cifar100-a/bn-fc", 84_897, 84_653),
         ("dogs-vs-cats/features", 16_812_353, 2_097_665),
-        ("cub200/b-softmax", None, None),
+        ("cub200/b-softmax", 23_997_512, 409_800),
+        ("cub200/a-freeze10", None, None),
     ],
 )
 def test_show_has_the_promised_fields(
