@@ -130,3 +130,6 @@ def test_a_picture_with_many_copies_under_two_labels_is_named_by_one_of_each(
 def test_an_empty_path_is_not_the_folder_one_is_in(here: Path, shell: Shell) -> None:
     shell("extract", "--backbone", "pixels", "", code=2)
     assert "there is no file or folder ''" in shell.error
+    shell("fit", "centroid", "stamps")
+    shell("predict", "latest", "", code=2)
+    assert "one of the paths is empty" in shell.error

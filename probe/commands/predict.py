@@ -5,25 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from itertools import chain, islice
 from pathlib import Path
 
 import click
 
-from probe.commands.options import follow_links_option, note, quiet_option
+from probe.commands.options import follow_links_option, note, quiet_option, wants_progress
 from probe.config import Home
-from probe.errors import EXIT_DONE, EXIT_UNREADABLE
+from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
+from probe.progress import Progress
 from probe.runs import find_run
 
 
 @click.command(name="predict")
 @click.argument("run")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line in place of CSV.")
 @follow_links_option
 @quiet_option
 @click.pass_obj
 def command(
-    home: Home, run: str, paths: tuple[Path, ...], as_json: bool, follow_links: bool, quiet: bool
+    home: Home, run: str, paths: tuple[str, ...], as_json: bool, follow_links: bool, quiet: bool
 ) -> int:
     """Predict images with a RUN of `probe fit`, `probe finetune` or `probe baseline run`.
 
@@ -33,15 +35,20 @@ def command(
     """
     from probe.fit import STDIN, gather, predict_inputs
 
+    if "" in paths:
+        raise UsageError("one of the paths is empty", hint=". is the folder you are in")
     found = find_run(home, run)
     note(f"run {found.name}", quiet)
-    stdin = sys.stdin.buffer if STDIN in map(str, paths) else None
-    inputs = gather(paths, stdin=stdin, follow_links=follow_links)
+    stdin = sys.stdin.buffer if STDIN in paths else None
+    inputs = gather([Path(path) for path in paths], stdin=stdin, follow_links=follow_links)
     for line in inputs.notes:
         note(line, quiet)
     unreadable = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, prediction in enumerate(predict_inputs(found, home, inputs)):
+    predictions = predict_inputs(found, home, inputs)
+    with Progress(f"load {found.name}", shown=wants_progress(quiet)):
+        first = list(islice(predictions, 1))  # the network is loaded before the first of them
+    for number, prediction in enumerate(chain(first, predictions)):
         if prediction.problem is not None:
             unreadable += 1
             note(f"{prediction.id}: {prediction.problem}")
