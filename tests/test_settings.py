@@ -43,7 +43,7 @@ HOSTILE = {
 
 def features() -> NDArray[np.float32]:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    spec = resolve("efficientnet-lite0", size=32, precision="fp32", home=HOME)
+    spec = resolve("vgg16", size=32, weights="random", precision="fp32", home=HOME)
     return load(spec, batch_size=2)(pixels)["avg_pool"]
 
 
