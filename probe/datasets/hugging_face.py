@@ -6,7 +6,6 @@ The package maps its Arrow files, so any row costs the bytes of that row. Code f
 from __future__ import annotations
 
 import errno
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from probe.datasets.columns import LABEL_NAMES, choose_columns, number_classes, parted
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
-from probe.datasets.sources import MAX_FILE_BYTES
+from probe.datasets.sources import MAX_FILE_BYTES, place_among
 from probe.errors import DataError, UsageError
 
 PREFIX = "hf:"
@@ -119,8 +118,8 @@ class HubSource:
 
     def read(self, row: int) -> bytes:
         ends = np.cumsum([len(part) for part in self.parts]).tolist()
-        part = bisect_right(ends, row)
-        value = self.parts[part][row - (ends[part - 1] if part else 0)][self.image] or {}
+        part, inside = place_among(ends, row)
+        value = self.parts[part][inside][self.image] or {}
         raw = value.get("bytes") or _file(value.get("path"))
         if not raw:
             raise OSError(errno.ENODATA, "the row has no picture")

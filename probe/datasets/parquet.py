@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from probe.arrow import load_pyarrow
 from probe.datasets.columns import LABEL_NAMES, Columns, choose_columns, number_classes, parted
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
-from probe.datasets.sources import MAX_FILE_BYTES
+from probe.datasets.sources import MAX_FILE_BYTES, place_among
 from probe.errors import DataError
 from probe.hashing import file_stamp
 
@@ -84,8 +83,8 @@ class TableSource:
 
     def read(self, row: int) -> bytes:
         ends, columns = self._tables
-        part = bisect_right(ends, row)
-        raw = columns[part][row - (ends[part - 1] if part else 0)].as_py()
+        part, inside = place_among(ends, row)
+        raw = columns[part][inside].as_py()
         if not raw:
             raise OSError(errno.ENODATA, "the row has no picture")
         if len(raw) > MAX_FILE_BYTES:

@@ -64,6 +64,12 @@ class FileSource:
         return read_file(self.path(row))
 
 
+def place_among(ends: Sequence[int], row: int) -> tuple[int, int]:
+    """(part, row in it) of a row of several parts one after the other; `ends` are their running totals."""
+    part = bisect_right(ends, row)
+    return part, row - (ends[part - 1] if part else 0)
+
+
 class ArraySource:
     """Row `i` is a picture of one of several arrays (n, H, W) or (n, H, W, C) uint8, one after the other.
 
@@ -76,9 +82,8 @@ class ArraySource:
         self._ends = np.cumsum([len(array) for array in arrays]).tolist()
 
     def read(self, row: int) -> NDArray[np.uint8]:
-        part = bisect_right(self._ends, row)
-        start = self._ends[part - 1] if part else 0
-        return np.asarray(self.arrays[part][row - start])
+        part, inside = place_among(self._ends, row)
+        return np.asarray(self.arrays[part][inside])
 
 
 @dataclass(frozen=True)
