@@ -29,11 +29,11 @@ from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import TRAIN
-from probe.train.assembly import assemble, head_spec
-from probe.train.cut import Cut, cut_network
-from probe.train.data import ArrayInputs, Part
-from probe.train.prefix import cached_parts, extract_prefix
-from probe.train.trainer import POLICIES
+from probe.finetune.assembly import assemble, head_spec
+from probe.finetune.cut import Cut, cut_network
+from probe.finetune.prefix import cached_parts, extract_prefix
+from probe.train.inputs import ArrayInputs, Part
+from probe.train.rules import POLICIES
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 UNFREEZE = "block5"

@@ -23,10 +23,10 @@ from probe.backbones import choose_precision
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.images.augment import parse_augment
-from probe.train.baselines import BASELINES
-from probe.train.data import ArrayInputs, Part, fit_normaliser
+from probe.studies.baselines import BASELINES
+from probe.studies.trainer import build_model
+from probe.train.inputs import ArrayInputs, Part, fit_normaliser
 from probe.train.pixels import read_pixels
-from probe.train.trainer import build_model
 
 RECIPES = {
     "cifar10/exp1": 5_120,

@@ -9,16 +9,10 @@ import pytest
 from probe.errors import UnknownNameError, UsageError
 from probe.images.augment import parse_augment
 from probe.networks import format_network, parse
-from probe.train.baselines import BASELINES, STUDIES
-from probe.train.recipe import (
-    DEFAULT_RATES,
-    KEEP,
-    MONITORS,
-    NORMALISATIONS,
-    Optimiser,
-    override,
-)
-from probe.train.trainer import build_model
+from probe.studies.baselines import BASELINES, STUDIES
+from probe.studies.recipe import NORMALISATIONS, override
+from probe.studies.trainer import build_model
+from probe.train.rules import DEFAULT_RATES, KEEP, MONITORS, Optimiser
 
 ROWS = list(BASELINES.values())
 TRAINED = [row for row in ROWS if row.kind != "transfer"]
@@ -222,7 +216,7 @@ def test_an_unknown_baseline_names_the_nearest():
 
 def test_listing_the_baselines_imports_no_tensorflow():
     code = (
-        "import sys, probe.train.baselines, probe.train.trainer, probe.train.sweep;"
+        "import sys, probe.studies.baselines, probe.studies.trainer, probe.studies.sweep;"
         "sys.exit(any(m in sys.modules for m in ('keras', 'tensorflow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

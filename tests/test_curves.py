@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from probe.curves import SMOOTH_FROM, Course, draw_curves, plot_curves, smooth
 from probe.errors import UsageError
-from probe.report.curves import SMOOTH_FROM, draw_curves, plot_curves, smooth
-from probe.train.course import Course
 
 
 def test_the_moving_average_weighs_what_there_is_and_nothing_before_it():

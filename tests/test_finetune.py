@@ -24,24 +24,23 @@ from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, UnknownNameError, UsageError
 from probe.extract import ExtractJob, Views, extract
+from probe.finetune.cut import cut_network
+from probe.finetune.headstart import find_probes
+from probe.finetune.outcome import find_frozen, finite
+from probe.finetune.plan import TuneJob, TuneSettings, prepare
+from probe.finetune.run import _check_converged, finetune, plan
 from probe.fit import FitJob, fit
 from probe.fit.predict import load_predictor
 from probe.fit.samples import Choice
 from probe.heads.logreg import LogregOptions
 from probe.images.augment import Augment
 from probe.images.decode import resize
-from probe.report.curves import plot_curves
 from probe.runs import Predictions, open_run
 from probe.runs.weight import FEW
 from probe.store import find_store, list_stores
-from probe.train.baselines import BASELINES
-from probe.train.cut import cut_network
-from probe.train.finetune import _check_converged, finetune, plan
-from probe.train.headstart import find_probes
+from probe.studies.baselines import BASELINES
 from probe.train.loop import LoopResult
-from probe.train.outcome import find_frozen, finite
-from probe.train.plan import TuneJob, TuneSettings, prepare
-from probe.train.recipe import Optimiser
+from probe.train.rules import Optimiser
 from tests.shell import PHOTOS
 
 PROJECT = Path(__file__).parents[1]
@@ -486,7 +485,7 @@ def test_a_training_that_diverges_after_a_worse_epoch_keeps_the_start_and_is_wri
 
 
 def test_every_file_of_a_run_is_among_the_hashed_ones(folder, home):
-    run = finetune(tiny_job(folder, home, **STILL), home, draw=plot_curves)
+    run = finetune(tiny_job(folder, home, **STILL), home)
     files = {path.name for path in run.path.iterdir()} - {"result.json"}
     assert "curves.png" in files
     assert set(run.result["files"]) == files

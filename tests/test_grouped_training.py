@@ -15,11 +15,11 @@ from probe.errors import DataError
 from probe.stats.choice import choose_best
 from probe.stats.clusters import accuracy_interval
 from probe.stats.intervals import wilson
-from probe.train.experiment import Experiment, run_experiment
-from probe.train.pixels import labels_identity, read_pixels, source_of
-from probe.train.recipe import Recipe
-from probe.train.sweep import CellResult, fold_data, judge_settings, summarise
-from probe.train.sweep_job import SweepJob, sweep
+from probe.studies.experiment import Experiment, run_experiment, source_of
+from probe.studies.recipe import Recipe
+from probe.studies.sweep import CellResult, fold_data, judge_settings, summarise
+from probe.studies.sweep_job import SweepJob, sweep
+from probe.train.pixels import labels_identity, read_pixels
 
 RECIPE = Recipe(
     name="test/tiny", summary="", data="none", network="F D4 R", size=4, epochs=1, batch_size=8, classes=2
@@ -89,7 +89,7 @@ def test_relabelling_with_groups_is_other_training_data(pictures: Path, home: Ho
 
 def test_a_baseline_says_over_how_many_groups_its_interval_is(pictures: Path, home: Home) -> None:
     source = source_of(RECIPE, home, str(pictures), options(pictures))
-    run, _ = run_experiment(Experiment(RECIPE, source), home, lambda *_: None)
+    run, _ = run_experiment(Experiment(RECIPE, source), home)
     assert run.result["test"]["groups"] == 3
     assert run.result["val"]["groups"] == 3
     found = run.predictions
@@ -100,7 +100,7 @@ def test_a_baseline_says_over_how_many_groups_its_interval_is(pictures: Path, ho
 
 def test_a_sweep_over_folds_of_groups_has_intervals_by_group(pictures: Path, home: Home) -> None:
     source = source_of(RECIPE, home, str(pictures), options(pictures))
-    done = sweep(SweepJob(RECIPE, source, {"lr": ("0.01",)}, folds=3), home, lambda *_: None)
+    done = sweep(SweepJob(RECIPE, source, {"lr": ("0.01",)}, folds=3), home)
     row = done.rows[0]
     groups = [number for result in done.results for number in result.val_groups or []]
     correct = np.array([letter == "1" for result in done.results for letter in result.val_correct or ""])

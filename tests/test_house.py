@@ -29,10 +29,11 @@ FLOORS = [
         "networks",
         "order",
     ],
-    ["datasets", "images", "stats"],
+    ["datasets", "images", "stats", "curves"],
     ["backbones", "store", "heads"],
     ["extract", "runs"],
     ["fit", "train"],
+    ["finetune", "studies"],
     ["report"],
     ["commands", "cli"],
 ]

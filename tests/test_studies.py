@@ -20,11 +20,12 @@ from probe.errors import DataError, UsageError
 from probe.report import reproduction
 from probe.runs import Run, open_run
 from probe.stats.intervals import wilson
-from probe.train import pixels, reproduce
-from probe.train.baselines import BASELINES
-from probe.train.experiment import count_params
-from probe.train.recipe import Published, Recipe
-from probe.train.reproduce import Plan, Verdict, judge, recipes_of
+from probe.studies import reproduce
+from probe.studies.baselines import BASELINES
+from probe.studies.experiment import count_params
+from probe.studies.recipe import Published, Recipe
+from probe.studies.reproduce import Plan, Verdict, judge, recipes_of
+from probe.train import pixels
 from tests.shell import PROJECT, Shell
 
 TINY = ("--data", "fashion-sample", "--limit", 140, "--precision", "fp32")
@@ -313,21 +314,17 @@ def no_transfer(recipe: Recipe, data: str) -> Run:
 
 
 def test_a_sweep_row_is_judged_on_its_folds(home: Home) -> None:
-    drawn = []
-
-    def draw(histories: dict[str, object], path: Path) -> None:
-        drawn.append((list(histories), path))
-
     plan = Plan(data={"cifar100-25": "fashion-sample"}, epochs=1, limit=70)
     # The folds are the study's; a single optimiser keeps the test short.
     from dataclasses import replace
 
     recipe = replace(BASELINES["cifar100-b/optimiser"], sweep=(("optimiser", ("adam",)),), folds=2)
-    (verdict,) = reproduce.reproduce([recipe], plan, home, draw, no_transfer)
+    (verdict,) = reproduce.reproduce([recipe], plan, home, no_transfer)
     assert (verdict.label, verdict.published, verdict.part) == ("optimiser=adam", 0.2223, "validation")
     assert verdict.measured is not None
     assert "mean of 2 folds" in verdict.why
-    assert drawn[0][0] == ["optimiser=adam"]
+    (drawn,) = (home.root / "sweeps").glob("cifar100-b-optimiser-*/curves.png")
+    assert drawn.stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

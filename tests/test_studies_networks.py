@@ -17,8 +17,8 @@ from probe.heads.dense import DenseHead, DenseOptions
 from probe.heads.head import Samples
 from probe.networks import parse
 from probe.networks.builder import apply, output_layer
+from probe.studies.baselines import BASELINES
 from probe.tensorflow_setup import keras
-from probe.train.baselines import BASELINES
 
 layers = keras.layers
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from probe.errors import DataError, UsageError
-from probe.train.baselines import BASELINES
-from probe.train.data import Part, TrainingData
-from probe.train.recipe import Recipe
-from probe.train.sweep import (
+from probe.studies.baselines import BASELINES
+from probe.studies.recipe import Recipe
+from probe.studies.sweep import (
     CellResult,
     fold_data,
     judge_settings,
@@ -21,7 +20,8 @@ from probe.train.sweep import (
     run_sweep,
     summarise,
 )
-from probe.train.trainer import train
+from probe.studies.trainer import train
+from probe.train.inputs import Part, TrainingData
 
 RECIPE = Recipe(
     name="test/tiny", summary="", data="none", network="F D4 R", size=4, epochs=1, batch_size=8, classes=2

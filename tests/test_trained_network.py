@@ -20,9 +20,8 @@ from probe.fit import predict
 from probe.fit.export import export
 from probe.fit.predict import BATCH, load_predictor
 from probe.runs import Run, find_run, open_run
-from probe.train.experiment import Experiment, run_experiment
-from probe.train.pixels import source_of
-from probe.train.recipe import Recipe
+from probe.studies.experiment import Experiment, run_experiment, source_of
+from probe.studies.recipe import Recipe
 from tests.shell import Shell
 from tests.test_export import RUNNERS
 
@@ -60,7 +59,7 @@ def write_set(folder: Path, classes: int, channels: int) -> Path:
 
 def trained(recipe: Recipe, path: Path, home: Home, precision: str = "fp32") -> Run:
     source = source_of(recipe, home, str(path))
-    return run_experiment(Experiment(recipe, source, precision=precision), home, lambda *_: None)[0]
+    return run_experiment(Experiment(recipe, source, precision=precision), home)[0]
 
 
 @pytest.fixture(scope="module")

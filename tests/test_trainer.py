@@ -10,12 +10,13 @@ from probe.errors import UsageError
 from probe.images.augment import parse_augment
 from probe.networks import parse
 from probe.networks.builder import build
+from probe.studies.recipe import Recipe
+from probe.studies.trainer import train
 from probe.tensorflow_setup import keras, tf
-from probe.train.data import ArrayInputs, Part, TrainingData, batches, fit_normaliser
+from probe.train.inputs import ArrayInputs, Part, TrainingData, batches, fit_normaliser
 from probe.train.loop import LoopSettings, fit_loop
-from probe.train.recipe import EarlyStop, Optimiser, Recipe, ReduceLr
+from probe.train.rules import EarlyStop, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
-from probe.train.trainer import train
 
 
 class Killed(Exception):

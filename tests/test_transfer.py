@@ -20,9 +20,10 @@ from probe.extract import dataset_of
 from probe.images.augment import parse_augment
 from probe.runs import Run, open_run
 from probe.store import find_store
-from probe.train.baselines import BASELINES
-from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
-from probe.train.reproduce import Plan, Verdict, reproduce
+from probe.studies.baselines import BASELINES
+from probe.studies.recipe import Published, Recipe
+from probe.studies.reproduce import Plan, Verdict, reproduce
+from probe.train.rules import EarlyStop, Optimiser
 from tests.shell import Shell
 
 ROWS = [row for row in BASELINES.values() if row.kind == "transfer"]
@@ -38,7 +39,7 @@ def recipe(*commands: str, part: str = "test") -> Recipe:
 
 def verdicts(home: Home, row: Recipe, plan: Plan = PLAN) -> list[Verdict]:
     transfer = TransferCommands(cli, home, plan, "fp32", quiet=True)
-    return list(reproduce([row], plan, home, lambda histories, path: None, transfer))
+    return list(reproduce([row], plan, home, transfer))
 
 
 # ---- the lines of the studies ----------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_what_cannot_be_run_is_said_and_stops_nothing(home: Home) -> None:
 
     rows = [BASELINES["cub200/a-whole"], BASELINES["scenes15/vgg16"]]
     plan = Plan(data={"scenes15": "fashion-sample"})
-    found = list(reproduce(rows, plan, home, lambda histories, path: None, transfer))
+    found = list(reproduce(rows, plan, home, transfer))
     assert [(v.experiment, v.verdict, v.why) for v in found] == [
         ("cub200/a-whole", "not run", "the data set cub200 is not on this machine"),
         ("cub200/a-whole", "not run", "the data set cub200 is not on this machine"),
@@ -175,7 +176,7 @@ def test_an_interruption_ends_everything(home: Home) -> None:
 
     rows = [recipe(EXTRACT), recipe(EXTRACT)]
     with pytest.raises(KeyboardInterrupt):
-        list(reproduce(rows, PLAN, home, lambda histories, path: None, interrupted))
+        list(reproduce(rows, PLAN, home, interrupted))
 
 
 def test_a_study_without_weights_runs_what_needs_none(shell: Shell, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from probe.commands.training import (
 )
 from probe.config import Home
 from probe.datasets import DatasetOptions
-from probe.train.baselines import BASELINES, STUDIES
-from probe.train.recipe import Published, Recipe
+from probe.studies.baselines import BASELINES, STUDIES
+from probe.studies.recipe import Published, Recipe
 from probe.train.schedule import CONSTANT
 
 
@@ -67,7 +67,7 @@ def list_command(study: str | None, as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what an experiment is: network, counts, recipe, published figures, and how to run it."""
-    from probe.train.experiment import count_params
+    from probe.studies.experiment import count_params
 
     recipe = BASELINES[name]
     counts = count_params(recipe)
@@ -125,9 +125,7 @@ def run(
     The published figure is printed beside the measured one. An interrupted training goes on after its last
     finished epoch when the same command is given again.
     """
-    from probe.report.curves import plot_curves
-    from probe.train.experiment import Experiment, check_trainable, run_experiment, seed_summary
-    from probe.train.pixels import source_of
+    from probe.studies.experiment import Experiment, check_trainable, run_experiment, seed_summary, source_of
 
     recipe = BASELINES[name]
     check_trainable(recipe)
@@ -139,7 +137,6 @@ def run(
         done, reused = run_experiment(
             experiment,
             home,
-            plot_curves,
             _epoch_note(experiment.planned, quiet),
             progress=wants_progress(quiet),
         )

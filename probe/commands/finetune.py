@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from probe.backbones.backbone import BackboneSpec
-    from probe.train.plan import TuneJob, TuneSettings
-    from probe.train.recipe import EarlyStop, ReduceLr
+    from probe.finetune.plan import TuneJob, TuneSettings
+    from probe.train.rules import EarlyStop, ReduceLr
 
 SHOWN = 6
 """Pictures in ``--show-augment``, a row each, of as many classes."""
@@ -178,12 +177,11 @@ def command(
         return _show_augment(home, data, show_augment, choices)
     job = _make_job(home, data, stores.backbone, backbone, dry_run, choices)
     if dry_run:
-        from probe.train.finetune import plan
+        from probe.finetune.run import plan
 
         found = plan(job, home, parts=declared)
         return emit(found.to_json(), as_json, found.lines)
-    from probe.report.curves import plot_curves
-    from probe.train.finetune import finetune
+    from probe.finetune.run import finetune
 
     run = finetune(
         job,
@@ -193,7 +191,6 @@ def command(
         on_epoch=lambda epoch, figures: note(_epoch_line(epoch, figures), quiet),
         tensorboard=tensorboard,
         progress=wants_progress(quiet),
-        draw=partial(plot_curves, title=f"{job.backbone.name} on {job.dataset.name}"),
     )
     emit(dict(run.result), as_json, lambda: result_lines(run))
 
@@ -241,7 +238,7 @@ def _make_job(
     choices: Mapping[str, Any],
 ) -> TuneJob:
     from probe.backbones import choose_precision, find_row
-    from probe.train.plan import TuneJob
+    from probe.finetune.plan import TuneJob
 
     if backbone is not None:
         spec, trunk = _named_backbone(home, data, backbone, dry_run, choices)
@@ -295,10 +292,10 @@ def _stored_backbone(
 
 
 def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:
+    from probe.finetune.plan import TuneSettings
     from probe.images.augment import parse_augment
     from probe.registry import unknown_name
-    from probe.train.plan import TuneSettings
-    from probe.train.recipe import DEFAULT_RATES, Optimiser
+    from probe.train.rules import DEFAULT_RATES, Optimiser
 
     if choices["optimiser"] not in DEFAULT_RATES:
         raise unknown_name("optimiser", choices["optimiser"], DEFAULT_RATES)
@@ -338,7 +335,7 @@ def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> 
 
 
 def _early_stop(text: str) -> EarlyStop:
-    from probe.train.recipe import MONITORS, EarlyStop
+    from probe.train.rules import MONITORS, EarlyStop
 
     monitor, _, patience = text.partition(":")
     if monitor not in MONITORS or not patience.isdigit() or not int(patience):
@@ -349,7 +346,7 @@ def _early_stop(text: str) -> EarlyStop:
 
 
 def _reduce_lr(text: str) -> ReduceLr:
-    from probe.train.recipe import MONITORS, ReduceLr
+    from probe.train.rules import MONITORS, ReduceLr
 
     try:
         monitor, factor, patience, *rest = text.split(":")

@@ -59,9 +59,8 @@ def command(
     An experiment on a pretrained network is a few lines of `probe extract`, `probe fit` and `probe finetune`
     (`probe baseline show NAME`); they are run here one after the other.
     """
-    from probe.report.curves import plot_curves
     from probe.report.reproduction import HEADINGS, cells, check_suffix, counts, write_report
-    from probe.train.reproduce import QUICK_EPOCHS, QUICK_LIMIT, Plan, recipes_of, reproduce
+    from probe.studies.reproduce import QUICK_EPOCHS, QUICK_LIMIT, Plan, recipes_of, reproduce
 
     if output is not None:
         check_suffix(output)
@@ -77,7 +76,7 @@ def command(
     verdicts = []
     program = click.get_current_context().find_root().command
     transfer = TransferCommands(program, home, plan, precision, quiet)
-    for verdict in reproduce(recipes, plan, home, plot_curves, transfer, progress=wants_progress(quiet)):
+    for verdict in reproduce(recipes, plan, home, transfer, progress=wants_progress(quiet)):
         name, _, measured, said, _ = cells(verdict)
         note(f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet)
         verdicts.append(verdict)

@@ -26,11 +26,11 @@ from probe.commands.training import (
 from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.errors import UsageError
-from probe.train.baselines import BASELINES
-from probe.train.recipe import FIELDS
+from probe.studies.baselines import BASELINES
+from probe.studies.recipe import FIELDS
 
 if TYPE_CHECKING:
-    from probe.train.sweep_job import Sweep
+    from probe.studies.sweep_job import Sweep
 
 
 @click.command(name="sweep")
@@ -86,10 +86,9 @@ def command(
     choice of an optimiser by cross-validation. An interrupted sweep goes on with the cells that are missing.
     Table, figure and figures of every cell are kept in PROBE_HOME/sweeps.
     """
-    from probe.report.curves import plot_curves
-    from probe.train.pixels import source_of
-    from probe.train.sweep import CellResult, parse_grid
-    from probe.train.sweep_job import SweepJob, sweep
+    from probe.studies.experiment import source_of
+    from probe.studies.sweep import CellResult, parse_grid
+    from probe.studies.sweep_job import SweepJob, sweep
 
     if jobs > 1 and dask is not None:
         raise UsageError("--jobs and --dask exclude each other")
@@ -115,7 +114,7 @@ def command(
         how = "had been trained" if was_there else f"{result.epochs} epochs in {result.seconds:.1f} s"
         note(f"cell {seen}/{total}  {result.setting} seed {result.seed}{fold}: {how}", quiet)
 
-    done = sweep(job, home, plot_curves, on_cell, progress=wants_progress(quiet))
+    done = sweep(job, home, on_cell, progress=wants_progress(quiet))
     for line in done.notes:
         note(line, quiet)
     record = {

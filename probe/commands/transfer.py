@@ -21,15 +21,15 @@ from probe.config import Home
 from probe.runs import Run, open_run
 
 if TYPE_CHECKING:
-    from probe.train.recipe import Recipe
-    from probe.train.reproduce import Plan
+    from probe.studies.recipe import Recipe
+    from probe.studies.reproduce import Plan
 
 EPOCHS = ("epochs", "head_epochs")
 
 
 @dataclass(frozen=True)
 class TransferCommands:
-    """Runs transfer experiments; a `probe.train.reproduce.Transfer`.
+    """Runs transfer experiments; a `probe.studies.reproduce.Transfer`.
 
     Attributes
     ----------

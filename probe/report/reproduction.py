@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from probe.errors import UsageError
-from probe.train.reproduce import ABOVE, BELOW, INSIDE, NO_FIGURE, NOT_RUN, Verdict
+from probe.studies.reproduce import ABOVE, BELOW, INSIDE, NO_FIGURE, NOT_RUN, Verdict
 
 HEADINGS = ("experiment", "published", "measured, 95 % interval", "verdict", "remarks")
 ORDER = (INSIDE, ABOVE, BELOW, NO_FIGURE, NOT_RUN)

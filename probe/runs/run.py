@@ -298,3 +298,9 @@ def remove_run(home: Home, name: str) -> Path:
     path = run_folder(home, name)
     shutil.rmtree(path)
     return path
+
+
+def find_finished(home: Home, identity: str) -> Run | None:
+    """The newest run with this identity."""
+    runs, _ = list_runs(home)
+    return next((run for run in runs if run.result.get("identity") == identity), None)

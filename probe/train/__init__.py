@@ -1,1 +1,1 @@
-"""Training from scratch and fine-tuning: recipes, the trainer that runs them, and sweeps over them."""
+"""Training: the loop, what it reads, and its rules. It knows no recipe and no store."""

@@ -23,15 +23,8 @@ from probe.config import canonical_json
 from probe.errors import UsageError
 from probe.progress import Progress
 from probe.registry import unknown_name
-from probe.train.data import Inputs
-from probe.train.recipe import (
-    DEFAULT_RATES,
-    KEEP,
-    EarlyStop,
-    Optimiser,
-    ReduceLr,
-    check_rate_rules,
-)
+from probe.train.inputs import Inputs
+from probe.train.rules import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr, check_rate_rules
 from probe.train.schedule import parse_schedule
 
 STATE_FILE = "state.npz"

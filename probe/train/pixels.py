@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import DataError
 from probe.images.reader import read_batches
-from probe.train.data import Part, TrainingData
-from probe.train.recipe import Recipe
+from probe.train.inputs import Part, TrainingData
 from probe.units import group_codes, kept_together
 
 PIXELS_VERSION = 1
@@ -28,6 +27,10 @@ MEMORY_BYTES = 1 << 30
 """Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped: memory is bounded."""
 
 READ_BATCH = 256
+
+KEPT_BYTES = 1 << 28
+"""Pictures of a training without a cache up to this many bytes stay in memory; more are decoded each time."""
+KEPT_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Pixels:
 
     Attributes
     ----------
-    data : the parts, ready for `probe.train.trainer.train`.
+    data : the parts, ready for `probe.studies.trainer.train`.
     ids : ``train``, ``val``, ``test`` -> (n,) ids of the images of a part.
     groups : the same for their groups; None where the data set has none.
     unreadable : images that were left out because they could not be decoded.
@@ -68,18 +71,6 @@ class Pixels:
     unreadable: int
     dataset: Dataset
     groups: Mapping[str, NDArray[np.str_] | None] = field(default_factory=dict)
-
-
-def source_of(
-    recipe: Recipe, home: Home, spec: str | None = None, options: DatasetOptions | None = None
-) -> DataSource:
-    """The data a recipe is run on: its own, or the data set `spec` in its place.
-
-    Validation is the recipe's share of train where the set has none. On its own data a recipe keeps its
-    three channels, since its published count of weights belongs to them.
-    """
-    options = replace(options or DatasetOptions(), validation=recipe.validation)
-    return DataSource(spec or recipe.data, home, options, keep_colour=spec in (None, recipe.data))
 
 
 @lru_cache(maxsize=1)
@@ -202,3 +193,44 @@ def _decode(
         filled += len(good)
         unreadable += sorted(batch.problems)
     return unreadable, grey
+
+
+class PictureRows:
+    """(n, S, S, 3) uint8; ``pictures[places]`` decodes and resizes those asked for."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, dataset: Dataset, rows: NDArray[np.intp], size: int, *, exif: bool) -> None:
+        self._dataset, self._rows, self._size, self._exif = dataset, rows, size, exif
+        self.shape = (len(rows), size, size, 3)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        rows = self._rows[places]
+        if not len(rows):
+            return np.zeros((0, *self.shape[1:]), np.uint8)
+        batches = read_batches(self._dataset.source.read, rows, self._size, len(rows), exif=self._exif)
+        return next(iter(batches)).pixels
+
+
+def open_pictures(
+    dataset: Dataset, rows: NDArray[np.intp], size: int, *, exif: bool
+) -> tuple[NDArray[np.intp], Any]:
+    """The readable ones of `rows`, and their pictures: an array where it is small, else `PictureRows`.
+
+    Every picture is decoded once, because only that tells whether it can be.
+    """
+    keep = len(rows) * size * size * 3 <= KEPT_BYTES
+    good: list[int] = []
+    kept: list[NDArray[np.uint8]] = []
+    for batch in read_batches(dataset.source.read, rows, size, KEPT_BATCH, hashes=dataset.hashes, exif=exif):
+        places = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
+        good += batch.rows[places].tolist()
+        if keep:
+            kept.append(batch.pixels[places])
+    readable = np.array(good, np.intp)
+    if keep and kept:
+        return readable, np.concatenate(kept)
+    return readable, PictureRows(dataset, readable, size, exif=exif)

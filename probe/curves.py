@@ -1,14 +1,33 @@
-"""Training curves: loss and accuracy, training and validation, several runs overlaid."""
+"""How trainings went, epoch by epoch, and their curves: loss and accuracy, several runs overlaid."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probe.errors import UsageError
-from probe.train.course import Course
+
+CURVES = "curves.png"
+
+
+@dataclass(frozen=True)
+class Course:
+    """The figures of a training.
+
+    Attributes
+    ----------
+    history : figure -> value of every epoch, None where there is none.
+    kept : the epoch whose weights were kept, counted from 1; 0 is the start, None is not known or several.
+    start : validation figures of epoch 0, before any step; None where that was not scored.
+    """
+
+    history: Mapping[str, Sequence[float | None]]
+    kept: int | None = None
+    start: Mapping[str, float] | None = None
+
 
 Figures = Mapping[str, Sequence[float | None]]
 Courses = Mapping[str, Course | Figures]

@@ -6,7 +6,8 @@
 
 from dataclasses import replace
 
-from probe.train.recipe import EarlyStop, Optimiser, Published, Ran, Recipe
+from probe.studies.recipe import Published, Ran, Recipe
+from probe.train.rules import EarlyStop, Optimiser
 
 SPLIT = "validation is a tenth of train by content; the study takes the first tenth of the file"
 _NORM = (

@@ -13,14 +13,14 @@ import numpy as np
 from probe.datasets.dataset import TEST, VAL
 from probe.errors import FitError
 from probe.extract import ExtractJob
+from probe.finetune.assembly import Assembly
+from probe.finetune.headstart import HeadStart
+from probe.finetune.material import Material
+from probe.finetune.plan import Prepared, TuneJob
 from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, RunError, pair_predictions, scores
 from probe.stats.paired import Comparison, compare_predictions
-from probe.train.assembly import Assembly
-from probe.train.data import batches
-from probe.train.headstart import HeadStart
+from probe.train.inputs import batches
 from probe.train.loop import LoopResult, probabilities
-from probe.train.material import Material
-from probe.train.plan import Prepared, TuneJob
 from probe.versions import versions
 
 KIND = FINE_TUNED

@@ -5,7 +5,8 @@ Study A standardises the pixels and trains with SGD; study B uses ResNet50's own
 
 from dataclasses import replace
 
-from probe.train.recipe import EarlyStop, Optimiser, Published, Ran, Recipe
+from probe.studies.recipe import Published, Ran, Recipe
+from probe.train.rules import EarlyStop, Optimiser
 
 _EXTRACT = "probe extract --backbone resnet50 cub200"
 _MAP = f"{_EXTRACT} --outputs conv5_block3_out:map"

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from probe.train.recipe import Optimiser, Recipe
+from probe.studies.recipe import Recipe
+from probe.train.rules import Optimiser
 
 _REST = "R P2 C64k3s R P2 C64k3s R P2 F D64 R"
 _TUNE = (

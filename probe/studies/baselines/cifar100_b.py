@@ -6,8 +6,9 @@ Pixels are divided by 255 by the loader; where they are standardised, it is by t
 
 from dataclasses import replace
 
-from probe.train.baselines.cifar100_a import BASENET, SPLIT
-from probe.train.recipe import EarlyStop, Optimiser, Published, Ran
+from probe.studies.baselines.cifar100_a import BASENET, SPLIT
+from probe.studies.recipe import Published, Ran
+from probe.train.rules import EarlyStop, Optimiser
 
 _BLOCK = "[C64k3s B R C256k1s R]+"
 _FAULT = (

@@ -6,7 +6,8 @@ as in the study, whose validation part is the last 10,000 images of the training
 
 from dataclasses import replace
 
-from probe.train.recipe import EarlyStop, Optimiser, Published, Ran, Recipe, ReduceLr
+from probe.studies.recipe import Published, Ran, Recipe
+from probe.train.rules import EarlyStop, Optimiser, ReduceLr
 
 _EXP1 = "[C32k3s R]x2 P2 [C64k3s R]x2 P2 [C128k3s R]x3 P2 F D256 R"
 _EXP3 = "[C32k3s R B]x2 P2 [C64k3s R B]x2 P2 [C128k3s R B]x3 P2 F D256 R B"

@@ -1,8 +1,8 @@
 """The experiments of the studies by name, one file a study."""
 
 from probe.registry import Registry
-from probe.train.baselines import cifar10, cifar100_a, cifar100_b, cub200, dogs_vs_cats, pathmnist, scenes15
-from probe.train.recipe import Recipe
+from probe.studies.baselines import cifar10, cifar100_a, cifar100_b, cub200, dogs_vs_cats, pathmnist, scenes15
+from probe.studies.recipe import Recipe
 
 BASELINES: Registry[Recipe] = Registry(
     "baseline",

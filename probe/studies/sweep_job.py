@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from probe.config import Home, canonical_json
+from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.stats.choice import Choice
 from probe.store import slug
-from probe.train.course import CURVES, Course, Draw
-from probe.train.pixels import DataSource, labels_identity, load_training_data
-from probe.train.recipe import Recipe
-from probe.train.sweep import (
+from probe.studies.recipe import Recipe
+from probe.studies.sweep import (
     Cell,
     CellResult,
     SweepRow,
@@ -29,6 +28,7 @@ from probe.train.sweep import (
     run_sweep,
     summarise,
 )
+from probe.train.pixels import DataSource, labels_identity, load_training_data
 from probe.units import are_single, kept_together
 from probe.versions import versions
 
@@ -94,7 +94,6 @@ class Sweep:
 def sweep(
     job: SweepJob,
     home: Home,
-    draw: Draw,
     on_cell: Callable[[CellResult, bool], None] | None = None,
     *,
     progress: bool = False,
@@ -132,7 +131,7 @@ def sweep(
     key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
     folder = home.sweeps / f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    draw(_courses(results), folder / CURVES)
+    plot_curves(_courses(results), folder / CURVES)
     (folder / TABLE).write_text(_csv(rows), encoding="utf-8")
     record = {
         "schema": SCHEMA,

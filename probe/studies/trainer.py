@@ -14,12 +14,10 @@ from probe.config import canonical_json
 from probe.errors import UsageError
 from probe.images.augment import parse_augment
 from probe.networks import parse
-from probe.train.data import ArrayInputs, Normaliser, TrainingData, batches, fit_normaliser
+from probe.studies.recipe import Recipe
+from probe.train.inputs import ArrayInputs, Normaliser, TrainingData, batches, fit_normaliser
 from probe.train.loop import LoopSettings, OnEpoch, fit_loop, probabilities
-from probe.train.recipe import Recipe
-
-POLICIES: Mapping[str, str] = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
-"""Precision to the Keras dtype policy of the hidden layers; weights and output stay float32."""
+from probe.train.rules import POLICIES
 
 
 @dataclass(frozen=True)

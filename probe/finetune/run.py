@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,21 @@ import numpy as np
 
 from probe import backbones
 from probe.config import Home, canonical_json
+from probe.curves import CURVES, Course, plot_curves
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import FitError
 from probe.extract import ExtractJob
+from probe.finetune.assembly import Assembly, assemble
+from probe.finetune.headstart import HeadStart, embeddings, find_probes, fit_start
+from probe.finetune.material import Material, count_parts, labelled, open_material
+from probe.finetune.outcome import KIND, NETWORK, describe, judge, predict
+from probe.finetune.plan import Plan, Prepared, TuneJob, prepare
 from probe.progress import Progress
-from probe.runs import Predictions, Run, write_run
+from probe.runs import Predictions, Run, find_finished, write_run
 from probe.runs.weight import part_notes
 from probe.store import slug
-from probe.train.assembly import Assembly, assemble
-from probe.train.course import CURVES, Course, Draw
-from probe.train.experiment import find_finished
-from probe.train.headstart import HeadStart, embeddings, find_probes, fit_start
 from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop
-from probe.train.material import Material, count_parts, labelled, open_material
-from probe.train.outcome import KIND, NETWORK, describe, judge, predict
-from probe.train.plan import Plan, Prepared, TuneJob, prepare
-from probe.train.recipe import Optimiser
+from probe.train.rules import Optimiser
 from probe.train.tensorboard import write_scalars
 
 Say = Callable[[str], None]
@@ -54,7 +52,6 @@ def finetune(
     tensorboard: Path | None = None,
     devices: Sequence[str] | None = None,
     progress: bool = False,
-    draw: Draw | None = None,
 ) -> Run:
     """Fine-tune, score the test part once, compare with the frozen probe, keep the network.
 
@@ -67,7 +64,6 @@ def finetune(
     devices : train on these together (``tf.distribute.MirroredStrategy``); None takes all GPUs when there
         are several.
     progress : say how far extraction, head start and training have come.
-    draw : draws ``curves.png`` of the stages.
 
     Raises UnknownNameError and UsageError for a cut or head that cannot be, FitError without training images.
     """
@@ -98,8 +94,7 @@ def finetune(
     record["notes"] += part_notes(test, val, job.dataset.classes, job.settings.keep != "last")
     record["identity"] = finished
     record["seconds"] = round(time.perf_counter() - started, 3)
-    drawn = partial(draw, _courses(head_result, result)) if draw is not None else None
-    run = _keep(job, home, record, predictions[TEST], network.whole(), drawn)
+    run = _keep(job, home, record, predictions[TEST], network.whole(), _courses(head_result, result))
     shutil.rmtree(folder, ignore_errors=True)
     return run
 
@@ -134,12 +129,11 @@ def _keep(
     record: dict[str, Any],
     test: Predictions,
     network: Any,
-    draw: Callable[[Path], Any] | None,
+    courses: Mapping[str, Course],
 ) -> Run:
     def write_more(path: Path) -> None:
         network.save(path / NETWORK)
-        if draw is not None:
-            draw(path / CURVES)
+        plot_curves(courses, path / CURVES, title=f"{job.backbone.name} on {job.dataset.name}")
 
     label = f"{KIND}-{slug(job.dataset.name)}-{slug(job.backbone.name)}"
     return write_run(home, label, record, test, write_more)

@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from probe.config import Home, canonical_json
+from probe.curves import CURVES, Course, plot_curves
+from probe.datasets import DatasetOptions
 from probe.errors import UsageError
 from probe.extract.job import pixel_path
 from probe.progress import Progress
-from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, list_runs, scores, write_run
+from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, find_finished, scores, write_run
 from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_share_interval
 from probe.store import slug
-from probe.train.course import CURVES, Course, Draw
+from probe.studies.recipe import Recipe
+from probe.studies.trainer import TrainOutcome, build_model, train
 from probe.train.loop import OnEpoch
 from probe.train.pixels import DataSource, Pixels, labels_identity, load_pixels
-from probe.train.recipe import Recipe
-from probe.train.trainer import TrainOutcome, build_model, train
 from probe.versions import versions
 
 IDENTITY_VERSION = 1
@@ -83,7 +84,6 @@ def count_params(recipe: Recipe) -> Counts:
 def run_experiment(
     experiment: Experiment,
     home: Home,
-    draw: Draw,
     on_epoch: OnEpoch | None = None,
     *,
     progress: bool = False,
@@ -121,13 +121,25 @@ def run_experiment(
     }
 
     def write_more(folder: Path) -> None:
-        draw({recipe.name: Course(outcome.history, outcome.kept_epoch)}, folder / CURVES)
+        plot_curves({recipe.name: Course(outcome.history, outcome.kept_epoch)}, folder / CURVES)
         outcome.model.save(folder / MODEL)
 
     label = f"{slug(recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"
     run = write_run(home, label, result, predictions, write_more)
     shutil.rmtree(work, ignore_errors=True)
     return run, False
+
+
+def source_of(
+    recipe: Recipe, home: Home, spec: str | None = None, options: DatasetOptions | None = None
+) -> DataSource:
+    """The data a recipe is run on: its own, or the data set `spec` in its place.
+
+    Validation is the recipe's share of train where the set has none. On its own data a recipe keeps its
+    three channels, since its published count of weights belongs to them.
+    """
+    options = replace(options or DatasetOptions(), validation=recipe.validation)
+    return DataSource(spec or recipe.data, home, options, keep_colour=spec in (None, recipe.data))
 
 
 def check_trainable(recipe: Recipe) -> None:
@@ -138,12 +150,6 @@ def check_trainable(recipe: Recipe) -> None:
         )
     if recipe.kind == "sweep":
         raise UsageError(f"{recipe.name} is a sweep, not one training", hint=f"probe sweep {recipe.name}")
-
-
-def find_finished(home: Home, identity: str) -> Run | None:
-    """The newest run with this identity."""
-    runs, _ = list_runs(home)
-    return next((run for run in runs if run.result.get("identity") == identity), None)
 
 
 def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:

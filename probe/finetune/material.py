@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from probe.backbones import preprocess
 from probe.config import Home
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, VAL
+from probe.finetune.plan import Prepared, TuneJob
+from probe.finetune.prefix import ViewedInputs, cached_parts, extract_prefix, views_of
 from probe.store import Store
-from probe.train.data import ArrayInputs, Inputs, Part
-from probe.train.pictures import open_pictures
-from probe.train.plan import Prepared, TuneJob
-from probe.train.prefix import ViewedInputs, cached_parts, extract_prefix, views_of
+from probe.train.inputs import ArrayInputs, Inputs, Part
+from probe.train.pixels import open_pictures
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""A recipe is an experiment as data: everything `probe.train.trainer` needs, and what was published."""
+"""A recipe is an experiment as data: everything `probe.studies.trainer` needs, and what was published."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from probe.errors import UsageError
@@ -12,70 +12,11 @@ from probe.images.augment import parse_augment
 from probe.networks import format_network, parse, replace_activation
 from probe.networks.notation import ACTIVATIONS
 from probe.registry import unknown_name
-from probe.train.schedule import CONSTANT, parse_schedule
-
-DEFAULT_RATES: Mapping[str, float] = {
-    "sgd": 1e-2,
-    "rmsprop": 1e-3,
-    "adam": 1e-3,
-    "adamax": 1e-3,
-    "nadam": 1e-3,
-    "adagrad": 1e-3,
-    "adadelta": 1e-3,
-}
-"""The optimisers there are, with Keras's own default learning rates."""
+from probe.train.rules import DEFAULT_RATES, EarlyStop, Optimiser, ReduceLr
+from probe.train.schedule import parse_schedule
 
 NORMALISATIONS = ("unit", "norm", "raw")
 """Pixels to [0, 1]; mean 0 and deviation 1 per channel over the training part; 0 … 255 as they are."""
-
-KEEP = ("val_accuracy", "val_loss", "last")
-"""Which epoch's weights are kept: the best by a validation figure, or the last."""
-
-MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """`lr` falls as lr / (1 + decay · step), the `decay` of Keras before version 3, or along `schedule`.
-
-    `schedule` is read by `probe.train.schedule.parse_schedule`.
-    """
-
-    name: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.0
-    nesterov: bool = False
-    decay: float = 0.0
-    schedule: str = CONSTANT
-
-
-@dataclass(frozen=True)
-class EarlyStop:
-    """Stop once `monitor` has not improved for `patience` epochs."""
-
-    monitor: str
-    patience: int
-
-
-@dataclass(frozen=True)
-class ReduceLr:
-    """Multiply the rate by `factor` after `patience` epochs without improvement, down to `min_lr`."""
-
-    monitor: str = "val_loss"
-    factor: float = 0.1
-    patience: int = 5
-    min_lr: float = 0.0
-
-
-def check_rate_rules(optimiser: Optimiser, reduce_lr: ReduceLr | None) -> None:
-    """UsageError when more than one rule moves the learning rate, or the schedule cannot be read."""
-    scheduled = parse_schedule(optimiser.schedule).kind != CONSTANT
-    ruled = {"decay": optimiser.decay, "a schedule": scheduled, "a plateau": reduce_lr}
-    rules = [name for name, given in ruled.items() if given]
-    if len(rules) > 1:
-        raise UsageError(
-            f"the learning rate cannot follow both {' and '.join(rules)}", expected="one of them at most"
-        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +83,7 @@ class Recipe:
     classes: int = 10
     normalise: str = "unit"
     augment: str = "none"
-    optimiser: Optimiser = Optimiser()
+    optimiser: Optimiser = field(default_factory=Optimiser)
     stops: tuple[EarlyStop, ...] = ()
     reduce_lr: ReduceLr | None = None
     keep: str = "val_accuracy"
@@ -193,12 +134,12 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
     the optimiser that would reset it. Golden counts and published figures no longer hold and are dropped.
     Raises UsageError for an unknown field or a value that cannot be read.
     """
-    for field in changes:
-        if field not in FIELDS:
-            raise unknown_name("recipe field", field, FIELDS)
-    for field, change in FIELDS.items():
-        if field in changes:
-            recipe = change(recipe, changes[field].strip())
+    for name in changes:
+        if name not in FIELDS:
+            raise unknown_name("recipe field", name, FIELDS)
+    for name, change in FIELDS.items():
+        if name in changes:
+            recipe = change(recipe, changes[name].strip())
     return replace(recipe, params=None, trainable=None, published=()) if changes else recipe
 
 

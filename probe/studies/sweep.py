@@ -26,8 +26,8 @@ from probe.progress import Progress
 from probe.stats.choice import Choice, choose_best
 from probe.stats.clusters import accuracy_interval
 from probe.stats.intervals import wilson
-from probe.train.data import Part, Rows, TrainingData
-from probe.train.recipe import Recipe, override
+from probe.studies.recipe import Recipe, override
+from probe.train.inputs import Part, Rows, TrainingData
 from probe.units import are_single, deal_folds
 
 CELL_VERSION = 1
@@ -386,7 +386,7 @@ def _run_cell(
         # Read when TensorFlow starts, which in a worker has not happened yet.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
-    from probe.train.trainer import train
+    from probe.studies.trainer import train
 
     data = loader(cell.recipe.size)
     if cell.fold is not None:

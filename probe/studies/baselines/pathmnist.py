@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from probe.train.recipe import EarlyStop, Optimiser, Published, Ran, Recipe
+from probe.studies.recipe import Published, Ran, Recipe
+from probe.train.rules import EarlyStop, Optimiser
 
 _EXTRACT = "probe extract --backbone nasnetmobile pathmnist"
 _TUNE = (

@@ -11,12 +11,12 @@ import numpy as np
 from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets.dataset import Dataset
+from probe.finetune.assembly import HeadSpec, count_head, head_spec
+from probe.finetune.cut import Cut, cut_network
+from probe.finetune.prefix import CacheChoice, choose_cache
 from probe.images.augment import Augment
 from probe.networks import format_network
-from probe.train.assembly import HeadSpec, count_head, head_spec
-from probe.train.cut import Cut, cut_network
-from probe.train.prefix import CacheChoice, choose_cache
-from probe.train.recipe import EarlyStop, Optimiser, ReduceLr, check_rate_rules
+from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_rate_rules
 
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
 """Values an optimiser keeps for every trained weight, momentum aside."""
@@ -28,7 +28,7 @@ class TuneSettings:
 
     Attributes
     ----------
-    unfreeze, freeze, trunk : see `probe.train.cut.cut_network`.
+    unfreeze, freeze, trunk : see `probe.finetune.cut.cut_network`.
     head : network string between trunk and output; None for pooled features straight to the output.
     optimiser, epochs, stops, reduce_lr : of head and unfrozen layers together.
     keep : the epoch whose weights are kept; None is ``val_loss``, or the last without validation.

@@ -6,7 +6,8 @@ on validation, as published, but for the final evaluation.
 
 from dataclasses import replace
 
-from probe.train.recipe import EarlyStop, Optimiser, Published, Recipe
+from probe.studies.recipe import Published, Recipe
+from probe.train.rules import EarlyStop, Optimiser
 
 _SIZES = "2,000 / 1,000 / 1,000 images and 150×150 pixels, after the text-book the study follows"
 _CONVNET = "C32k3v R P2 C64k3v R P2 C128k3v R P2 C128k3v R P2 F"

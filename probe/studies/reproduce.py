@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.config import Home
+from probe.curves import CURVES
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
 from probe.errors import DataError, ProbeError, UsageError
@@ -15,13 +16,12 @@ from probe.progress import Progress
 from probe.registry import unknown_name
 from probe.runs import Run
 from probe.stats.intervals import mean_share_interval, wilson
-from probe.train.baselines import BASELINES, STUDIES
-from probe.train.course import CURVES, Draw
-from probe.train.experiment import Experiment, run_experiment
-from probe.train.pixels import DataSource, load_pixels, source_of
-from probe.train.recipe import Published, Recipe
-from probe.train.sweep import CellResult
-from probe.train.sweep_job import SweepJob, sweep
+from probe.studies.baselines import BASELINES, STUDIES
+from probe.studies.experiment import Experiment, run_experiment, source_of
+from probe.studies.recipe import Published, Recipe
+from probe.studies.sweep import CellResult
+from probe.studies.sweep_job import SweepJob, sweep
+from probe.train.pixels import DataSource, load_pixels
 
 INSIDE, ABOVE, BELOW = "inside", "above", "below"
 NOT_RUN, NO_FIGURE = "not run", "no published figure"
@@ -111,7 +111,6 @@ def reproduce(
     recipes: Sequence[Recipe],
     plan: Plan,
     home: Home,
-    draw: Draw,
     transfer: Transfer,
     *,
     progress: bool = False,
@@ -130,12 +129,12 @@ def reproduce(
         )
     with Progress("reproduce", len(recipes), "experiments", shown=progress) as bar:
         for recipe in recipes:
-            yield from _experiment(recipe, plan, home, draw, transfer, progress)
+            yield from _experiment(recipe, plan, home, transfer, progress)
             bar.update()
 
 
 def _experiment(
-    recipe: Recipe, plan: Plan, home: Home, draw: Draw, transfer: Transfer, progress: bool
+    recipe: Recipe, plan: Plan, home: Home, transfer: Transfer, progress: bool
 ) -> Iterator[Verdict]:
     data = plan.data.get(recipe.data, recipe.data)
     source = source_of(recipe, home, data, DatasetOptions(limit=plan.limit))
@@ -144,16 +143,14 @@ def _experiment(
             yield from _transfer(recipe, data, plan, home, transfer)
         else:
             run = _sweep if recipe.kind == "sweep" else _train
-            yield from run(recipe, source, plan, home, draw, progress)
+            yield from run(recipe, source, plan, home, progress)
     except ProbeError as error:
         yield from _not_run(recipe, data, error.problem, (*_fetching(data, home), *recipe.command_lines))
 
 
-def _train(
-    recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw, progress: bool
-) -> Iterator[Verdict]:
+def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> Iterator[Verdict]:
     experiment = Experiment(recipe, source, epochs=plan.epochs, precision=plan.precision)
-    run, reused = run_experiment(experiment, home, draw, progress=progress)
+    run, reused = run_experiment(experiment, home, progress=progress)
     said = _join(_epoch_text(run), "trained before" if reused else "")
     return _scored(recipe, source.spec, plan, run, said)
 
@@ -179,9 +176,7 @@ def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> Itera
         yield _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
 
 
-def _sweep(
-    recipe: Recipe, source: DataSource, plan: Plan, home: Home, draw: Draw, progress: bool
-) -> Iterator[Verdict]:
+def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> Iterator[Verdict]:
     job = SweepJob(
         recipe,
         source,
@@ -190,7 +185,7 @@ def _sweep(
         epochs=plan.epochs,
         precision=plan.precision,
     )
-    done = sweep(job, home, draw, progress=progress)
+    done = sweep(job, home, progress=progress)
     published = {figure.label: figure for figure in recipe.published}
     tested = load_pixels(source, recipe.size).data.test
     for row in done.rows:

@@ -14,10 +14,10 @@ from probe.config import Home
 from probe.datasets.dataset import SPLITS, TRAIN, VAL, Dataset
 from probe.errors import StoreError
 from probe.extract import ExtractJob, HalfRangeError, Views, extract
+from probe.finetune.cut import Cut
 from probe.images.augment import Augment
 from probe.store import Store, open_store, remove_store, store_path, verify_store
-from probe.train.cut import Cut
-from probe.train.data import ArrayInputs, Part
+from probe.train.inputs import ArrayInputs, Part
 
 DISK_SHARE = 0.9
 """How much of the free disk a cache may take."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from probe.finetune.cut import Cut
 from probe.networks import GlobalAveragePool, Network, parse
-from probe.train.cut import Cut
-from probe.train.trainer import POLICIES
+from probe.train.rules import POLICIES
 
 HEAD = "tuned_"
 """Goes before the names of the head's layers, so that none is called like a layer of the trunk."""
