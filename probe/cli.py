@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from probe import __version__
-from probe.commands.console import any_console, echo, say_error, wants_json
+from probe.commands.console import any_console, echo, say_error
 from probe.commands.settings import command_context, is_on, read_settings, to_say
 from probe.config import CONFIG_FILE, read_config
-from probe.errors import EXIT_FAILED, EXIT_INTERRUPTED, ProbeError
+from probe.errors import EXIT_FAILED, ProbeError
 from probe.registry import load_object, unknown_name
+from probe.signals import exit_code, wants_json
 
 COMMANDS = {
     "extract": "Run a backbone over a data set once and store its embeddings.",
@@ -91,8 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     any_console()
     try:
         code = run(arguments)
-    except (KeyboardInterrupt, click.Abort):
-        code = _failed(click.Abort(), EXIT_INTERRUPTED, arguments)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _failed(click.Abort(), exit_code(stop), arguments)
     except BrokenPipeError:
         # The reader of our output went away (``| head``); Python would complain again at shutdown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from probe import signals
+
 FIRST_S, EVERY_S = 3.0, 10.0
 """Seconds of work before the first plain line, and between two of them."""
 
@@ -70,7 +72,8 @@ class Progress:
         self._heart: threading.Thread | None = None
 
     def update(self, steps: int = 1) -> None:
-        """`steps` more are done."""
+        """`steps` more are done. Raises KeyboardInterrupt where one has come and was lost."""
+        signals.check()
         self.n += steps
         if self._shown is not None:
             self._shown.show(self.n)
@@ -81,6 +84,7 @@ class Progress:
             self._shown.expect(steps)
 
     def __enter__(self) -> Self:
+        signals.check()
         if self._shown is not None:
             self._heart = threading.Thread(target=self._beat, daemon=True)
             self._heart.start()
@@ -94,6 +98,8 @@ class Progress:
             self._heart.join()
         if self._shown is not None:
             self._shown.close(self.n)
+        if kind is None:
+            signals.check()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):

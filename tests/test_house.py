@@ -22,6 +22,7 @@ FLOORS = [
         "machine",
         "progress",
         "reasons",
+        "signals",
         "versions",
         "tensorflow_setup",
         "arrow",

@@ -6,14 +6,13 @@ import codecs
 import io
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from probe.errors import ProbeError
+from probe.signals import INTERRUPTED
 
-JSON_FLAG = "--json"
 REPLACE = "probe.replace"
 """Name of the error handler of encodings, see `any_console`."""
 
@@ -56,12 +55,6 @@ def echo(line: str, *, err: bool = False) -> None:
     """A line on stdout, or on stderr."""
     # With the stream named click keeps its encoding; by itself it writes UTF-8 to an ASCII console.
     click.echo(line, file=sys.stderr if err else sys.stdout)
-
-
-def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, also one that cannot be read further."""
-    words = list(arguments)
-    return JSON_FLAG in (words[: words.index("--")] if "--" in words else words)
 
 
 def say_error(error: Exception, exit_code: int, *, as_json: bool) -> None:
@@ -110,7 +103,7 @@ def _told(error: Exception) -> ProbeError:
         hint = f"{context.command_path} --help" if context is not None else None
         return ProbeError(error.format_message(), hint=hint)
     if isinstance(error, click.Abort):
-        return ProbeError("interrupted: what was finished is kept, the same command goes on from there")
+        return ProbeError(INTERRUPTED)
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return ProbeError(f"{error.strerror or error}{where}")

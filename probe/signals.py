@@ -1,0 +1,105 @@
+"""Ctrl-C and SIGTERM: one line, an exit code, and what was finished is kept.
+
+Nothing large is imported here: the program listens before it imports anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+INTERRUPTED = "interrupted: what was finished is kept, the same command goes on from there"
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+JSON_FLAG = "--json"
+
+_came: type[KeyboardInterrupt] | None = None
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come; work ends on it in the way it ends on Ctrl-C."""
+
+
+def exit_code(stop: BaseException) -> int:
+    """130 or 143, by what stopped the work or caused it to be stopped."""
+    causes = (stop, stop.__cause__)
+    return EXIT_TERMINATED if any(isinstance(cause, Terminated) for cause in causes) else EXIT_INTERRUPTED
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, also one that cannot be read further."""
+    words = list(arguments)
+    return JSON_FLAG in (words[: words.index("--")] if "--" in words else words)
+
+
+def leave_at_once() -> None:
+    """From here on a signal says so and ends the process: before there is work, and after it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _set(number, _leave)
+
+
+def leave_in_silence() -> None:
+    """From here on a signal ends the process: what there was to say has been said."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _set(number, lambda number, frame: os._exit(128 + number))
+    sys.unraisablehook = _drop
+
+
+def interrupt_work() -> None:
+    """From here on a signal is an exception, so that work can put its things in order.
+
+    Python drops exceptions in callbacks of its own, such as those of imports, and some libraries catch them
+    all: the first are sent once more, the others found by `check`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _set(number, _interrupt)
+    sys.unraisablehook = _send_again
+
+
+def check() -> None:
+    """Raise the exception of a signal once more, where a library has swallowed it; asked at every step."""
+    if _came is not None and threading.current_thread() is threading.main_thread():
+        raise _came
+
+
+def _set(number: signal.Signals, handler: Any) -> None:
+    # What was started to ignore a signal (nohup, a job in the background) goes on ignoring it.
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    global _came
+    _came = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise _came
+
+
+def _leave(number: int, frame: Any) -> None:
+    error = {
+        "type": "Interrupted",
+        "problem": INTERRUPTED,
+        "expected": None,
+        "found": None,
+        "hint": None,
+        "exit_code": 128 + number,
+    }
+    line = json.dumps({"error": error}) if wants_json(sys.argv[1:]) else f"probe: {INTERRUPTED}"
+    os.write(2, f"{line}\n".encode())
+    os._exit(128 + number)
+
+
+def _drop(dropped: Any) -> None:
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+
+
+def _send_again(dropped: Any) -> None:
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        return sys.__unraisablehook__(dropped)
+    again = signal.SIGTERM if issubclass(dropped.exc_type, Terminated) else signal.SIGINT
+    os.kill(os.getpid(), again)
