@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from probe import backbones
-from probe.commands.finetune import _one_of_each, _settings, command
+from probe.commands.finetune import _one_of_each, command, tune_settings
 from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import open_dataset
@@ -655,7 +655,7 @@ def test_the_command_lines_of_the_studies_fit_their_networks(row, network, home)
         replace_classes(row.classes),
         backbones.resolve(name, size=row.size, weights="random", precision="fp32", home=home),
         backbones.find_row(name).stages,
-        _settings(choices, choices["trunk"], "fp32"),
+        tune_settings(choices, choices["trunk"], "fp32"),
     )
     found = prepare(job, network(name, row.size), {"train": 10, "val": 0, "test": 0}, home).plan
     assert row.params in (None, found.params)

@@ -12,8 +12,9 @@ import pytest
 
 from probe.backbones import find_row
 from probe.cli import cli
-from probe.commands.finetune import _settings
+from probe.commands.finetune import tune_settings
 from probe.commands.transfer import TransferCommands, parse_line
+from probe.commands.transfer_steps import step_lines, transfer_steps
 from probe.config import Home
 from probe.errors import WeightsError
 from probe.extract import dataset_of
@@ -69,7 +70,7 @@ def test_the_last_line_trains_as_the_row_says(row: Recipe, home: Home) -> None:
     choices = last.params
     assert (choices["epochs"], choices["batch_size"]) == (row.epochs, row.batch_size)
     if last.command.name == "finetune":
-        settings = _settings(choices, None, "fp32")
+        settings = tune_settings(choices, None, "fp32")
         assert (settings.optimiser, settings.stops, settings.reduce_lr) == (
             row.optimiser,
             row.stops,
@@ -83,6 +84,59 @@ def test_the_last_line_trains_as_the_row_says(row: Recipe, home: Home) -> None:
         views = parse_line(cli, row.commands[0], home).params
         assert choices["views"] == views["views"]
         assert row.augment == (views["augment"] if views["views"] else "none")
+
+
+def test_what_a_row_does_is_read_from_its_lines_and_not_from_its_own_fields(home: Home) -> None:
+    lines = (
+        "probe extract --backbone resnet50 --size 64 --outputs conv4 --views 3 --augment flipzoom scenes15",
+        "probe fit dense --hidden 8,4 --dropout 0.2 --epochs 3 --batch-size 5 --patience 2 --views 3",
+        "probe finetune --unfreeze last:4 --optimiser sgd --lr 0.5 --momentum 0.9 --epochs 2 --stop loss:7",
+    )
+    row = replace(recipe(*lines), epochs=77, batch_size=77, size=77, normalise="norm", augment="shear")
+    extract, fit, tune = transfer_steps(cli, row, home)
+    for step in (extract, fit, tune):
+        assert (step["backbone"], step["size"], step["preprocess"]) == ("resnet50", 64, "caffe")
+    assert (extract["outputs"], extract["views"], extract["augment"]) == (["conv4"], 3, "flipzoom")
+    assert (fit["epochs"], fit["batch_size"], fit["augment"]) == (3, 5, "flipzoom")
+    assert fit["stops"] == [{"monitor": "val_loss", "patience": 2}]
+    assert fit["options"]["hidden"] == (8, 4)
+    assert (tune["unfreeze"], tune["epochs"], tune["batch_size"], tune["augment"]) == (
+        "last:4",
+        2,
+        32,
+        "none",
+    )
+    assert (tune["optimiser"]["name"], tune["optimiser"]["momentum"]) == ("sgd", 0.9)
+    assert (tune["stops"], tune["keep"]) == ([{"monitor": "loss", "patience": 7}], "val_loss")
+    said = "\n".join(line for step in (extract, fit, tune) for line in step_lines(step))
+    assert "77" not in said
+    for words in ("last 4 layers trained", "3 stored views", "hidden 8,4", "loss patience 7", "momentum 0.9"):
+        assert words in said
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_show_and_list_say_what_the_lines_do(row: Recipe, shell: Shell) -> None:
+    shown = shell.json("baseline", "show", row.name)
+    assert [step["command"] for step in shown["steps"]] == [line.split()[1] for line in row.commands]
+    (listed,) = [r for r in shell.json("baseline", "list", row.study) if r["baseline"] == row.name]
+    assert listed["recipe"] == shown["recipe"] == shown["steps"][-1]
+    assert not {"normalise", "network", "kernel_l2"} & set(shown["recipe"])
+    said = shell("baseline", "show", row.name)
+    assert f"preprocessing {shown['recipe']['preprocess']}" in said
+    if "epochs" in shown["recipe"]:
+        assert f"batch {shown['recipe']['batch_size']}, {shown['recipe']['epochs']} epochs at most" in said
+
+
+def test_a_head_without_gradient_steps_has_no_epochs(home: Home) -> None:
+    row = recipe("probe extract --backbone pixels --size 8 fashion-sample", "probe fit knn")
+    last = transfer_steps(cli, row, home)[-1]
+    assert "epochs" not in last
+    assert step_lines(last)[1].startswith("head knn: ")
+
+
+def test_the_networks_of_the_scenes_are_trained_once_for_their_fifteen_epochs(home: Home) -> None:
+    (step,) = transfer_steps(cli, BASELINES["scenes15/vgg16"], home)
+    assert (step["epochs"], step["head_epochs"]) == (15, 0)
 
 
 def test_a_line_that_is_no_command_is_refused(home: Home) -> None:

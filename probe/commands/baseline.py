@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from probe.commands.options import (
     wants_progress,
 )
 from probe.commands.results import result_lines
+from probe.commands.rules_text import optimiser_text, plateau_text, scored_text, stops_text
 from probe.commands.training import (
     data_option,
     epochs_option,
@@ -25,11 +26,11 @@ from probe.commands.training import (
     say_precision,
     seeds_option,
 )
+from probe.commands.transfer_steps import step_lines, transfer_steps
 from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.recipe import Published, Recipe
-from probe.train.schedule import CONSTANT
 
 
 @click.group(name="baseline")
@@ -40,7 +41,8 @@ def command() -> None:
 @command.command(name="list")
 @click.argument("study", required=False, type=click.Choice(STUDIES))
 @json_option
-def list_command(study: str | None, as_json: bool) -> None:
+@click.pass_obj
+def list_command(home: Home, study: str | None, as_json: bool) -> None:
     """List the experiments, of one STUDY or of all."""
     recipes = [recipe for recipe in BASELINES.values() if study in (None, recipe.study)]
     rows = [
@@ -51,8 +53,10 @@ def list_command(study: str | None, as_json: bool) -> None:
             "params": recipe.params,
             "published": [asdict(published) for published in recipe.published],
             "summary": recipe.summary,
+            "recipe": _does(recipe, home)[-1],
         }
         for recipe in recipes
+        if as_json
     ]
     cells = [
         (r.name, r.kind, r.data, f"{r.params:,}" if r.params else "–", published_text(r), r.summary)
@@ -65,12 +69,14 @@ def list_command(study: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("name")
 @json_option
-def show(name: str, as_json: bool) -> None:
+@click.pass_obj
+def show(home: Home, name: str, as_json: bool) -> None:
     """Show what an experiment is: network, counts, recipe, published figures, and how to run it."""
     from probe.studies.experiment import count_params
 
     recipe = BASELINES[name]
     counts = count_params(recipe)
+    steps = _does(recipe, home)
     record = {
         "baseline": recipe.name,
         "summary": recipe.summary,
@@ -80,7 +86,8 @@ def show(name: str, as_json: bool) -> None:
         "params": counts.params,
         "trainable_params": counts.trainable,
         "frozen_params": counts.frozen,
-        "recipe": recipe.settings(),
+        "recipe": steps[-1],
+        "steps": steps,
         "sweep": {field: list(values) for field, values in recipe.sweep},
         "folds": recipe.folds,
         "published": [asdict(published) for published in recipe.published],
@@ -173,38 +180,24 @@ def _figure(published: Published) -> str:
     return f"{published.accuracy:.4g}{high}"
 
 
+def _does(recipe: Recipe, home: Home) -> list[dict[str, Any]]:
+    """What is trained, and how: of a transfer experiment what each of its commands does."""
+    if recipe.kind != "transfer":
+        return [recipe.settings()]
+    program = click.get_current_context().find_root().command
+    return transfer_steps(program, recipe, home)
+
+
 def _show_lines(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
     counts = [record[name] for name in ("params", "trainable_params", "frozen_params")]
     known = [f"{count:,}" if count is not None else "–" for count in counts]
-    optimiser = recipe.optimiser
-    extras = (("momentum", optimiser.momentum), ("nesterov", optimiser.nesterov), ("decay", optimiser.decay))
-    rule = recipe.reduce_lr
-    stops = ", ".join(f"{stop.monitor} patience {stop.patience}" for stop in recipe.stops)
-    keep = "the last epoch" if recipe.keep == "last" else f"the best epoch by {recipe.keep}"
+    steps = record["steps"]
+    does = _transfer_facts(steps) if recipe.kind == "transfer" else _training_facts(recipe)
     facts = [
         ("baseline", f"{recipe.name}: {recipe.summary}"),
-        ("data", f"{recipe.data} at {recipe.size} px, {recipe.classes} classes"),
-        ("network", recipe.network or "see the commands"),
+        ("data", f"{recipe.data} at {steps[-1]['size']} px, {recipe.classes} classes"),
         ("params", f"{known[0]} ({known[1]} trainable, {known[2]} frozen)"),
-        ("pixels", f"normalised: {recipe.normalise}, augmentation: {recipe.augment}"),
-        (
-            "optimiser",
-            f"{optimiser.name} lr {optimiser.lr:g}"
-            + "".join(
-                f" {name} {value:g}" if value is not True else f" {name}" for name, value in extras if value
-            )
-            + ("" if optimiser.schedule == CONSTANT else f" schedule {optimiser.schedule}"),
-        ),
-        ("training", f"{recipe.epochs} epochs at most, batch {recipe.batch_size}"),
-        ("stops", stops),
-        (
-            "plateau",
-            rule and f"{rule.monitor} patience {rule.patience}: lr × {rule.factor:g}, ≥ {rule.min_lr:g}",
-        ),
-        ("L2", f"{recipe.kernel_l2:g} on every kernel but the last" if recipe.kernel_l2 else ""),
-        ("scored", keep),
-        *(("sweep", f"{field}: {', '.join(values)}") for field, values in recipe.sweep),
-        ("folds", recipe.folds and f"{recipe.folds}-fold cross-validation"),
+        *does,
         *(
             ("published", f"{_figure(p)} on {p.part}{f' ({p.label})' if p.label else ''}{_took(p)}")
             for p in recipe.published
@@ -215,6 +208,30 @@ def _show_lines(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
         *(("run with", line) for line in record["commands"]),
     ]
     return [f"{name:<10} {text}" for name, text in facts if text]
+
+
+def _transfer_facts(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    facts = []
+    for number, step in enumerate(steps, 1):
+        first, *rest = step_lines(step)
+        facts += [(f"{number} {step['command']}", first), *(("", line) for line in rest)]
+    return facts
+
+
+def _training_facts(recipe: Recipe) -> list[tuple[str, str]]:
+    does = recipe.settings()
+    return [
+        ("network", recipe.network),
+        ("pixels", f"normalised: {recipe.normalise}, augmentation: {recipe.augment}"),
+        ("optimiser", optimiser_text(does["optimiser"])),
+        ("training", f"{recipe.epochs} epochs at most, batch {recipe.batch_size}"),
+        ("stops", stops_text(does["stops"])),
+        ("plateau", plateau_text(does["reduce_lr"])),
+        ("L2", f"{recipe.kernel_l2:g} on every kernel but the last" if recipe.kernel_l2 else ""),
+        ("scored", scored_text(recipe.keep)),
+        *(("sweep", f"{field}: {', '.join(values)}") for field, values in recipe.sweep),
+        ("folds", f"{recipe.folds}-fold cross-validation" if recipe.folds else ""),
+    ]
 
 
 def _took(published: Published) -> str:

@@ -252,7 +252,7 @@ def _make_job(
     precision, _ = choose_precision(choices["precision"], row)
     trunk = choices["trunk"] or trunk
     spec = replace(spec, precision=precision, outputs=(trunk or row.default_output,))
-    return TuneJob(data, spec, row.stages, _settings(choices, trunk, precision), choices["exif"])
+    return TuneJob(data, spec, row.stages, tune_settings(choices, trunk, precision), choices["exif"])
 
 
 def _named_backbone(
@@ -291,7 +291,8 @@ def _stored_backbone(
     return spec, None
 
 
-def _settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:
+def tune_settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:
+    """The settings that the options of ``probe finetune`` as they were read come to."""
     from probe.finetune.plan import TuneSettings
     from probe.images.augment import parse_augment
     from probe.registry import unknown_name

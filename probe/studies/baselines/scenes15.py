@@ -8,7 +8,7 @@ from probe.train.rules import Optimiser
 _REST = "R P2 C64k3s R P2 C64k3s R P2 F D64 R"
 _TUNE = (
     'probe finetune --backbone {} --size 32 --unfreeze none --head "F D120 R" '
-    "--optimiser adam --lr 1e-3 --epochs 15 --keep val_accuracy scenes15"
+    "--head-epochs 0 --optimiser adam --lr 1e-3 --epochs 15 --keep val_accuracy scenes15"
 )
 _NETWORK = "the network: the study does not print it"
 
