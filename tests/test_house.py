@@ -20,6 +20,7 @@ FLOORS = [
         "hashing",
         "internet",
         "machine",
+        "plain",
         "progress",
         "reasons",
         "signals",

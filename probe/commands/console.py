@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from probe.errors import ProbeError
+from probe.plain import lines
 from probe.signals import INTERRUPTED
 
 REPLACE = "probe.replace"
@@ -52,9 +53,9 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """A line on stdout, or on stderr."""
+    """A line on stdout, or on stderr; control characters in it, a name's for instance, are spelt out."""
     # With the stream named click keeps its encoding; by itself it writes UTF-8 to an ASCII console.
-    click.echo(line, file=sys.stderr if err else sys.stdout)
+    click.echo(lines(line), file=sys.stderr if err else sys.stdout)
 
 
 def say_error(error: Exception, exit_code: int, *, as_json: bool) -> None:

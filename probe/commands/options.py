@@ -17,6 +17,7 @@ from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import Dataset, count_parts
 from probe.datasets.listing import count_of, few
 from probe.errors import UsageError
+from probe.plain import one_line
 from probe.progress import above_bars
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -173,14 +174,14 @@ def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
         echo(json.dumps(value))
     else:
         for line in lines():
-            echo(line)
+            echo(one_line(line))
 
 
 def note(message: str, quiet: bool = False) -> None:
     """Something the user should see that is not the result: on stderr."""
     if not quiet:
         with above_bars():
-            echo(message, err=True)
+            echo(one_line(message), err=True)
 
 
 def nothing_in(kind: str, folder: Path) -> str:
@@ -230,7 +231,7 @@ def wants_progress(quiet: bool) -> bool:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Left-aligned columns, numbers right-aligned."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     numeric = [
         all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))

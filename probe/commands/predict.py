@@ -13,6 +13,7 @@ import click
 from probe.commands.options import follow_links_option, note, quiet_option, wants_progress
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
+from probe.plain import cell, one_line
 from probe.progress import Progress
 from probe.runs import find_run
 
@@ -31,7 +32,8 @@ def command(
 
     RUN is ``latest`` for the newest. PATHS are image files, folders, .txt lists of files (relative to the
     list's folder), and - for standard input, one path a line. Prints id, class, probability and the five most
-    probable classes. Images that cannot be read are named on stderr and end the command with exit code 4.
+    probable classes; a text that a spreadsheet would take for a formula has a ' before it. Images that cannot
+    be read are named on stderr and end the command with exit code 4.
     """
     from probe.fit import STDIN, gather, predict_inputs
 
@@ -58,5 +60,12 @@ def command(
         if number == 0:
             writer.writerow(("id", "class", "probability", "top5"))
         top5 = ";".join(f"{name}={value:.4f}" for name, value in prediction.top5)
-        writer.writerow((prediction.id, prediction.label, prediction.probability, top5))
+        row = (shown(prediction.id), shown(prediction.label), prediction.probability, shown(top5))
+        writer.writerow(row)
     return EXIT_UNREADABLE if unreadable else EXIT_DONE
+
+
+def shown(text: str | None) -> str:
+    """A cell of the table: no formula, and on a terminal one line without control characters."""
+    text = text or ""
+    return str(cell(one_line(text) if sys.stdout.isatty() else text))
