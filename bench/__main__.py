@@ -8,6 +8,7 @@ import importlib
 MEASUREMENTS = (
     "startup",
     "extraction",
+    "photos",
     "store_reading",
     "heads",
     "classes",

@@ -18,6 +18,7 @@ from probe.config import Home
 from probe.datasets.files import find_images
 from probe.fit.predict import load_predictor
 from probe.heads import HEADS
+from probe.images.path import PixelPath
 from probe.images.reader import read_batches
 from probe.runs import find_run
 from tests.shell import PHOTOS, Shell
@@ -56,7 +57,10 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def photographs(size: int) -> np.ndarray:
     """(10, S, S, 3) uint8: the sample photographs as `probe predict` sees them, in its order."""
     files = [PHOTOS / name for name in find_images(PHOTOS).images]
-    (batch,) = read_batches(lambda row: files[row].read_bytes(), range(len(files)), size, len(files))
+    path = PixelPath(scaled=True)
+    (batch,) = read_batches(
+        lambda row: files[row].read_bytes(), range(len(files)), size, len(files), path=path
+    )
     return batch.pixels
 
 

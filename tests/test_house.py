@@ -19,6 +19,7 @@ FLOORS = [
         "cluster",
         "hashing",
         "internet",
+        "jpeg",
         "machine",
         "plain",
         "progress",

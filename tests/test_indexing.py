@@ -41,11 +41,11 @@ def files(root, count=30):
 
 def test_a_second_pass_reads_nothing(tmp_path, counted):
     source = files(tmp_path / "x")
-    first = index_rows(source, 30, tmp_path / "cache")
+    first = index_rows(source, 30, tmp_path / "cache").hashes
     assert first.tolist() == [hashlib.sha256(b"%d" % i).hexdigest() for i in range(30)]
     assert sorted(counted) == list(range(30))
     counted.clear()
-    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache"), first)
+    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache").hashes, first)
     assert counted == []
 
 
@@ -58,7 +58,7 @@ def test_a_changed_a_new_and_a_missing_file(tmp_path, counted):
     (tmp_path / "x" / "007.jpg").unlink()
     (tmp_path / "x" / "new.jpg").write_bytes(b"new")
     more = FileSource(source.root, [*source.files, "new.jpg"])
-    hashes = index_rows(more, 31, tmp_path / "cache")
+    hashes = index_rows(more, 31, tmp_path / "cache").hashes
     assert sorted(counted) == [5, 6, 30]
     assert hashes[5] == hashlib.sha256(b"longer").hexdigest()
     assert hashes[6] == hashlib.sha256(b"7").hexdigest()
@@ -85,15 +85,15 @@ def test_content_that_is_replaced_with_size_and_mtime_kept_is_read_again(tmp_pat
     replace(path, b"21")
     os.utime(path, (OLD, OLD))
     assert (path.stat().st_size, path.stat().st_mtime) == (2, OLD)
-    hashes = index_rows(source, 30, tmp_path / "cache")
+    hashes = index_rows(source, 30, tmp_path / "cache").hashes
     assert hashes[12] == hashlib.sha256(b"21").hexdigest()
     assert counted == [12]
 
 
 def test_all_bytes_are_read_again_when_asked_for(tmp_path, counted):
     source = files(tmp_path / "x")
-    first = index_rows(source, 30, tmp_path / "cache")
-    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache", rehash=True), first)
+    first = index_rows(source, 30, tmp_path / "cache").hashes
+    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache", rehash=True).hashes, first)
     assert sorted(counted) == sorted([*range(30), *range(30)])
     index_rows(source, 30, tmp_path / "cache")
     assert len(counted) == 60
@@ -101,21 +101,21 @@ def test_all_bytes_are_read_again_when_asked_for(tmp_path, counted):
 
 def test_a_cache_of_size_and_mtime_alone_is_not_believed(tmp_path, counted):
     source = files(tmp_path / "x")
-    first = index_rows(source, 30, tmp_path / "cache")
+    first = index_rows(source, 30, tmp_path / "cache").hashes
     (file,) = (tmp_path / "cache" / "index").iterdir()
     with np.load(file) as stored:
         older = {name: stored[name] for name in stored.files}
     np.savez(file, **older | {"stamps": older["stamps"][:, :2], "hashes": np.roll(older["hashes"], 1)})
-    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache"), first)
+    np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache").hashes, first)
     assert len(counted) == 60
 
 
 def test_a_subset_neither_rereads_nor_forgets(tmp_path, counted):
     source = files(tmp_path / "x")
-    everything = index_rows(source, 30, tmp_path / "cache")
+    everything = index_rows(source, 30, tmp_path / "cache").hashes
     counted.clear()
     part = FileSource(source.root, source.files[3:20:2])
-    np.testing.assert_array_equal(index_rows(part, 9, tmp_path / "cache"), everything[3:20:2])
+    np.testing.assert_array_equal(index_rows(part, 9, tmp_path / "cache").hashes, everything[3:20:2])
     os.utime(tmp_path / "x" / "005.jpg", (OLD + 1, OLD + 1))
     index_rows(part, 9, tmp_path / "cache")
     index_rows(source, 30, tmp_path / "cache")
@@ -132,11 +132,11 @@ def test_files_written_this_moment_are_not_remembered(tmp_path, counted, monkeyp
 
 def test_a_damaged_cache_is_an_empty_one(tmp_path, counted):
     source = files(tmp_path / "x")
-    first = index_rows(source, 30, tmp_path / "cache")
+    first = index_rows(source, 30, tmp_path / "cache").hashes
     (file,) = (tmp_path / "cache" / "index").iterdir()
     for content in (b"", b"words", file.read_bytes()[:300]):
         file.write_bytes(content)
-        np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache"), first)
+        np.testing.assert_array_equal(index_rows(source, 30, tmp_path / "cache").hashes, first)
     assert len(counted) == 120
 
 
@@ -176,6 +176,6 @@ def test_arrays_that_are_replaced_with_size_and_mtime_kept_are_read_again(tmp_pa
 def test_threads_do_not_change_the_order(tmp_path):
     source = files(tmp_path / "x", 200)
     rows = np.arange(200)[::-1]
-    one, four = (hash_rows(source, rows, threads=threads) for threads in (1, 4))
+    one, four = (hash_rows(source, rows, threads=threads).hashes for threads in (1, 4))
     np.testing.assert_array_equal(one, four)
     assert one[0] == hashlib.sha256(b"199").hexdigest()

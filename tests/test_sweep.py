@@ -85,13 +85,13 @@ def test_an_interrupted_sweep_does_not_repeat_a_finished_cell(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        run_sweep(cells, load, tmp_path, data_identity="d", on_cell=kill)
+        run_sweep(cells, load, tmp_path, data_identity=lambda size: "d", on_cell=kill)
     seen = []
     results = run_sweep(
         cells,
         load,
         tmp_path,
-        data_identity="d",
+        data_identity=lambda size: "d",
         on_cell=lambda result, reused: seen.append((result.setting, reused)),
     )
     assert sorted(seen) == [("lr=0.001", False), ("lr=0.01", True), ("lr=0.1", True)]
@@ -107,7 +107,7 @@ def test_a_cell_is_repeated_when_anything_that_decides_it_changes(tmp_path):
             plan(recipe, {}),
             load,
             tmp_path,
-            data_identity=identity,
+            data_identity=lambda size, identity=identity: identity,
             precision=precision,
             on_cell=lambda _, was_there: reused.append(was_there),
         )
@@ -123,10 +123,10 @@ def test_a_cell_is_repeated_when_anything_that_decides_it_changes(tmp_path):
 
 def test_a_torn_cell_file_is_trained_again(tmp_path):
     cells = plan(RECIPE, {})
-    first = run_sweep(cells, load, tmp_path, data_identity="d")
+    first = run_sweep(cells, load, tmp_path, data_identity=lambda size: "d")
     (path,) = (tmp_path / "cells").glob("*.json")
     path.write_text(path.read_text()[:50])
-    again = run_sweep(cells, load, tmp_path, data_identity="d")
+    again = run_sweep(cells, load, tmp_path, data_identity=lambda size: "d")
     assert again[0].test_accuracy == first[0].test_accuracy
     assert path.read_text().endswith("}")
 
@@ -138,14 +138,19 @@ def test_data_is_loaded_once_for_cells_of_one_size(tmp_path):
         sizes.append(size)
         return load(size)
 
-    run_sweep(plan(RECIPE, {"size": ("4", "6"), "lr": ("0.1", "0.2")}), counting, tmp_path, data_identity="d")
+    run_sweep(
+        plan(RECIPE, {"size": ("4", "6"), "lr": ("0.1", "0.2")}),
+        counting,
+        tmp_path,
+        data_identity=lambda size: "d",
+    )
     assert sizes == [4, 6]
 
 
 def test_two_processes_give_what_one_gives(tmp_path):
     cells = plan(RECIPE, {"lr": ("0.1", "0.01")})
-    alone = run_sweep(cells, load, tmp_path / "one", data_identity="d")
-    together = run_sweep(cells, load, tmp_path / "two", data_identity="d", jobs=2)
+    alone = run_sweep(cells, load, tmp_path / "one", data_identity=lambda size: "d")
+    together = run_sweep(cells, load, tmp_path / "two", data_identity=lambda size: "d", jobs=2)
     assert [result.history for result in alone] == [result.history for result in together]
 
 
@@ -213,7 +218,7 @@ def test_more_folds_than_images_of_a_class_is_said():
 
 
 def test_folds_have_validation_figures_only(tmp_path):
-    results = run_sweep(plan(RECIPE, {}, folds=2), load, tmp_path, data_identity="d")
+    results = run_sweep(plan(RECIPE, {}, folds=2), load, tmp_path, data_identity=lambda size: "d")
     assert [result.fold for result in results] == [0, 1]
     assert all(result.test_accuracy is None and result.val_accuracy is not None for result in results)
 
@@ -285,7 +290,7 @@ def test_the_table_has_the_interval_of_its_images():
 
 def test_a_cell_of_before_is_read_and_nothing_is_concluded_from_it(tmp_path):
     cells = plan(RECIPE, {"lr": ("0.1", "0.01")})
-    first = run_sweep(cells, load, tmp_path, data_identity="d")
+    first = run_sweep(cells, load, tmp_path, data_identity=lambda size: "d")
     assert judge_settings(first) is not None
     for path in (tmp_path / "cells").glob("*.json"):
         found = json.loads(path.read_text())
@@ -293,7 +298,9 @@ def test_a_cell_of_before_is_read_and_nothing_is_concluded_from_it(tmp_path):
         assert found.pop("tested") == 8
         path.write_text(json.dumps(found))
     reused = []
-    again = run_sweep(cells, load, tmp_path, data_identity="d", on_cell=lambda _, was: reused.append(was))
+    again = run_sweep(
+        cells, load, tmp_path, data_identity=lambda size: "d", on_cell=lambda _, was: reused.append(was)
+    )
     assert reused == [True, True]
     assert [cell.val_accuracy for cell in again] == [cell.val_accuracy for cell in first]
     assert judge_settings(again) is None

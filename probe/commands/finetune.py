@@ -365,11 +365,14 @@ def _show_augment(home: Home, data: Dataset, path: Path, choices: Mapping[str, A
     import numpy as np
 
     from probe.images.augment import parse_augment, sample_grid
+    from probe.images.path import pixel_path
     from probe.images.reader import read_batches
 
     rows: list[int] = []
     pictures = []
-    for batch in read_batches(data.source.read, _one_of_each(data), choices["size"] or 128, SHOWN):
+    size = choices["size"] or 128
+    way = pixel_path(data.jpeg_sides, size, exif=choices["exif"])
+    for batch in read_batches(data.source.read, _one_of_each(data), size, SHOWN, path=way):
         good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         rows += batch.rows[good].tolist()
         pictures.append(batch.pixels[good])

@@ -43,6 +43,8 @@ class Dataset:
     groups : (N,) names of what belongs together (a patient, an animal, a scene), "" for a row in no group;
     None
         without groups.
+    jpeg_sides : (N,) int32, the shorter side of each JPEG that can be decoded at a fraction, 0 for any other
+        picture (`probe.jpeg.jpeg_side`); None where nobody has looked.
     origin : how to open it again, see `probe.datasets.reopen`; empty for one that was not opened by name.
     """
 
@@ -58,6 +60,7 @@ class Dataset:
     broken: frozenset[str] = frozenset()
     groups: NDArray[np.str_] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    jpeg_sides: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,6 +80,7 @@ class Dataset:
             labels=self.labels[rows],
             splits=self.splits[rows],
             groups=None if self.groups is None else self.groups[rows],
+            jpeg_sides=None if self.jpeg_sides is None else self.jpeg_sides[rows],
             source=_Subset(self.source, rows),
         )
 

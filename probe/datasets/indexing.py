@@ -1,4 +1,4 @@
-"""The content hash of every row, in one parallel pass, remembered by path and stamp of the files."""
+"""What every row holds, seen in one parallel pass and remembered by path and stamp of the files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, RowSource
 from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
+from probe.jpeg import jpeg_side
 from probe.machine import usable_cpus
 
 UNREADABLE = ""
@@ -26,15 +27,32 @@ _SETTLED_NS = 50_000_000
 _GONE = -1
 
 
-def index_rows(source: ImageSource, count: int, cache: Path, *, rehash: bool = False) -> NDArray[np.str_]:
-    """(count,) sha256 of every row's content, ``""`` for one that cannot be read.
+@dataclass(frozen=True)
+class Contents:
+    """What N rows hold.
 
-    What was hashed before is taken from the folder `cache` when its files have kept their `file_stamp`,
+    Attributes
+    ----------
+    hashes : (N,) sha256 of each row's content, ``""`` for one that cannot be read.
+    sides : (N,) int32, `probe.jpeg.jpeg_side` of each row.
+    """
+
+    hashes: NDArray[np.str_]
+    sides: NDArray[np.int32]
+
+    def take(self, rows: NDArray[np.intp]) -> Contents:
+        return Contents(self.hashes[rows], self.sides[rows])
+
+
+def index_rows(source: ImageSource, count: int, cache: Path, *, rehash: bool = False) -> Contents:
+    """What every one of `count` rows holds.
+
+    What was read before is taken from the folder `cache` when its files have kept their `file_stamp`,
     unless `rehash` wants every byte read. Where images are read for a network, their content is compared
     with this index once more.
     """
     if isinstance(source, RowSource):
-        return index_rows(source.source, source.total, cache, rehash=rehash)[source.rows]
+        return index_rows(source.source, source.total, cache, rehash=rehash).take(source.rows)
     if isinstance(source, FileSource):
         return _index_files(source, cache, rehash)
     if isinstance(source, KeptWhole) and source.origin:
@@ -42,67 +60,77 @@ def index_rows(source: ImageSource, count: int, cache: Path, *, rehash: bool = F
     return hash_rows(source, np.arange(count))
 
 
-def hash_rows(source: ImageSource, rows: NDArray[np.intp], *, threads: int | None = None) -> NDArray[np.str_]:
-    """(len(rows),) sha256 of the content of each row, ``""`` for a row that cannot be read.
+def hash_rows(source: ImageSource, rows: NDArray[np.intp], *, threads: int | None = None) -> Contents:
+    """What `rows` hold, in their order.
 
     Memory is bounded by one image a thread: reading and hashing release the interpreter's lock.
     """
 
-    def task(start: int) -> list[str]:
-        return [_hash(source, row) for row in rows[start : start + _ROWS_PER_TASK].tolist()]
+    def task(start: int) -> list[tuple[str, int]]:
+        return [_look_at(source, row) for row in rows[start : start + _ROWS_PER_TASK].tolist()]
 
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         parts = list(pool.map(task, range(0, len(rows), _ROWS_PER_TASK)))
-    return np.array([digest for part in parts for digest in part], dtype="<U64")
+    found = [row for part in parts for row in part]
+    return Contents(
+        np.array([digest for digest, _ in found], dtype="<U64"),
+        np.array([side for _, side in found], dtype=np.int32),
+    )
 
 
-def _hash(source: ImageSource, row: int) -> str:
+def _look_at(source: ImageSource, row: int) -> tuple[str, int]:
+    """Content hash and `jpeg_side` of a row."""
     try:
-        return content_hash(source.read(row))
+        raw = source.read(row)
     except OSError:
-        return UNREADABLE
+        return UNREADABLE, 0
+    return content_hash(raw), jpeg_side(raw)
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """names (N,) sorted, stamps (N, 4) see `file_stamp`, hashes (N,): what is known of some files."""
+    """names (N,) sorted, stamps (N, 4) see `file_stamp`, contents of N: what is known of some files."""
 
     names: NDArray[np.str_]
     stamps: NDArray[np.int64]
-    hashes: NDArray[np.str_]
+    contents: Contents
 
 
 STAMP = 4
-NOTHING = _Memory(np.empty(0, "<U1"), np.empty((0, STAMP), np.int64), np.empty(0, "<U64"))
+NO_NAMES = np.empty(0, "<U1")
+NOTHING = _Memory(
+    NO_NAMES, np.empty((0, STAMP), np.int64), Contents(np.empty(0, "<U64"), np.empty(0, np.int32))
+)
 
 
-def _index_files(source: FileSource, cache: Path, rehash: bool) -> NDArray[np.str_]:
+def _index_files(source: FileSource, cache: Path, rehash: bool) -> Contents:
     names = np.array(source.files, dtype=np.str_)
     root = f"{source.root}{os.sep}"
     stamps = _stamps([name if name.startswith(os.sep) else root + name for name in source.files])
     file = _cache_file(cache, [source.root])
     memory = _load(file)
-    hashes = _recall(NOTHING if rehash else memory, names, stamps)
-    unknown = np.flatnonzero((hashes == UNREADABLE) & (stamps[:, 0] != _GONE))
+    found = _recall(NOTHING if rehash else memory, names, stamps)
+    unknown = np.flatnonzero((found.hashes == UNREADABLE) & (stamps[:, 0] != _GONE))
     if len(unknown):
         started = time.time_ns()
-        hashes[unknown] = hash_rows(source, unknown)
+        new = hash_rows(source, unknown)
+        found.hashes[unknown], found.sides[unknown] = new.hashes, new.sides
         # A file touched a moment ago may change again within the same tick of its clock.
-        settled = (hashes != UNREADABLE) & (stamps[:, 1] < started - _SETTLED_NS)
-        _save(file, _merged(memory, _Memory(names[settled], stamps[settled], hashes[settled])))
-    return hashes
+        settled = np.flatnonzero((found.hashes != UNREADABLE) & (stamps[:, 1] < started - _SETTLED_NS))
+        _save(file, _merged(memory, _Memory(names[settled], stamps[settled], found.take(settled))))
+    return found
 
 
-def _index_whole(source: KeptWhole, count: int, cache: Path, rehash: bool) -> NDArray[np.str_]:
+def _index_whole(source: KeptWhole, count: int, cache: Path, rehash: bool) -> Contents:
     """All rows or none: the stamps are those of the files that hold them."""
     stamps = _stamps([str(path) for path in source.origin])
     file = _cache_file(cache, source.origin)
     memory = _load(file)
-    if not rehash and len(memory.hashes) == count and np.array_equal(memory.stamps, stamps):
-        return memory.hashes
-    hashes = hash_rows(source, np.arange(count))
-    _save(file, _Memory(np.empty(0, "<U1"), stamps, hashes))
-    return hashes
+    if not rehash and len(memory.contents.hashes) == count and np.array_equal(memory.stamps, stamps):
+        return memory.contents
+    contents = hash_rows(source, np.arange(count))
+    _save(file, _Memory(NO_NAMES, stamps, contents))
+    return contents
 
 
 def _stamps(paths: list[str]) -> NDArray[np.int64]:
@@ -116,8 +144,8 @@ def _stamp(path: str) -> tuple[int, int, int, int]:
         return _GONE, _GONE, _GONE, _GONE
 
 
-def _recall(memory: _Memory, names: NDArray[np.str_], stamps: NDArray[np.int64]) -> NDArray[np.str_]:
-    hashes = np.full(len(names), UNREADABLE, dtype="<U64")
+def _recall(memory: _Memory, names: NDArray[np.str_], stamps: NDArray[np.int64]) -> Contents:
+    found = Contents(np.full(len(names), UNREADABLE, dtype="<U64"), np.zeros(len(names), np.int32))
     if np.array_equal(memory.names, names):
         place, same = np.arange(len(names)), np.ones(len(names), bool)
     else:
@@ -125,8 +153,9 @@ def _recall(memory: _Memory, names: NDArray[np.str_], stamps: NDArray[np.int64])
         same = memory.names[place] == names if len(memory.names) else np.zeros(len(names), bool)
     rows = np.flatnonzero(same)
     rows = rows[(memory.stamps[place[rows]] == stamps[rows]).all(axis=1)]
-    hashes[rows] = memory.hashes[place[rows]]
-    return hashes
+    known = memory.contents.take(place[rows])
+    found.hashes[rows], found.sides[rows] = known.hashes, known.sides
+    return found
 
 
 def _merged(old: _Memory, new: _Memory) -> _Memory:
@@ -136,7 +165,10 @@ def _merged(old: _Memory, new: _Memory) -> _Memory:
     return _Memory(
         names[order],
         np.concatenate([old.stamps[others], new.stamps])[order],
-        np.concatenate([old.hashes[others], new.hashes])[order],
+        Contents(
+            np.concatenate([old.contents.hashes[others], new.contents.hashes])[order],
+            np.concatenate([old.contents.sides[others], new.contents.sides])[order],
+        ),
     )
 
 
@@ -149,7 +181,8 @@ def _load(file: Path) -> _Memory:
     """A cache that cannot be read, or was written by an older version, is an empty one."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            memory = _Memory(stored["names"], stored["stamps"], stored["hashes"].astype("<U64"))
+            contents = Contents(stored["hashes"].astype("<U64"), stored["sides"])
+            memory = _Memory(stored["names"], stored["stamps"], contents)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return NOTHING
     # Older versions looked at size and mtime only.
@@ -166,5 +199,6 @@ def _save(file: Path, memory: _Memory) -> None:
             return
         raise
     with opened as scratch:
-        np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=memory.hashes.astype("S64"))
+        hashes, sides = memory.contents.hashes.astype("S64"), memory.contents.sides
+        np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=hashes, sides=sides)
     Path(scratch.name).replace(file)

@@ -94,8 +94,10 @@ def finish(
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
     home.mark()
+    sides = None
     if hashes is None:
-        hashes = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
+        contents = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
+        hashes, sides = contents.hashes, contents.sides
     splits, made = _splits(listing, hashes, options)
     splits, copies, copy_facts = _copies(hashes, splits, options)
     unread = listing.ids[hashes == UNREADABLE].tolist()
@@ -119,6 +121,7 @@ def finish(
         notes=notes,
         broken=listing.broken,
         groups=listing.groups if count_groups(listing.groups) else None,
+        jpeg_sides=sides,
     )
 
 

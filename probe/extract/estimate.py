@@ -49,7 +49,7 @@ def estimate(job: ExtractJob, home: Home) -> Estimate:
     rows = np.arange(min(len(job.dataset), TRIAL_BATCHES * extractor.batch_size))
     began = time.perf_counter()
     batches = read_batches(
-        job.dataset.source.read, rows, job.backbone.size, extractor.batch_size, exif=job.exif
+        job.dataset.source.read, rows, job.backbone.size, extractor.batch_size, path=job.pixels
     )
     for batch in batches:
         extractor(batch.pixels)

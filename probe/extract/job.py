@@ -13,15 +13,8 @@ from probe.backbones.backbone import BackboneSpec
 from probe.datasets.dataset import TRAIN, Dataset
 from probe.errors import DataError
 from probe.images.augment import Augment
+from probe.images.path import PixelPath, pixel_path
 from probe.store import Index, StoreSpec, images_digest
-
-PIXEL_POLICY = "pillow-1"
-"""Version of the pixel path in `probe.images`; raise it when the same file would give other pixels."""
-
-
-def pixel_path(*, exif: bool = False) -> dict[str, Any]:
-    """How files become pixels, as stores and runs record it."""
-    return {"policy": PIXEL_POLICY, "resize": "stretch", "exif": exif}
 
 
 @dataclass(frozen=True)
@@ -76,11 +69,16 @@ class ExtractJob:
             return np.zeros(len(self.dataset), dtype=bool)
         return np.asarray((self.dataset.splits == TRAIN) | self.views.everywhere)
 
+    @property
+    def pixels(self) -> PixelPath:
+        """The way of its pictures; with one that is decoded at a fraction, the store is another."""
+        return pixel_path(self.dataset.jpeg_sides, self.backbone.size, exif=self.exif)
+
     def spec(self) -> StoreSpec:
         """The identity of the store this job fills; needs no network."""
         return StoreSpec(
             backbone=self.backbone.key_part(),
-            pixels=pixel_path(exif=self.exif),
+            pixels=self.pixels.key_part(),
             views=self._views_key(),
             dtype=self.dtype,
             images=images_digest(self.dataset.ids, self.dataset.hashes),

@@ -21,6 +21,7 @@ from probe.extract.background import BackgroundWriter
 from probe.extract.batch import load_for_new_store
 from probe.extract.compute import compute_units
 from probe.extract.job import ExtractJob
+from probe.images.path import POLICY
 from probe.images.reader import read_batches
 from probe.images.status import Status
 from probe.progress import Progress
@@ -200,7 +201,7 @@ def _compute(
         job.backbone.size,
         extractor.batch_size,
         hashes=job.dataset.hashes,
-        exif=job.exif,
+        path=job.pixels,
     )
     total = len(job.dataset)
     bar = Progress("extract", total, "img", initial=total - len(rows), shown=progress)
@@ -220,6 +221,7 @@ def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
         "versions": versions(),
         "broken": sorted(job.dataset.broken),
         "origin": dict(job.dataset.origin),
+        "pixel_policy": POLICY,
         "weights_path": _absolute(job.backbone.weights_path),
     }
 

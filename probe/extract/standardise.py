@@ -7,6 +7,7 @@ import numpy as np
 from probe.backbones.preprocess import standardise
 from probe.datasets.dataset import TRAIN, Dataset
 from probe.errors import DataError
+from probe.images.path import pixel_path
 from probe.images.reader import read_batches
 
 STANDARDISE = "standardise"
@@ -21,7 +22,8 @@ def training_standardisation(dataset: Dataset, size: int, *, exif: bool = False)
     """
     rows = np.flatnonzero(dataset.splits == TRAIN)
     counts = np.zeros((3, 256), np.int64)
-    for batch in read_batches(dataset.source.read, rows, size, BATCH, hashes=dataset.hashes, exif=exif):
+    path = pixel_path(dataset.jpeg_sides, size, exif=exif)
+    for batch in read_batches(dataset.source.read, rows, size, BATCH, hashes=dataset.hashes, path=path):
         good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         for channel in range(3):
             counts[channel] += np.bincount(batch.pixels[good][..., channel].ravel(), minlength=256)

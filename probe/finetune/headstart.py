@@ -19,7 +19,7 @@ from probe.heads.head import Samples
 from probe.heads.linear import LinearHead
 from probe.heads.logreg import LogregOptions
 from probe.runs import Predictions, Run, list_runs
-from probe.store import Store, images_digest, list_stores, open_store, store_path
+from probe.store import Store, list_stores, open_store, store_path
 
 LOGREG = "logreg"
 FEW_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -93,7 +93,8 @@ def embeddings(
 
     One of another precision serves where there is none of this one.
     """
-    images = images_digest(dataset.ids, dataset.hashes)
+    job = ExtractJob(dataset, backbone, exif=exif)
+    wanted = job.spec()
     stores = sorted(
         list_stores(home)[0],
         key=lambda store: store.manifest.spec["backbone"].get("precision") != backbone.precision,
@@ -102,14 +103,13 @@ def embeddings(
         spec = store.manifest.spec
         if (
             same_images(spec["backbone"], backbone)
-            and spec["images"] == images
-            and spec["pixels"]["exif"] == exif
+            and spec["images"] == wanted.images
+            and spec["pixels"] == wanted.pixels
             and backbone.outputs[0] in store.outputs
         ):
             return store
-    job = ExtractJob(dataset, backbone, exif=exif)
     extract(job, home, progress=progress)
-    return open_store(store_path(home, dataset.name, backbone.name, job.spec().key))
+    return open_store(store_path(home, dataset.name, backbone.name, wanted.key))
 
 
 def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) -> HeadStart:

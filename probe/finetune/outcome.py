@@ -17,6 +17,7 @@ from probe.finetune.assembly import Assembly
 from probe.finetune.headstart import HeadStart
 from probe.finetune.material import Material
 from probe.finetune.plan import Prepared, TuneJob
+from probe.images.path import POLICY
 from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, RunError, pair_predictions, scores
 from probe.stats.paired import Comparison, compare_predictions
 from probe.train.inputs import batches
@@ -190,7 +191,8 @@ def describe(
         "dataset": data.name,
         "dataset_facts": dict(data.facts),
         "backbone": backbone.key_part(),
-        "pixels": ExtractJob(data, job.backbone, exif=job.exif).spec().pixels,
+        "pixels": ExtractJob(data, job.backbone, exif=job.exif).pixels.key_part(),
+        "pixel_policy": POLICY,
         "weights_path": job.backbone.weights_path,
         "classes": list(data.classes),
         "versions": versions(),

@@ -273,7 +273,9 @@ def _finished_identity(job: TuneJob, identity: str) -> str:
 
 def _identity(job: TuneJob, ready: Prepared) -> str:
     """sha256 of everything that decides the result but the number of epochs."""
-    index = ExtractJob(job.dataset, job.backbone, exif=job.exif).index().hash
+    extraction = ExtractJob(job.dataset, job.backbone, exif=job.exif)
+    # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
+    pixels = {"pixels": extraction.pixels.key_part()} if extraction.pixels.scaled else {}
     settings = {
         name: value
         for name, value in asdict(job.settings).items()
@@ -281,8 +283,9 @@ def _identity(job: TuneJob, ready: Prepared) -> str:
     }
     record = {
         "backbone": job.backbone.key_part(),
-        "index": index,
+        "index": extraction.index().hash,
         "exif": job.exif,
+        **pixels,
         "settings": json.loads(json.dumps(settings)),
         "cached": ready.cache.used,
     }

@@ -23,6 +23,7 @@ from probe.fit.predict import recorded_backbone
 from probe.heads import HEADS
 from probe.heads.head import Head, LayeredHead
 from probe.heads.saving import load_head
+from probe.images.path import recorded_path
 from probe.registry import load_object, unknown_name
 from probe.runs import Run, keeps_network
 from probe.versions import versions
@@ -129,6 +130,7 @@ def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
             "channels": "RGB",
             "values": "0 to 255; preprocessing is part of the model",
             "resize": result.get("pixels"),
+            "decoding": recorded_path(result).text(),
         },
         "output": {"name": "probabilities", "shape": [None, len(result["classes"])], "dtype": "float32"},
         "classes": list(result["classes"]),

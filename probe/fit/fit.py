@@ -209,6 +209,7 @@ def provenance(store: Store) -> dict[str, Any]:
         "dataset_facts": facts.get("dataset_facts", {}),
         "backbone": store.manifest.spec["backbone"],
         "pixels": store.manifest.spec["pixels"],
+        "pixel_policy": facts.get("pixel_policy", store.manifest.spec["pixels"]["policy"]),
         "weights_path": facts.get("weights_path"),
         "classes": store.index.classes.tolist(),
         "duplicates": store.index.duplicates(),

@@ -23,6 +23,7 @@ from probe.errors import FitError, UsageError, WeightsError
 from probe.fit.network import load_network
 from probe.heads.head import Head
 from probe.heads.saving import load_head
+from probe.images.path import PixelPath, recorded_path
 from probe.images.reader import read_batches
 from probe.runs import Run, keeps_network
 from probe.store import IMPORTED
@@ -58,10 +59,10 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """A run made ready. `size` is the side of the pictures it takes, `exif` whether they are turned first."""
+    """A run made ready. `size` is the side of the pictures it takes, `path` their way from files."""
 
     size: int
-    exif: bool
+    path: PixelPath
     classes: tuple[str, ...]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -74,7 +75,7 @@ class HeadPredictor:
     """A run of ``probe fit``: the recorded backbone, then the head."""
 
     size: int
-    exif: bool
+    path: PixelPath
     classes: tuple[str, ...]
     extractor: Extractor
     head: Head
@@ -91,7 +92,7 @@ class NetworkPredictor:
     """A run of ``probe finetune`` or ``probe baseline run``: its preprocessing, then the network it saved."""
 
     size: int
-    exif: bool
+    path: PixelPath
     classes: tuple[str, ...]
     network: Any
     convention: Convention
@@ -108,13 +109,13 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     WeightsError when the weights here are not those it was fitted on, FitError for a run that cannot predict.
     """
     result = run.result
-    exif, classes = bool(result["pixels"]["exif"]) if "pixels" in result else False, tuple(result["classes"])
+    path, classes = recorded_path(result), tuple(result["classes"])
     if keeps_network(run):
         network = load_network(run)
-        return NetworkPredictor(network.size, exif, classes, network.model, network.convention)
+        return NetworkPredictor(network.size, path, classes, network.model, network.convention)
     spec = recorded_backbone(run, home)
     extractor, head = backbones.load(spec, batch_size=BATCH), load_head(run.path)
-    return HeadPredictor(spec.size, exif, classes, extractor, head, tuple(result["output"]))
+    return HeadPredictor(spec.size, path, classes, extractor, head, tuple(result["output"]))
 
 
 def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> BackboneSpec:
@@ -234,15 +235,17 @@ def predict(run: Run, home: Home, paths: Sequence[Path]) -> Iterator[Prediction]
 
 def predict_inputs(run: Run, home: Home, inputs: Inputs) -> Iterator[Prediction]:
     """Predict pictures one after the other."""
-    return _predictions(load_predictor(run, home), inputs)
+    return predict_with(load_predictor(run, home), inputs)
 
 
-def _predictions(predictor: Predictor, inputs: Inputs) -> Iterator[Prediction]:
+def predict_with(predictor: Predictor, inputs: Inputs) -> Iterator[Prediction]:
+    """Predict pictures one after the other with a run that is ready."""
+
     def read(row: int) -> bytes:
         return read_file(inputs.files[row])
 
     rows = np.arange(len(inputs.files))
-    for batch in read_batches(read, rows, predictor.size, BATCH, exif=predictor.exif):
+    for batch in read_batches(read, rows, predictor.size, BATCH, path=predictor.path):
         probabilities = predictor(batch.pixels)
         for place, row in enumerate(batch.rows.tolist()):
             if row in batch.problems:

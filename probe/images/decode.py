@@ -10,6 +10,9 @@ aspect ratio not kept. What odd images become:
 * EXIF orientation is ignored unless asked for. TIFF's own orientation tag is part of that format, and is
   always applied;
 * truncated files are an error, never half a picture.
+
+A large JPEG is decoded at a fraction where the `PixelPath` says so: libjpeg then computes fewer pixels of
+each block of 8 × 8.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from PIL import Image, ImageOps
 
 from probe.errors import ProbeError
 from probe.hashing import RawImage
+from probe.images.path import SCALED_FROM, SCALED_LEAVES, PixelPath
 from probe.images.status import Status
+from probe.jpeg import jpeg_side
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Formats that are decoded; Pillow's other parsers never see a byte."""
@@ -60,18 +65,28 @@ def decode(raw: RawImage, *, exif: bool = False) -> NDArray[np.uint8]:
 
     Raises ImageError. With `exif` the orientation an EXIF block asks for is applied.
     """
-    image, _ = open_image(raw, exif=exif)
+    image, _ = _open_picture(raw, exif, None)
     return np.array(image.convert("RGB"))
+
+
+def decode_to(raw: RawImage, size: int, path: PixelPath) -> tuple[NDArray[np.uint8], bool]:
+    """(size, size, 3) uint8 of a picture, and whether EXIF asks for another orientation.
+
+    Raises ImageError.
+    """
+    image, turned = _open_picture(raw, path.exif, size if path.scaled else None)
+    return _fit(image, size), turned
 
 
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3) uint8 -> (size, size, 3) uint8: antialiased bilinear, stretched to the square."""
-    return fit_image(_from_array(pixels), size)
+    return _fit(_from_array(pixels), size)
 
 
-def open_image(raw: RawImage, *, exif: bool = False) -> tuple[Image.Image, bool]:
+def _open_picture(raw: RawImage, exif: bool, scaled_to: int | None) -> tuple[Image.Image, bool]:
     """The picture in Pillow's mode L or RGB, and whether EXIF asks for another orientation.
 
+    With `scaled_to`, a JPEG that is large enough is decoded at a fraction and comes resized to this side.
     Raises ImageError.
     """
     if not isinstance(raw, bytes):
@@ -79,6 +94,8 @@ def open_image(raw: RawImage, *, exif: bool = False) -> tuple[Image.Image, bool]
     image = _open(raw)
     turned = _orientation(image) > 1
     try:
+        if scaled_to is not None and jpeg_side(raw) >= SCALED_FROM * scaled_to:
+            image = _load_scaled(image, scaled_to)
         image.load()
         if turned and exif:
             image = ImageOps.exif_transpose(image)
@@ -92,7 +109,17 @@ def open_image(raw: RawImage, *, exif: bool = False) -> tuple[Image.Image, bool]
         raise ImageError(Status.UNDECODABLE, _clause(error)) from error
 
 
-def fit_image(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def _load_scaled(image: Image.Image, size: int) -> Image.Image:
+    """Decode a JPEG at the smallest fraction that leaves enough for `size`, and resize it to the square."""
+    least = SCALED_LEAVES * size
+    drafted = image.draft(None, (least, least))
+    # A side that the fraction does not divide is rounded up; what is beyond the picture is left out here,
+    # before it is turned.
+    box = drafted[1] if drafted is not None else None
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _fit(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """A picture of mode L or RGB -> (size, size, 3) uint8. Grey is resized before it is repeated."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)

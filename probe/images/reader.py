@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.hashing import RawImage, content_hash
-from probe.images.decode import ImageError, fit_image, open_image
+from probe.images.decode import ImageError, decode_to
+from probe.images.path import IN_FULL, PixelPath
 from probe.images.status import MEANING, Status
 from probe.machine import usable_cpus
 
@@ -49,11 +50,11 @@ def read_batches(
     batch_size: int,
     *,
     hashes: Sequence[str] | NDArray[np.str_] | None = None,
-    exif: bool = False,
+    path: PixelPath = IN_FULL,
     threads: int | None = None,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """Decode `rows` and resize them to `size`, `batch_size` at a time, in order.
+    """Decode `rows` and resize them to `size` along `path`, `batch_size` at a time, in order.
 
     `read` gives the bytes or the pixels of a row and is called from several threads; its OSErrors make an
     unreadable row, anything else is a bug and passes. `hashes` (N,), indexed by row number, holds the content
@@ -62,7 +63,7 @@ def read_batches(
     generator stops the threads before it returns.
     """
     workers = threads or usable_cpus()
-    job = _Job(read, size, exif, hashes)
+    job = _Job(read, size, path, hashes)
     # Small tasks keep every thread busy to the end of a batch; one an image would cost more than a thumbnail.
     step = max(1, min(8, batch_size // workers))
     starts = iter(range(0, len(rows), batch_size))
@@ -101,7 +102,7 @@ _Outcome = tuple[dict[int, Problem], int]
 class _Job:
     read: Callable[[int], RawImage]
     size: int
-    exif: bool
+    path: PixelPath
     hashes: Sequence[str] | NDArray[np.str_] | None
     stop: Event = field(default_factory=Event)
 
@@ -113,8 +114,7 @@ class _Job:
             if self.stop.is_set():
                 break
             try:
-                image, asks_turn = open_image(self._checked(row), exif=self.exif)
-                out[place] = fit_image(image, self.size)
+                out[place], asks_turn = decode_to(self._checked(row), self.size, self.path)
                 turned += asks_turn
             except ImageError as error:
                 problems[row] = (error.status, error.reason)

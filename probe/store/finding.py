@@ -106,6 +106,7 @@ def distinguish(store: Store) -> dict[str, Any]:
         "views": store.view_count,
         "rows": layout.rows,
         "dtype": layout.dtype,
+        "decoding": store.manifest.spec["pixels"]["policy"],
         "of": " and ".join(_specs(store)) or None,
         "used": store.used,
     }

@@ -17,7 +17,7 @@ from probe.config import Home, canonical_json
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import DatasetOptions
 from probe.errors import UsageError
-from probe.extract.job import pixel_path
+from probe.images.path import POLICY, pixel_path
 from probe.progress import Progress
 from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, find_finished, scores, write_run
 from probe.runs.weight import part_notes
@@ -203,7 +203,8 @@ def _result(
             "mean": outcome.normaliser.mean,
             "scale": outcome.normaliser.scale,
         },
-        "pixels": pixel_path(),
+        "pixels": pixel_path(dataset.jpeg_sides, recipe.size).key_part(),
+        "pixel_policy": POLICY,
         "seed": experiment.seed,
         "precision": experiment.precision,
         "chosen": {"epoch": outcome.kept_epoch},

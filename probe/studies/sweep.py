@@ -154,7 +154,7 @@ def run_sweep(
     load: Callable[[int], TrainingData],
     folder: Path,
     *,
-    data_identity: str,
+    data_identity: Callable[[int], str],
     jobs: int = 1,
     precision: str = "fp32",
     on_cell: Callable[[CellResult, bool], None] | None = None,
@@ -167,14 +167,16 @@ def run_sweep(
     ----------
     load : gives the images at a side in pixels; called where the cell runs, so it must be picklable when
         `jobs` is above 1.
-    data_identity : what tells this data from other data, so that a finished cell is known without loading it.
+    data_identity : gives at a side in pixels what tells this data from other data, so that a finished cell is
+        known without loading it.
     jobs : processes on this machine.
     dask : address of a Dask scheduler; its workers train the cells and must see `folder` and the images under
         the same absolute paths.
     on_cell : called with every result and whether it had been computed before.
     progress : say how many cells are done.
     """
-    paths = [folder / "cells" / f"{cell.key(data_identity, precision)[:32]}.json" for cell in cells]
+    keys = [cell.key(data_identity(cell.recipe.size), precision) for cell in cells]
+    paths = [folder / "cells" / f"{key[:32]}.json" for key in keys]
     results = {path: _read(path) for path in paths}
     for found in results.values():
         if found is not None and on_cell is not None:

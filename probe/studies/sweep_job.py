@@ -28,7 +28,7 @@ from probe.studies.sweep import (
     run_sweep,
     summarise,
 )
-from probe.train.pixels import DataSource, labels_identity, load_training_data
+from probe.train.pixels import DataSource, decoding_identity, labels_identity, load_training_data
 from probe.units import are_single, kept_together
 from probe.versions import versions
 
@@ -108,6 +108,10 @@ def sweep(
     data = labels_identity(dataset)
     reused = 0
 
+    def identity(size: int) -> str:
+        parts = [data, job.source.keep_colour, *_folding(job, dataset), *decoding_identity(dataset, size)]
+        return canonical_json(parts)
+
     def told(result: CellResult, was_there: bool) -> None:
         nonlocal reused
         reused += was_there
@@ -118,7 +122,7 @@ def sweep(
         cells,
         partial(load_training_data, job.source),
         home.sweeps,
-        data_identity=canonical_json([data, job.source.keep_colour, *_folding(job, dataset)]),
+        data_identity=identity,
         jobs=job.jobs,
         precision=job.precision,
         on_cell=told,

@@ -18,6 +18,7 @@ from probe.config import Home, canonical_json
 from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import DataError
+from probe.images.path import pixel_path
 from probe.images.reader import read_batches
 from probe.train.inputs import Part, TrainingData
 from probe.units import group_codes, kept_together
@@ -95,6 +96,13 @@ def labels_identity(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def decoding_identity(dataset: Dataset, size: int) -> list[str]:
+    """What an identity has to name beside the images and their side: nothing where all are decoded in full,
+    so that what was computed before there was another way is still known."""
+    path = pixel_path(dataset.jpeg_sides, size)
+    return [str(path.key_part()["policy"])] if path.scaled else []
+
+
 def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool = False) -> Pixels:
     """Decode and resize with the one pixel path of `probe.images`, training part first.
 
@@ -107,7 +115,9 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
         )
     rows = np.concatenate([parts[TRAIN], parts[VAL], parts[TEST]])
     identity = hashlib.sha256(
-        canonical_json([labels_identity(dataset), size, keep_colour]).encode()
+        canonical_json(
+            [labels_identity(dataset), size, keep_colour, *decoding_identity(dataset, size)]
+        ).encode()
     ).hexdigest()
     large = len(rows) * size * size * 3 > MEMORY_BYTES
     found = _mapped(dataset, rows, size, cache / "pixels" / identity[:32]) if large else None
@@ -185,7 +195,8 @@ def _decode(
     """Fill `out` (N, S, S, 3) from the front with what can be read."""
     unreadable: list[int] = []
     grey, filled = True, 0
-    for batch in read_batches(dataset.source.read, rows, size, READ_BATCH, hashes=dataset.hashes):
+    path = pixel_path(dataset.jpeg_sides, size)
+    for batch in read_batches(dataset.source.read, rows, size, READ_BATCH, hashes=dataset.hashes, path=path):
         good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         pixels = batch.pixels[good]
         grey = grey and bool((pixels == pixels[..., :1]).all())
@@ -201,7 +212,8 @@ class PictureRows:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.intp], size: int, *, exif: bool) -> None:
-        self._dataset, self._rows, self._size, self._exif = dataset, rows, size, exif
+        self._dataset, self._rows, self._size = dataset, rows, size
+        self._path = pixel_path(dataset.jpeg_sides, size, exif=exif)
         self.shape = (len(rows), size, size, 3)
 
     def __len__(self) -> int:
@@ -211,7 +223,7 @@ class PictureRows:
         rows = self._rows[places]
         if not len(rows):
             return np.zeros((0, *self.shape[1:]), np.uint8)
-        batches = read_batches(self._dataset.source.read, rows, self._size, len(rows), exif=self._exif)
+        batches = read_batches(self._dataset.source.read, rows, self._size, len(rows), path=self._path)
         return next(iter(batches)).pixels
 
 
@@ -225,7 +237,8 @@ def open_pictures(
     keep = len(rows) * size * size * 3 <= KEPT_BYTES
     good: list[int] = []
     kept: list[NDArray[np.uint8]] = []
-    for batch in read_batches(dataset.source.read, rows, size, KEPT_BATCH, hashes=dataset.hashes, exif=exif):
+    path = pixel_path(dataset.jpeg_sides, size, exif=exif)
+    for batch in read_batches(dataset.source.read, rows, size, KEPT_BATCH, hashes=dataset.hashes, path=path):
         places = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         good += batch.rows[places].tolist()
         if keep:

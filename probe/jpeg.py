@@ -1,0 +1,40 @@
+"""What the header of a JPEG says of its size: shared by the index of a data set and the pixel path."""
+
+from __future__ import annotations
+
+import struct
+
+from probe.hashing import RawImage
+
+_START = b"\xff\xd8"
+_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
+"""Baseline, extended and progressive Huffman coding, whose frames can be decoded at a fraction."""
+_BARE = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Markers without a length."""
+_END = frozenset((0xC3, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF, 0xD9, 0xDA))
+"""Frames of other coding, the first scan and the end of the picture: no frame header follows."""
+
+
+def jpeg_side(raw: RawImage) -> int:
+    """The shorter side, pixels, of a JPEG that can be decoded at a fraction of its size; 0 for all else.
+
+    Those are grey and RGB pictures of 8 bits. CMYK is not among them: its conversion multiplies channels, so
+    that the mean of several pixels is not what the mean of their inks gives.
+    """
+    if not isinstance(raw, bytes) or not raw.startswith(_START):
+        return 0
+    place = len(_START)
+    while place + 10 <= len(raw) and raw[place] == 0xFF:
+        marker = raw[place + 1]
+        if marker in _FRAMES:
+            bits, height, width, channels = struct.unpack_from(">BHHB", raw, place + 4)
+            return min(height, width) if bits == 8 and channels in (1, 3) else 0
+        if marker in _END:
+            return 0
+        if marker == 0xFF:
+            place += 1
+        elif marker in _BARE:
+            place += 2
+        else:
+            place += 2 + int.from_bytes(raw[place + 2 : place + 4])
+    return 0
