@@ -209,6 +209,11 @@ def tiny_job(folder, home, preprocess="unit", **choices):
     return TuneJob(open_dataset(str(folder / "toy.npz"), home), spec, {}, settings)
 
 
+def with_large_pictures(dataset):
+    """The data set, indexed as if its pictures were JPEGs that are decoded at a fraction."""
+    return replace(dataset, jpeg_sides=np.full(len(dataset), 4000, np.int32))
+
+
 def trained(run):
     return keras.models.load_model(run.path / "network.keras")
 
@@ -334,6 +339,17 @@ def test_a_finished_training_is_not_repeated_when_it_is_resumed(folder, home):
     assert len(finetune(longer, home, resume=True).result["history"]["loss"]) == 2
 
 
+def test_a_training_whose_pictures_were_decoded_in_full_is_another(folder, home):
+    job = tiny_job(folder, home, unfreeze="conv3", epochs=1)
+    first = finetune(job, home)
+    large = replace(job, dataset=with_large_pictures(job.dataset))
+    second = finetune(large, home, resume=True)
+    assert second.name != first.name
+    assert [run.result["pixels"]["policy"] for run in (first, second)] == ["pillow-1", "pillow-2"]
+    assert finetune(large, home, resume=True).name == second.name
+    assert finetune(job, home, resume=True).name == first.name
+
+
 # ---- the start, and the frozen probe ---------------------------------------------------------------------
 
 
@@ -393,6 +409,7 @@ def test_another_size_exif_or_labelling_is_another_probe(folder, probed):
     assert names(data, replace(backbone, preprocess="caffe")) == []
     assert names(data, replace(backbone, outputs=("add2",))) == []
     assert names(data, backbone, exif=True) == []
+    assert names(with_large_pictures(data), backbone) == []
     assert names(replace(data, labels=data.labels[::-1].copy()), backbone) == []
     assert names(replace(data, splits=np.roll(data.splits, 1)), backbone) == []
 
