@@ -77,6 +77,10 @@ class ReadOnlyError(StoreError):
     """A store lies where nothing can be written; what it holds can still be read."""
 
 
+class RunError(ProbeError):
+    """A run is missing, damaged or of another version."""
+
+
 class DownloadError(ProbeError):
     """A file cannot be fetched, or is not the one that is known."""
 

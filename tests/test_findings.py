@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probe.config import Home
-from probe.runs import Predictions, Run, write_run
+from probe.runs import Predictions, Record, Run, write_run
 from probe.stats.classification import evaluate
 from probe.stats.intervals import wilson
 from tests.shell import Shell
@@ -40,12 +40,13 @@ def kept(home: Home, **more: object) -> Run:
         "head": "logreg",
         "dataset": "beasts",
         "classes": CLASSES,
+        "output": ["x"],
         "test": evaluate(found.probabilities, found.labels).to_json(),
         "val": None,
         "parts": {"train": 7, "test": 70},
         **more,
     }
-    return write_run(home, "beasts", result, found, lambda _: None)
+    return write_run(home, "beasts", Record.from_json(result), found, lambda _: None)
 
 
 def block(text: str, title: str) -> list[str]:

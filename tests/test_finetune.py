@@ -19,14 +19,13 @@ import pytest
 
 from probe import backbones
 from probe.commands.finetune import _one_of_each, command, tune_settings
-from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, UnknownNameError, UsageError
 from probe.extract import ExtractJob, Views, extract
 from probe.finetune.cut import cut_network
 from probe.finetune.headstart import find_probes
-from probe.finetune.outcome import find_frozen, finite
+from probe.finetune.outcome import find_frozen
 from probe.finetune.plan import TuneJob, TuneSettings, prepare
 from probe.finetune.run import _check_converged, finetune, plan
 from probe.fit import FitJob, fit
@@ -35,6 +34,8 @@ from probe.fit.samples import Choice
 from probe.heads.logreg import LogregOptions
 from probe.images.augment import Augment
 from probe.images.decode import resize
+from probe.records import without_nan
+from probe.report.runs import result_lines
 from probe.runs import Predictions, open_run
 from probe.runs.weight import FEW
 from probe.store import find_store, list_stores
@@ -496,7 +497,9 @@ def test_a_head_of_its_own_is_the_start_once_it_has_been_trained_and_not_before(
 def test_a_training_that_diverges_after_a_worse_epoch_keeps_the_start_and_is_written():
     history = {"loss": [9.0, math.nan], "val_loss": [9.0, math.nan]}
     _check_converged(LoopResult(history, 0, "diverged", 1.0, {"val_loss": 0.5}, "val_loss"))
-    assert json.dumps(finite(history), allow_nan=False) == '{"loss": [9.0, null], "val_loss": [9.0, null]}'
+    assert (
+        json.dumps(without_nan(history), allow_nan=False) == '{"loss": [9.0, null], "val_loss": [9.0, null]}'
+    )
     with pytest.raises(FitError, match="diverged"):
         _check_converged(LoopResult({"loss": [math.nan]}, 0, None, 1.0, {"val_loss": 0.5}, "val_loss"))
 

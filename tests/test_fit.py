@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from probe.backbones import resolve
-from probe.commands.results import result_lines
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, ProbeError, UsageError
@@ -21,6 +20,7 @@ from probe.heads.knn import KnnOptions
 from probe.heads.logreg import LogregOptions
 from probe.heads.saving import load_head
 from probe.images.augment import parse_augment
+from probe.report.runs import result_lines
 from probe.runs import Run
 from probe.stats.calibration import fit_temperature
 from probe.stats.classification import log_loss

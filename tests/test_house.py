@@ -31,6 +31,8 @@ FLOORS = [
         "units",
         "networks",
         "order",
+        "records",
+        "table",
     ],
     ["datasets", "images", "stats", "curves"],
     ["backbones", "store", "heads"],

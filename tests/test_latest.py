@@ -15,14 +15,16 @@ import pytest
 from probe.config import Home
 from probe.errors import ProbeError, UnknownNameError
 from probe.order import natural
-from probe.runs import Predictions, Run, find_run, list_runs, remove_run, write_run
+from probe.runs import Predictions, Record, Run, find_run, list_runs, remove_run, write_run
+from probe.runs.record import FitFacts
 from probe.store import find_store, list_stores
 from tests.shell import PHOTOS, Shell
 
 
 def keep(home: Home, label: str = "logreg-x") -> Run:
     nothing = Predictions(np.array([], "<U1"), np.array([], np.int32), np.empty((0, 2), np.float32))
-    return write_run(home, label, {"head": "logreg"}, nothing, lambda folder: None)
+    record = Record(kind="fit", head="logreg", classes=("a", "b"), facts=FitFacts(output=("x",)))
+    return write_run(home, label, record, nothing, lambda folder: None)
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, where: str, now: datetime) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probe.config import Home
 from probe.errors import FitError
 from probe.fit import compare, compared_on
-from probe.runs import Predictions, Run, open_run, paired, write_run
+from probe.runs import Predictions, Record, Run, open_run, paired, write_run
 from probe.stats.paired import score_test
 from probe.units import group_codes
 from tests.shell import Shell
@@ -41,7 +41,10 @@ def predictions(
 
 
 def kept(home: Home, label: str, found: Predictions, **result: Any) -> Run:
-    return write_run(home, label, {"classes": list(CLASSES), **result}, found, lambda folder: None)
+    record = Record.from_json(
+        {"kind": "fit", "head": "logreg", "output": ["x"], "classes": list(CLASSES), **result}
+    )
+    return write_run(home, label, record, found, lambda folder: None)
 
 
 def test_a_run_keeps_the_groups_of_its_images(home: Home):

@@ -17,7 +17,6 @@ from probe.commands.options import (
     table,
     wants_progress,
 )
-from probe.commands.results import result_lines
 from probe.commands.rules_text import optimiser_text, plateau_text, scored_text, stops_text
 from probe.commands.training import (
     data_option,
@@ -29,6 +28,7 @@ from probe.commands.training import (
 from probe.commands.transfer_steps import step_lines, transfer_steps
 from probe.config import Home
 from probe.datasets import DatasetOptions
+from probe.report.runs import result_lines
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.recipe import Published, Recipe
 

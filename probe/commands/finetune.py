@@ -11,12 +11,12 @@ import click
 
 from probe.commands.backbone_choice import choose, resolve_choice, standardised
 from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, wants_progress
-from probe.commands.results import result_lines
 from probe.commands.tune_stores import choose_stores
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import TRAIN, UNLABELLED, Dataset
 from probe.errors import DataError, UsageError
+from probe.report.runs import result_lines
 from probe.store import Store
 
 if TYPE_CHECKING:

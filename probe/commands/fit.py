@@ -22,14 +22,14 @@ from probe.commands.options import (
     say_store,
     wants_progress,
 )
-from probe.commands.results import result_lines
 from probe.config import Home
 from probe.errors import UsageError
 from probe.heads import HEADS
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
 from probe.registry import load_object
-from probe.runs import NotKeptError, Run
+from probe.report.runs import result_lines
+from probe.runs import NotKeptError
 
 
 class HeadGroup(click.Group):
@@ -173,8 +173,8 @@ def _fit(
     try:
         run = fit(job, home)
     except NotKeptError as error:
-        run = Run(home.runs / "not kept", error.result)
-        emit(dict(error.result), as_json, lambda: result_lines(run))
+        lost = error.run
+        emit(dict(lost.result), as_json, lambda: result_lines(lost))
         raise
     emit(dict(run.result), as_json, lambda: result_lines(run))
 

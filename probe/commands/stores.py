@@ -17,13 +17,13 @@ from probe.commands.options import (
     nothing_in,
     table,
 )
-from probe.commands.results import conflicts_text, copies_text, parted_text
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
 from probe.datasets.listing import count_of
 from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
 from probe.order import places_back
+from probe.report.runs import conflicts_text, copies_text, parted_text
 from probe.store import (
     IMPORTED,
     Store,

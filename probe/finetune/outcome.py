@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,14 +15,24 @@ from probe.finetune.headstart import HeadStart
 from probe.finetune.material import Material
 from probe.finetune.plan import Prepared, TuneJob
 from probe.images.path import POLICY
-from probe.runs import FINE_TUNED, NETWORK_FILES, Predictions, Run, RunError, pair_predictions, scores
+from probe.records import plain, without_nan
+from probe.runs import (
+    FINE_TUNED,
+    NETWORK_FILES,
+    Predictions,
+    Record,
+    Run,
+    RunError,
+    pair_predictions,
+    scores,
+)
+from probe.runs.record import FitFacts, FrozenProbe, NetworkFacts, TuneFacts
+from probe.runs.weight import part_notes
 from probe.stats.paired import Comparison, compare_predictions
 from probe.train.inputs import batches
 from probe.train.loop import LoopResult, probabilities
-from probe.versions import versions
 
-KIND = FINE_TUNED
-NETWORK = NETWORK_FILES[KIND]
+NETWORK = NETWORK_FILES[FINE_TUNED]
 
 
 def predict(network: Assembly, material: Material, name: str, job: TuneJob) -> Predictions:
@@ -68,10 +75,10 @@ def find_frozen(
     for probe in probes:
         problem = _cannot_be_paired(test, probe)
         if problem is None:
-            precision = str(probe.result["backbone"]["precision"])
-            refit = bool(probe.result.get("refit"))
+            facts, backbone = probe.record.facts, probe.record.backbone or {}
+            refit = isinstance(facts, FitFacts) and facts.refit
             name = f"the frozen probe ({probe.name})"
-            return Frozen(name, probe.name, probe.predictions, precision, refit), notes
+            return Frozen(name, probe.name, probe.predictions, str(backbone.get("precision")), refit), notes
         notes.append(f"{probe.name} is not the frozen probe compared with: {problem}")
     if start is None:
         return None, notes
@@ -90,6 +97,20 @@ def _cannot_be_paired(test: Predictions, probe: Run) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of a result beside the frozen probe.
+
+    Attributes
+    ----------
+    comparison : on the same test images; None without a probe or without such images.
+    """
+
+    comparison: Comparison | None
+    frozen: Frozen | None
+    notes: tuple[str, ...]
+
+
 def judge(
     test: Predictions,
     start: HeadStart | None,
@@ -97,22 +118,14 @@ def judge(
     ready: Prepared,
     result: LoopResult,
     precision: str,
-) -> dict[str, Any]:
-    """What is said of the result: ``comparison``, ``frozen_probe`` and ``notes``.
-
-    ``comparison`` is with the frozen probe on the same test images, None without one or without such images.
-    """
+) -> Judgement:
+    """The comparison with the frozen probe, and what a reader of the result has to know."""
     frozen, passed_over = find_frozen(test, start, probes) if len(test.ids) else (None, [])
     comparison = _compare(test, frozen) if frozen is not None else None
     kept = [kept_text(result, ready)] if result.start is not None else []
     cache = f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"
-    return {
-        "comparison": comparison.to_json() if comparison else None,
-        "frozen_probe": None
-        if frozen is None
-        else {"run": frozen.run, "source": frozen.name, "precision": frozen.precision},
-        "notes": [cache, *kept, *passed_over, *_notes(comparison, frozen, precision)],
-    }
+    notes = (cache, *kept, *passed_over, *_notes(comparison, frozen, precision))
+    return Judgement(comparison, frozen, notes)
 
 
 def _compare(tuned: Predictions, frozen: Frozen) -> Comparison:
@@ -159,55 +172,57 @@ def describe(
     head_result: LoopResult | None,
     predictions: Mapping[str, Predictions],
     start: HeadStart | None,
-) -> dict[str, Any]:
-    """The ``result.json`` of the run, but for what `judge` says and the seconds."""
+    judgement: Judgement,
+) -> Record:
+    """The result of a fine-tuning, but for its identity and the seconds."""
     data, settings = job.dataset, job.settings
     backbone = replace(job.backbone, outputs=job.backbone.outputs[:1], precision=settings.precision)
-    return {
-        "kind": KIND,
-        "head": ready.plan.head,
-        "chosen": {"epoch": result.kept_epoch},
-        "options": json.loads(json.dumps(asdict(settings))),
-        "plan": ready.plan.to_json(),
-        "network": {
-            "file": NETWORK,
-            "preprocess": job.backbone.preprocess,
-            "size": job.backbone.size,
-            "features": ready.plan.trunk,
-        },
-        "head_start": start.source if start is not None else None,
-        "head_history": finite(head_result.history) if head_result is not None else None,
-        "start": _finite_figures(result.start),
-        "history": finite(result.history),
-        "stopped": result.stopped,
-        "training_seconds": round(result.seconds + (head_result.seconds if head_result else 0), 3),
-        "extraction_seconds": material.seconds,
-        "test": scores(predictions[TEST]),
-        "val": scores(predictions[VAL]),
-        "parts": {name: len(part) for name, part in material.parts.items()},
-        "store": material.store.name if material.store is not None else None,
-        "store_key": material.store.key if material.store is not None else None,
-        "index": ExtractJob(data, job.backbone, exif=job.exif).index().hash,
-        "dataset": data.name,
-        "dataset_facts": dict(data.facts),
-        "backbone": backbone.key_part(),
-        "pixels": ExtractJob(data, job.backbone, exif=job.exif).pixels.key_part(),
-        "pixel_policy": POLICY,
-        "weights_path": job.backbone.weights_path,
-        "classes": list(data.classes),
-        "versions": versions(),
-    }
+    images = ExtractJob(data, job.backbone, exif=job.exif)
+    labels = {name: found.labels for name, found in predictions.items()}
+    weak = part_notes(labels[TEST], labels[VAL], data.classes, settings.keep != "last")
+    return Record(
+        kind=FINE_TUNED,
+        head=ready.plan.head,
+        chosen={"epoch": result.kept_epoch},
+        test=scores(predictions[TEST]),
+        val=scores(predictions[VAL]),
+        parts={name: len(part) for name, part in material.parts.items()},
+        notes=(*judgement.notes, *weak),
+        classes=tuple(data.classes),
+        dataset=data.name,
+        dataset_facts=dict(data.facts),
+        store=material.store.name if material.store is not None else None,
+        index=images.index().hash,
+        backbone=backbone.key_part(),
+        pixels=images.pixels.key_part(),
+        pixel_policy=POLICY,
+        facts=_facts(job, ready, material, result, head_result, start, judgement),
+    )
 
 
-def _finite_figures(figures: Mapping[str, float] | None) -> dict[str, float | None] | None:
-    if figures is None:
-        return None
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
-def finite(history: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
-    """A history as JSON takes it: an epoch that diverged has no figure."""
-    return {
-        name: [value if math.isfinite(value) else None for value in values]
-        for name, values in history.items()
-    }
+def _facts(
+    job: TuneJob,
+    ready: Prepared,
+    material: Material,
+    result: LoopResult,
+    head_result: LoopResult | None,
+    start: HeadStart | None,
+    judgement: Judgement,
+) -> TuneFacts:
+    comparison, frozen = judgement.comparison, judgement.frozen
+    return TuneFacts(
+        network=NetworkFacts(NETWORK, job.backbone.preprocess, job.backbone.size, ready.plan.trunk),
+        history=without_nan(result.history),
+        options=plain(job.settings),
+        plan=ready.plan.to_json(),
+        head_start=start.source if start is not None else None,
+        head_history=without_nan(head_result.history) if head_result is not None else None,
+        start=without_nan(result.start),
+        stopped=result.stopped,
+        training_seconds=round(result.seconds + (head_result.seconds if head_result else 0), 3),
+        extraction_seconds=material.seconds,
+        store_key=material.store.key if material.store is not None else None,
+        weights_path=job.backbone.weights_path,
+        comparison=comparison.to_json() if comparison else None,
+        frozen_probe=FrozenProbe(frozen.run, frozen.name, frozen.precision) if frozen else None,
+    )

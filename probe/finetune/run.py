@@ -23,11 +23,10 @@ from probe.extract import ExtractJob
 from probe.finetune.assembly import Assembly, assemble
 from probe.finetune.headstart import HeadStart, embeddings, find_probes, fit_start
 from probe.finetune.material import Material, count_parts, labelled, open_material
-from probe.finetune.outcome import KIND, NETWORK, describe, judge, predict
+from probe.finetune.outcome import NETWORK, describe, judge, predict
 from probe.finetune.plan import Plan, Prepared, TuneJob, prepare
 from probe.progress import Progress
-from probe.runs import Predictions, Run, find_finished, write_run
-from probe.runs.weight import part_notes
+from probe.runs import FINE_TUNED, Predictions, Record, Run, find_finished, write_run
 from probe.store import slug
 from probe.train.loop import LoopResult, LoopSettings, OnEpoch, fit_loop
 from probe.train.rules import Optimiser
@@ -84,16 +83,16 @@ def finetune(
     start = _head_start(job, ready, home, probes, progress)
     material = open_material(labelled(job), ready, home, progress)
     network = _assemble(job, ready, devices)
-    folder = home.cache / KIND / identity[:16]
+    folder = home.cache / FINE_TUNED / identity[:16]
     stages = _Stages(network, material, folder, resume, _log(on_epoch, tensorboard), progress)
     head_result, result = _train(job, ready, stages, start, say)
     predictions = {name: predict(network, material, name, job) for name in (VAL, TEST)}
-    record = describe(job, ready, material, result, head_result, predictions, start)
-    record |= judge(predictions[TEST], start, probes, ready, result, job.settings.precision)
-    test, val = predictions[TEST].labels, predictions[VAL].labels
-    record["notes"] += part_notes(test, val, job.dataset.classes, job.settings.keep != "last")
-    record["identity"] = finished
-    record["seconds"] = round(time.perf_counter() - started, 3)
+    judgement = judge(predictions[TEST], start, probes, ready, result, job.settings.precision)
+    record = replace(
+        describe(job, ready, material, result, head_result, predictions, start, judgement),
+        identity=finished,
+        seconds=round(time.perf_counter() - started, 3),
+    )
     run = _keep(job, home, record, predictions[TEST], network.whole(), _courses(head_result, result))
     shutil.rmtree(folder, ignore_errors=True)
     return run
@@ -126,7 +125,7 @@ def _courses(head_result: LoopResult | None, result: LoopResult) -> dict[str, Co
 def _keep(
     job: TuneJob,
     home: Home,
-    record: dict[str, Any],
+    record: Record,
     test: Predictions,
     network: Any,
     courses: Mapping[str, Course],
@@ -135,7 +134,7 @@ def _keep(
         network.save(path / NETWORK)
         plot_curves(courses, path / CURVES, title=f"{job.backbone.name} on {job.dataset.name}")
 
-    label = f"{KIND}-{slug(job.dataset.name)}-{slug(job.backbone.name)}"
+    label = f"{FINE_TUNED}-{slug(job.dataset.name)}-{slug(job.backbone.name)}"
     return write_run(home, label, record, test, write_more)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,36 +15,11 @@ from probe.errors import ProbeError, UsageError
 from probe.heads.draws import few_shot, fraction
 from probe.heads.head import HeadRow, Samples, averaged
 from probe.progress import Progress, counting
+from probe.runs.record import CurvePoint
 from probe.stats.intervals import mean_share_interval
 
 ALL = "all"
 Draw = Callable[[Samples, int], NDArray[np.intp]]
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """Test accuracy for one size of the training part.
-
-    Attributes
-    ----------
-    size : ``shots 5``, ``fraction 0.1`` or ``all``.
-    rows : training rows of a draw, the mean where draws of whole groups differ.
-    accuracies : one per draw that could be fitted.
-    mean : of the accuracies; None without any.
-    low, high : 95 % t-interval of the mean over draws, inside [0, 1]; None for a single draw.
-    problem : how many of the draws could not be fitted, and why; None where all could.
-    """
-
-    size: str
-    rows: int
-    accuracies: tuple[float, ...]
-    mean: float | None
-    low: float | None
-    high: float | None
-    problem: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def parse_sizes(shots: Sequence[str], fractions: Sequence[float]) -> dict[str, Draw | None]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,21 @@ from probe.cluster import joblib_on
 from probe.config import Home
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
-from probe.fit.analysis import analyse, calibrate
 from probe.fit.classes import choose_classes, dropped_notes
 from probe.fit.curve import learning_curve, parse_sizes
 from probe.fit.samples import Choice, Part, load_parts, with_views
 from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
+from probe.heads.class_rows import ClassRows
 from probe.heads.head import FitOutcome, Head, averaged
 from probe.heads.saving import save_head
 from probe.progress import Progress, counting
-from probe.runs import Predictions, Run, scores, write_run
+from probe.runs import FIT, Predictions, Record, Run, Scores, analyse, calibrate, scores, write_run
+from probe.runs.record import Calibration, CurvePoint, FitFacts, SeedSpread
+from probe.runs.tables import write_history
 from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_share_interval
 from probe.store import Store, slug
-from probe.versions import versions
 
 
 @dataclass(frozen=True)
@@ -86,45 +86,41 @@ def _fit(job: FitJob, home: Home) -> Run:
     with Progress(f"fit {job.head}", unit=row.steps, shown=job.progress) as bar, counting(bar):
         outcome = row.fit(parts[TRAIN].samples, val, classes, job.options, refit=job.refit and row.refits)
     test = predict_part(outcome.head, parts[TEST])
-    result = {
-        "kind": "fit",
-        "head": job.head,
-        "output": list(job.choice.outputs or store.outputs[:1]),
-        "views": job.choice.views,
-        "average_views": job.average_views,
-        "options": _plain(job.options),
-        "refit": job.refit and row.refits,
-        "chosen": outcome.chosen,
-        "path": outcome.path,
-        "test": scores(test),
-        "val": _val_scores(outcome, parts[VAL]),
-        "seeds": _seeds(outcome, parts[TEST]),
-        "parts": {name: len(part) for name, part in parts.items()},
-        "notes": [
-            *outcome.notes,
-            *_notes(job, parts, names, bool(outcome.val_used_for)),
-            *dropped_notes(dropped, job.drop_small_classes),
-        ],
-        **_analysis(outcome, parts[VAL], test, names),
-        **provenance(store),
-        "classes": names,
-        "dropped_classes": [asdict(rows) for rows in dropped],
-    }
+    curve = None
     if sizes and len(parts[TEST]):
         three = (parts[TRAIN].samples, val, parts[TEST].samples)
-        curve = learning_curve(
-            row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs, progress=job.progress
+        curve = tuple(
+            learning_curve(
+                row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs, progress=job.progress
+            )
         )
-        result["curve"] = [point.to_json() for point in curve]
-    result["seconds"] = round(time.perf_counter() - started, 3)
+    notes = (
+        *outcome.notes,
+        *_notes(job, parts, names, bool(outcome.val_used_for)),
+        *dropped_notes(dropped, job.drop_small_classes),
+    )
+    record = Record(
+        kind=FIT,
+        head=job.head,
+        chosen=outcome.chosen,
+        test=scores(test),
+        val=_val_scores(outcome, parts[VAL]),
+        parts={name: len(part) for name, part in parts.items()},
+        notes=notes,
+        classes=tuple(names),
+        analysis=analyse(test, names) if len(test.ids) else None,
+        facts=_facts(job, outcome, parts, test, curve, dropped),
+        seconds=round(time.perf_counter() - started, 3),
+        **_provenance(store),
+    )
 
     def write_more(folder: Path) -> None:
         save_head(outcome.head, folder)
         if outcome.history:
-            (folder / "history.json").write_text(json.dumps(outcome.history), encoding="utf-8")
+            write_history(outcome.history, folder)
 
     label = f"{job.head}-{slug(store.name.rsplit('-', 1)[0])}"
-    return write_run(home, label, result, test, write_more)
+    return write_run(home, label, record, test, write_more)
 
 
 def _check(job: FitJob) -> None:
@@ -162,59 +158,74 @@ def predict_part(head: Head, part: Part) -> Predictions:
     return Predictions(part.ids, labels, averaged(head, part.samples), part.groups)
 
 
-def _val_scores(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
+def _val_scores(outcome: FitOutcome, part: Part) -> Scores | None:
     if outcome.val_probabilities is None or not len(part):
         return None
     labels = part.samples.labels.astype(np.int32)
     found = scores(Predictions(part.ids, labels, outcome.val_probabilities, part.groups))
     # The head that is scored here was fitted on train; what has chosen it makes its figure a little too good.
-    return None if found is None else {**found, "fitted_on": TRAIN, "used_for": outcome.val_used_for}
+    return None if found is None else replace(found, fitted_on=TRAIN, used_for=outcome.val_used_for)
 
 
-def _seeds(outcome: FitOutcome, part: Part) -> dict[str, Any] | None:
+def _seeds(outcome: FitOutcome, part: Part) -> SeedSpread | None:
     """Run-to-run spread over seeds, which is not the sampling error of the test images."""
     if len(outcome.seed_heads) < 2 or not len(part):
         return None
     runs = [predict_part(head, part) for head in outcome.seed_heads]
     accuracies = [float(run.correct.mean()) for run in runs]
     low, high = mean_share_interval(accuracies)
-    spread = float(np.std(accuracies, ddof=1))
-    return {
-        "accuracies": accuracies,
-        "mean": float(np.mean(accuracies)),
-        "spread": spread,
-        "low": low,
-        "high": high,
-    }
+    return SeedSpread(
+        tuple(accuracies), float(np.mean(accuracies)), float(np.std(accuracies, ddof=1)), low, high
+    )
 
 
-def _analysis(outcome: FitOutcome, val: Part, test: Predictions, classes: list[str]) -> dict[str, Any]:
-    if not len(test.ids):
-        return {}
-    found = analyse(test, classes)
-    if outcome.val_probabilities is not None and len(val):
-        found["calibration"] = calibrate(outcome.val_probabilities, val.samples.labels, test)
-    return found
+def _calibration(outcome: FitOutcome, val: Part, test: Predictions) -> Calibration | None:
+    if outcome.val_probabilities is None or not len(val) or not len(test.ids):
+        return None
+    return calibrate(outcome.val_probabilities, val.samples.labels, test)
 
 
-def provenance(store: Store) -> dict[str, Any]:
-    """What a result rests on: the store, its key, the index in force and the versions."""
+def _facts(
+    job: FitJob,
+    outcome: FitOutcome,
+    parts: Mapping[str, Part],
+    test: Predictions,
+    curve: tuple[CurvePoint, ...] | None,
+    dropped: Sequence[ClassRows],
+) -> FitFacts:
+    """What only a fit says of itself, and what its store says of the data."""
+    store = job.store
+    facts: Mapping[str, Any] = store.manifest.facts
+    return FitFacts(
+        output=tuple(job.choice.outputs or store.outputs[:1]),
+        views=job.choice.views,
+        average_views=job.average_views,
+        options=_plain(job.options),
+        refit=job.refit and HEADS[job.head].refits,
+        path=tuple(outcome.path),
+        seeds=_seeds(outcome, parts[TEST]),
+        calibration=_calibration(outcome, parts[VAL], test),
+        store_key=store.key,
+        origin=facts.get("origin", {}).get("spec"),
+        weights_path=facts.get("weights_path"),
+        duplicates=store.index.duplicates(),
+        label_conflicts=len(store.index.label_conflicts()),
+        parted_groups=store.index.parted_groups(),
+        unreadable=len(store.manifest.unreadable),
+        dropped_classes=tuple(asdict(rows) for rows in dropped),
+        curve=curve,
+    )
+
+
+def _provenance(store: Store) -> dict[str, Any]:
+    """What every result says of what it rests on: the data, the store, the index in force."""
     facts: Mapping[str, Any] = store.manifest.facts
     return {
         "store": store.name,
-        "store_key": store.key,
         "index": store.index_hash,
         "dataset": facts.get("dataset"),
-        "origin": facts.get("origin", {}).get("spec"),
         "dataset_facts": facts.get("dataset_facts", {}),
         "backbone": store.manifest.spec["backbone"],
         "pixels": store.manifest.spec["pixels"],
         "pixel_policy": facts.get("pixel_policy", store.manifest.spec["pixels"]["policy"]),
-        "weights_path": facts.get("weights_path"),
-        "classes": store.index.classes.tolist(),
-        "duplicates": store.index.duplicates(),
-        "label_conflicts": len(store.index.label_conflicts()),
-        "parted_groups": store.index.parted_groups(),
-        "unreadable": len(store.manifest.unreadable),
-        "versions": versions(),
     }

@@ -1,12 +1,14 @@
 """Results on disk."""
 
-from probe.runs.network import BASELINE, FINE_TUNED, NETWORK_FILES, keeps_network, network_file
+from probe.errors import RunError
+from probe.runs.analysis import analyse, calibrate, scores
+from probe.runs.network import NETWORK_FILES, keeps_network, network_file
 from probe.runs.pairing import align, pair_predictions, paired, pairing_notes
+from probe.runs.predictions import Predictions
+from probe.runs.record import BASELINE, FINE_TUNED, FIT, Record, Scores
 from probe.runs.run import (
     NotKeptError,
-    Predictions,
     Run,
-    RunError,
     find_finished,
     find_run,
     list_runs,
@@ -15,17 +17,21 @@ from probe.runs.run import (
     run_folder,
     write_run,
 )
-from probe.runs.scoring import scores
 
 __all__ = [
     "BASELINE",
     "FINE_TUNED",
+    "FIT",
     "NETWORK_FILES",
     "NotKeptError",
     "Predictions",
+    "Record",
     "Run",
     "RunError",
+    "Scores",
     "align",
+    "analyse",
+    "calibrate",
     "find_finished",
     "find_run",
     "keeps_network",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from probe.errors import WeightsError
 from probe.hashing import file_hash
+from probe.runs.record import BASELINE, FINE_TUNED
 from probe.runs.run import Run
-
-FINE_TUNED, BASELINE = "finetune", "baseline"
 
 NETWORK_FILES: Mapping[str, str] = {FINE_TUNED: "network.keras", BASELINE: "model.keras"}
 """Kind of run -> the file its network is kept in; the other kinds keep none."""
@@ -17,7 +16,7 @@ NETWORK_FILES: Mapping[str, str] = {FINE_TUNED: "network.keras", BASELINE: "mode
 
 def keeps_network(run: Run) -> bool:
     """Whether it is a run of `probe finetune` or `probe baseline run`."""
-    return run.result.get("kind") in NETWORK_FILES
+    return run.record.kind in NETWORK_FILES
 
 
 def network_file(run: Run) -> Path:
@@ -26,10 +25,10 @@ def network_file(run: Run) -> Path:
     A run written before hashes were recorded is taken as it is. WeightsError when the file is missing or has
     changed.
     """
-    path = run.path / NETWORK_FILES[run.result["kind"]]
+    path = run.path / NETWORK_FILES[run.record.kind]
     if not path.is_file():
         raise WeightsError(f"the network of {run.name} is missing", expected=str(path), hint="train it again")
-    recorded = run.result.get("files", {}).get(path.name)
+    recorded = (run.record.files or {}).get(path.name)
     found = file_hash(path) if recorded is not None else None
     if found != recorded:
         raise WeightsError(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError
-from probe.runs.run import Predictions, Run
+from probe.runs.predictions import Predictions
+from probe.runs.run import Run
 from probe.stats.clusters import joined_groups, same_groups
 
 LEAST_SHARED = 0.5
@@ -25,13 +26,13 @@ def paired(runs: Sequence[Run]) -> list[Predictions]:
     first = runs[0]
     sides = []
     for run in runs:
-        if sorted(run.result["classes"]) != sorted(first.result["classes"]):
+        if sorted(run.record.classes) != sorted(first.record.classes):
             raise FitError(
                 f"{first.name} and {run.name} have different classes and cannot be compared",
-                expected=", ".join(first.result["classes"]),
-                found=", ".join(run.result["classes"]),
+                expected=", ".join(first.record.classes),
+                found=", ".join(run.record.classes),
             )
-        sides.append(_in_order(run.predictions, run.result["classes"], first.result["classes"]))
+        sides.append(_in_order(run.predictions, run.record.classes, first.record.classes))
     return align(sides, [run.name for run in runs])
 
 

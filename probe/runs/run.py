@@ -10,38 +10,103 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from zipfile import BadZipFile
 
 from probe.config import Home
-from probe.errors import NOT_WRITABLE, ProbeError, UnknownNameError
+from probe.errors import NOT_WRITABLE, RunError, UnknownNameError
 from probe.hashing import file_hash
-from probe.order import Rank, number_of, one_at_a_time, places_back, rank
+from probe.order import Rank, one_at_a_time, places_back, rank
+from probe.records import FieldError, load_json
 from probe.registry import ambiguous_name, unknown_name
+from probe.runs.analysis import analyse
+from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
+from probe.runs.record import SCHEMA, Analysis, Record, Scores
+from probe.runs.tables import TABLES
+from probe.table import Table
+from probe.versions import versions
 
-SCHEMA = 1
-RESULT, PREDICTIONS = "result.json", "predictions.npz"
+RESULT = "result.json"
 RESULT_CAP = 64 << 20
-LARGEST_COMPRESSED = 16 << 20
-"""Probabilities of thousands of classes hardly shrink, and would take longer than the fit."""
 
 
-class RunError(ProbeError):
-    """A run is missing, damaged or of another version."""
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, and ``result.json`` as it is there, which `record` has typed."""
+
+    path: Path
+    result: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def record(self) -> Record:
+        """What ``result.json`` says; RunError where something in it is not what it should be."""
+        try:
+            return Record.from_json(self.result)
+        except FieldError as error:
+            raise RunError(
+                f"{self.path / RESULT} is damaged",
+                expected=f"{error.expected} as {error.place}" if error.place else error.expected,
+                found=error.found,
+            ) from error
+
+    @property
+    def test(self) -> Scores | None:
+        """Figures of the test part, ``run.test.accuracy``; None without labelled images."""
+        return self.record.test
+
+    @property
+    def val(self) -> Scores | None:
+        """Figures of the validation part; None without labelled images."""
+        return self.record.val
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Of the test images; RunError when the file is missing or damaged."""
+        try:
+            found = read_predictions(self.path)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+            raise RunError(f"{self.path / PREDICTIONS} cannot be read", found=str(error)) from error
+        columns = found.probabilities.shape[1]
+        if columns != len(self.record.classes):
+            raise RunError(
+                f"{self.path / PREDICTIONS} is not of this run",
+                expected=f"probabilities of {len(self.record.classes):,} classes",
+                found=f"{columns:,} columns",
+            )
+        return found
+
+    @cached_property
+    def analysis(self) -> Analysis | None:
+        """Classes, confusions and mistakes of the test images; None without any.
+
+        Worked out from the predictions of runs that do not record it; RunError where these cannot be read.
+        """
+        if self.test is None or self.record.analysis is not None:
+            return self.record.analysis
+        return analyse(self.predictions.labelled(), self.record.classes)
+
+    def table(self, name: str) -> Table:
+        """One of `TABLES`, empty where this run has nothing of the kind; UnknownNameError for others."""
+        if name not in TABLES:
+            raise unknown_name("table of a run", name, TABLES)
+        return TABLES[name](self)
 
 
 class NotKeptError(RunError):
-    """A result was reached and could not be written; `result` is what would have been ``result.json``."""
+    """A result was reached and could not be written; `run` has it, in a folder that is not there."""
 
-    def __init__(self, folder: Path, error: OSError, result: Mapping[str, Any]) -> None:
-        self.result = result
+    def __init__(self, folder: Path, error: OSError, record: Record) -> None:
+        self.run = Run(folder / "not kept", record.to_json())
         writable = error.errno not in NOT_WRITABLE
         other = "name another home by --home or PROBE_HOME"
         super().__init__(
@@ -51,67 +116,10 @@ class NotKeptError(RunError):
         )
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a run said about M images, in the order of `ids`.
-
-    Attributes
-    ----------
-    ids : (M,) strings.
-    labels : (M,) int32, -1 where unknown.
-    probabilities : (M, C) float32.
-    groups : (M,) strings, "" where a row has none; None where the data set knows no groups.
-    """
-
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int32]
-    probabilities: NDArray[np.float32]
-    groups: NDArray[np.str_] | None = None
-
-    @property
-    def predicted(self) -> NDArray[np.intp]:
-        """(M,) the class of the largest probability."""
-        return self.probabilities.argmax(axis=1)
-
-    def labelled(self) -> Predictions:
-        """Those of images whose class is known."""
-        known = self.labels >= 0
-        groups = None if self.groups is None else self.groups[known]
-        return Predictions(self.ids[known], self.labels[known], self.probabilities[known], groups)
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        return self.predicted == self.labels
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder and its ``result.json``."""
-
-    path: Path
-    result: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @cached_property
-    def predictions(self) -> Predictions:
-        """Of the test images; RunError when the file is missing or damaged."""
-        path = self.path / PREDICTIONS
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return Predictions(
-                    arrays["ids"], arrays["labels"], arrays["probabilities"], arrays.get("groups")
-                )
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise RunError(f"{path} cannot be read", found=str(error)) from error
-
-
 def write_run(
     home: Home,
     label: str,
-    result: Mapping[str, Any],
+    record: Record,
     predictions: Predictions,
     write_more: Callable[[Path], None],
 ) -> Run:
@@ -119,20 +127,22 @@ def write_run(
 
     Parameters
     ----------
+    record : the result; name, number, time, versions and hashes are added to it.
     write_more : puts further files (head, history, plots) into the folder it is given.
 
     NotKeptError, which has the result, when it cannot be written.
     """
+    record = replace(record, versions=versions())
     try:
-        return _write_run(home, label, result, predictions, write_more)
+        return _write_run(home, label, record, predictions, write_more)
     except OSError as error:
-        raise NotKeptError(home.runs, error, result) from error
+        raise NotKeptError(home.runs, error, record) from error
 
 
 def _write_run(
     home: Home,
     label: str,
-    result: Mapping[str, Any],
+    record: Record,
     predictions: Predictions,
     write_more: Callable[[Path], None],
 ) -> Run:
@@ -140,31 +150,21 @@ def _write_run(
     temporary = home.runs / f".{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)
     try:
-        arrays: dict[str, Any] = {
-            "ids": predictions.ids,
-            "labels": predictions.labels,
-            "predicted": predictions.predicted.astype(np.int32),
-            "probabilities": predictions.probabilities,
-        }
-        if predictions.groups is not None:
-            arrays["groups"] = predictions.groups
-        large = predictions.probabilities.nbytes > LARGEST_COMPRESSED
-        with (temporary / PREDICTIONS).open("wb") as file:
-            (np.savez if large else np.savez_compressed)(file, **arrays)
+        write_predictions(predictions, temporary)
         write_more(temporary)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         with one_at_a_time(home.runs):
             now = datetime.now(UTC)
             path = _free_name(home, f"{now:%Y%m%d-%H%M%S}-{label}")
-            record = {
-                "schema": SCHEMA,
-                "run": path.name,
-                "sequence": _next_number(home),
-                "created": now.isoformat(timespec="seconds"),
-                **result,
-                "files": hashes,
-            }
-            (temporary / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+            kept = replace(
+                record,
+                run=path.name,
+                sequence=_next_number(home),
+                created=now.isoformat(timespec="seconds"),
+                files=hashes,
+            )
+            text = json.dumps(kept.to_json(), indent=1, allow_nan=False)
+            (temporary / RESULT).write_text(text, encoding="utf-8")
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -173,7 +173,7 @@ def _write_run(
 
 def _next_number(home: Home) -> int:
     """One more than any run here has: a number of its own would not know of runs that were copied here."""
-    return 1 + max((number_of(run.result) or 0 for run in list_runs(home)[0]), default=0)
+    return 1 + max((run.record.sequence or 0 for run in list_runs(home)[0]), default=0)
 
 
 def _free_name(home: Home, name: str) -> Path:
@@ -190,17 +190,21 @@ def open_run(path: Path) -> Run:
     try:
         if where.stat().st_size > RESULT_CAP:
             raise RunError(f"{where} is too large to be a result")
-        result = json.loads(where.read_text(encoding="utf-8"))
+        result = load_json(where.read_text(encoding="utf-8"))
         schema = result["schema"]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"there is no run at {path}", hint="probe runs ls") from error
+    except OSError as error:
+        raise RunError(f"{where} cannot be read", found=error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{where} is damaged", found=str(error)) from error
     if schema != SCHEMA:
         raise RunError(
             f"{where} was written by another version", expected=f"schema {SCHEMA}", found=f"schema {schema!r}"
         )
-    return Run(path, result)
+    run = Run(path, result)
+    run.record  # noqa: B018 - read now, so that a damaged one is known by whoever opens it
+    return run
 
 
 def list_runs(home: Home) -> tuple[list[Run], list[tuple[Path, RunError]]]:
@@ -215,7 +219,7 @@ def list_runs(home: Home) -> tuple[list[Run], list[tuple[Path, RunError]]]:
 
 
 def _rank(run: Run) -> Rank:
-    return rank(number_of(run.result), run.result.get("created"), run.name)
+    return rank(run.record.sequence, run.record.created, run.name)
 
 
 def _folders(home: Home) -> list[Path]:
@@ -264,19 +268,18 @@ def _newest(home: Home, back: int, serves: Callable[[Run], bool] | None) -> Run:
 def _facts(path: Path) -> dict[str, object]:
     """What tells a run from others of a similar name."""
     try:
-        result = open_run(path).result
+        record = open_run(path).record
     except RunError:
         return {"state": "cannot be read"}
-    test = result.get("test") or {}
     return {
-        "head": result.get("head"),
-        "data set": result.get("dataset"),
-        "backbone": (result.get("backbone") or {}).get("name"),
-        "store": result.get("store"),
-        "chosen": result.get("chosen"),
-        "accuracy": test.get("accuracy"),
-        "images": test.get("n"),
-        "created": result.get("created"),
+        "head": record.head,
+        "data set": record.dataset,
+        "backbone": record.backbone_name,
+        "store": record.store,
+        "chosen": record.chosen,
+        "accuracy": record.test and record.test.accuracy,
+        "images": record.test and record.test.n,
+        "created": record.created,
     }
 
 
@@ -303,4 +306,4 @@ def remove_run(home: Home, name: str) -> Path:
 def find_finished(home: Home, identity: str) -> Run | None:
     """The newest run with this identity."""
     runs, _ = list_runs(home)
-    return next((run for run in runs if run.result.get("identity") == identity), None)
+    return next((run for run in runs if run.record.identity == identity), None)

@@ -53,12 +53,17 @@ class Metrics:
     groups: int | None = None
 
     @property
-    def interval(self) -> str:
-        """How the interval of the accuracy was made."""
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy."""
+        return self.accuracy_low, self.accuracy_high
+
+    @property
+    def interval_method(self) -> str:
+        """How it was made."""
         return "Wilson" if self.groups is None else "clustered by group"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "absent_classes": list(self.absent_classes), "interval": self.interval}
+        return {**asdict(self), "absent_classes": list(self.absent_classes), "interval": self.interval_method}
 
 
 def evaluate(

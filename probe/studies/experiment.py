@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,19 @@ from probe.datasets import DatasetOptions
 from probe.errors import UsageError
 from probe.images.path import POLICY, pixel_path
 from probe.progress import Progress
-from probe.runs import BASELINE, NETWORK_FILES, Predictions, Run, find_finished, scores, write_run
+from probe.records import without_nan
+from probe.runs import (
+    BASELINE,
+    NETWORK_FILES,
+    Predictions,
+    Record,
+    Run,
+    Scores,
+    find_finished,
+    scores,
+    write_run,
+)
+from probe.runs.record import Epochs, InputFacts, TrainFacts
 from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_share_interval
 from probe.store import slug
@@ -27,7 +39,6 @@ from probe.studies.recipe import Recipe
 from probe.studies.trainer import TrainOutcome, build_model, train
 from probe.train.loop import OnEpoch
 from probe.train.pixels import DataSource, Pixels, labels_identity, load_pixels
-from probe.versions import versions
 
 IDENTITY_VERSION = 1
 MODEL = NETWORK_FILES[BASELINE]
@@ -114,18 +125,18 @@ def run_experiment(
         progress=progress,
     )
     predictions = _predictions(outcome, pixels)
-    result = {
-        **_result(experiment, outcome, pixels, predictions),
-        "identity": identity,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    record = replace(
+        _record(experiment, outcome, pixels, predictions),
+        identity=identity,
+        seconds=round(time.perf_counter() - started, 3),
+    )
 
     def write_more(folder: Path) -> None:
         plot_curves({recipe.name: Course(outcome.history, outcome.kept_epoch)}, folder / CURVES)
         outcome.model.save(folder / MODEL)
 
     label = f"{slug(recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"
-    run = write_run(home, label, result, predictions, write_more)
+    run = write_run(home, label, record, predictions, write_more)
     shutil.rmtree(work, ignore_errors=True)
     return run, False
 
@@ -158,7 +169,7 @@ def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
     Spread and interval are None for fewer than two; they say how much chance in training matters, not how
     large the test set is.
     """
-    values = [run.result["test"]["accuracy"] for run in runs if run.result["test"]]
+    values = [run.test.accuracy for run in runs if run.test is not None]
     low, high = mean_share_interval(values)
     several = len(values) > 1
     return {
@@ -179,69 +190,61 @@ def _predictions(outcome: TrainOutcome, pixels: Pixels) -> Predictions:
     return Predictions(pixels.ids["test"], test.labels, outcome.probabilities["test"], pixels.groups["test"])
 
 
-def _result(
-    experiment: Experiment, outcome: TrainOutcome, pixels: Pixels, test: Predictions
-) -> dict[str, Any]:
+def _record(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels, test: Predictions) -> Record:
+    """The result of a training, but for its identity and the seconds."""
     recipe, data, dataset = experiment.planned, pixels.data, pixels.dataset
-    ran = len(outcome.history["loss"])
-    own = experiment.source.spec == recipe.data and experiment.source.options.limit is None
-    return {
-        "kind": BASELINE,
-        "head": recipe.name,
-        "store": None,
-        "dataset": dataset.name,
-        "dataset_facts": dict(dataset.facts),
-        "index": labels_identity(dataset),
-        "limit": experiment.source.options.limit,
-        "recipe": recipe.settings(),
-        "params": outcome.params,
-        "trainable_params": outcome.trainable,
-        "frozen_params": outcome.params - outcome.trainable,
-        "input": {
-            "size": recipe.size,
-            "channels": int(data.train.inputs.shape[-1]),
-            "mean": outcome.normaliser.mean,
-            "scale": outcome.normaliser.scale,
-        },
-        "pixels": pixel_path(dataset.jpeg_sides, recipe.size).key_part(),
-        "pixel_policy": POLICY,
-        "seed": experiment.seed,
-        "precision": experiment.precision,
-        "chosen": {"epoch": outcome.kept_epoch},
-        "epochs": {
-            "scored": outcome.kept_epoch,
-            "run": ran,
-            "planned": recipe.epochs,
-            "rule": "the last epoch" if recipe.keep == "last" else f"the best epoch by {recipe.keep}",
-            "stopped": outcome.stopped,
-        },
-        "history": {
-            name: [value if math.isfinite(value) else None for value in values]
-            for name, values in outcome.history.items()
-        },
-        "test": scores(test),
-        "val": _val_scores(outcome, pixels),
-        "parts": {name: len(ids) for name, ids in pixels.ids.items()},
-        "published": [asdict(published) for published in recipe.published],
-        "published_on_this_data": own and experiment.epochs in (None, experiment.recipe.epochs),
-        "classes": list(dataset.classes),
-        "unreadable": pixels.unreadable,
-        "notes": [
+    val = data.val.labels if data.val else test.labels[:0]
+    return Record(
+        kind=BASELINE,
+        head=recipe.name,
+        chosen={"epoch": outcome.kept_epoch},
+        test=scores(test),
+        val=_val_scores(outcome, pixels),
+        parts={name: len(ids) for name, ids in pixels.ids.items()},
+        notes=(
             *dataset.notes,
             *(f"differs from the study: {line}" for line in recipe.differs),
-            *part_notes(
-                test.labels,
-                data.val.labels if data.val else test.labels[:0],
-                dataset.classes,
-                recipe.keep != "last",
-            ),
-        ],
-        "training_seconds": round(outcome.seconds, 3),
-        "versions": versions(),
-    }
+            *part_notes(test.labels, val, dataset.classes, recipe.keep != "last"),
+        ),
+        classes=tuple(dataset.classes),
+        dataset=dataset.name,
+        dataset_facts=dict(dataset.facts),
+        index=labels_identity(dataset),
+        pixels=pixel_path(dataset.jpeg_sides, recipe.size).key_part(),
+        pixel_policy=POLICY,
+        facts=_facts(experiment, outcome, pixels),
+    )
 
 
-def _val_scores(outcome: TrainOutcome, pixels: Pixels) -> dict[str, Any] | None:
+def _facts(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels) -> TrainFacts:
+    recipe, normaliser, options = experiment.planned, outcome.normaliser, experiment.source.options
+    own = experiment.source.spec == recipe.data and options.limit is None
+    channels = int(pixels.data.train.inputs.shape[-1])
+    return TrainFacts(
+        input=InputFacts(recipe.size, channels, tuple(normaliser.mean), tuple(normaliser.scale)),
+        epochs=Epochs(
+            scored=outcome.kept_epoch,
+            run=len(outcome.history["loss"]),
+            planned=recipe.epochs,
+            rule="the last epoch" if recipe.keep == "last" else f"the best epoch by {recipe.keep}",
+            stopped=outcome.stopped,
+        ),
+        history=without_nan(outcome.history),
+        params=outcome.params,
+        trainable_params=outcome.trainable,
+        frozen_params=outcome.params - outcome.trainable,
+        seed=experiment.seed,
+        precision=experiment.precision,
+        limit=options.limit,
+        recipe=recipe.settings(),
+        published=recipe.published,
+        published_on_this_data=own and experiment.epochs in (None, experiment.recipe.epochs),
+        unreadable=pixels.unreadable,
+        training_seconds=round(outcome.seconds, 3),
+    )
+
+
+def _val_scores(outcome: TrainOutcome, pixels: Pixels) -> Scores | None:
     val = pixels.data.val
     if val is None:
         return None

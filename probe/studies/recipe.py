@@ -12,25 +12,12 @@ from probe.images.augment import parse_augment
 from probe.networks import format_network, parse, replace_activation
 from probe.networks.notation import ACTIVATIONS
 from probe.registry import unknown_name
+from probe.runs.record import Published
 from probe.train.rules import DEFAULT_RATES, EarlyStop, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
 
 NORMALISATIONS = ("unit", "norm", "raw")
 """Pixels to [0, 1]; mean 0 and deviation 1 per channel over the training part; 0 … 255 as they are."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """A figure of a study: `accuracy` as a fraction, the `part` it was measured on, a `label` among several.
-
-    `seconds` is the study's own training time, on its own machine; `high` the upper end of a published range.
-    """
-
-    accuracy: float
-    label: str = ""
-    part: str = "test"
-    seconds: int | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from probe.datasets.listing import count_of
-from probe.runs import Run, RunError
+from probe.runs import Record, Run, RunError
+from probe.runs.record import ClassScores, Confused, FitFacts, MistakenImage
 
 SHOWN = 5
 """Lines of each kind; ``--json`` has all that was kept."""
@@ -23,31 +23,21 @@ def finding_lines(run: Run) -> list[str]:
     Of runs that do not record them (older ones, `probe finetune`, `probe baseline run`) they are worked out
     from the predictions.
     """
-    if not run.result.get("test"):
-        return []
     try:
-        found = _found(run)
+        found = run.analysis
     except RunError as error:
         return [f"classes   not known: {error.problem}"]
+    if found is None:
+        return []
     names = _name_width()
+    facts = run.record.facts
+    origin = facts.origin if isinstance(facts, FitFacts) else None
     return [
-        *_class_lines(found["per_class"], names),
-        *_confusion_lines(found["most_confused"], names),
-        *_calibration_lines(run.result),
-        *_mistake_lines(found["confident_mistakes"], names, run.result.get("origin")),
+        *_class_lines(found.per_class, names),
+        *_confusion_lines(found.most_confused, names),
+        *_calibration_lines(run.record),
+        *_mistake_lines(found.confident_mistakes, names, origin),
     ]
-
-
-def _found(run: Run) -> Mapping[str, Any]:
-    recorded = ("per_class", "most_confused", "confident_mistakes")
-    if all(name in run.result for name in recorded):
-        return run.result
-    from probe.fit.analysis import analyse
-
-    predictions, classes = run.predictions, run.result.get("classes")
-    if predictions.probabilities.ndim != 2 or len(classes or ()) != predictions.probabilities.shape[1]:
-        raise RunError("the run does not name the classes of its predictions")
-    return analyse(predictions.labelled(), classes or ())
 
 
 def _columns() -> int:
@@ -77,66 +67,68 @@ def _aligned(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _class_lines(classes: Sequence[Mapping[str, Any]], names: int) -> list[str]:
+def _class_lines(classes: Sequence[ClassScores], names: int) -> list[str]:
     """The classes with the smallest share of their images right."""
-    scored = sorted((row for row in classes if row["n"]), key=lambda row: (row["recall"], -row["n"]))
+    known = [(row.recall, row) for row in classes if row.recall is not None]
+    scored = sorted(known, key=lambda pair: (pair[0], -pair[1].n))
     if not scored:
         return []
     rows = [
         (
-            clipped(row["class"], names),
-            f"{row['recall']:.4f}",
-            f"{row['recall_low']:.4f} – {row['recall_high']:.4f}",
-            f"({round(row['recall'] * row['n']):,} of {count_of(row['n'], 'image')})",
+            clipped(row.name, names),
+            f"{recall:.4f}",
+            f"{row.recall_low:.4f} – {row.recall_high:.4f}",
+            f"({round(recall * row.n):,} of {count_of(row.n, 'image')})",
         )
-        for row in scored[:SHOWN]
+        for recall, row in scored[:SHOWN]
     ]
     return _aligned("worst" if len(scored) > SHOWN else "classes", rows)
 
 
-def _confusion_lines(pairs: Sequence[Mapping[str, Any]], names: int) -> list[str]:
+def _confusion_lines(pairs: Sequence[Confused], names: int) -> list[str]:
     rows = [
         (
-            clipped(pair["true"], names),
-            "called " + clipped(pair["called"], names),
-            f"{pair['count']:,} ({100 * pair['share']:.0f} %)",
+            clipped(pair.true, names),
+            "called " + clipped(pair.called, names),
+            f"{pair.count:,} ({100 * pair.share:.0f} %)",
         )
         for pair in pairs[:SHOWN]
     ]
     return _aligned("confused", rows) if rows else []
 
 
-def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
+def _calibration_lines(record: Record) -> list[str]:
     """What the temperature that fits validation does to the test figures."""
-    found, test = result.get("calibration"), result["test"]
-    if not found:
+    found = record.facts.calibration if isinstance(record.facts, FitFacts) else None
+    test = record.test
+    if found is None or test is None:
         return []
-    on = f", fitted on {count_of(found['fitted_on'], 'validation image')}" if "fitted_on" in found else ""
+    on = f", fitted on {count_of(found.fitted_on, 'validation image')}" if found.fitted_on is not None else ""
     return [
-        f"calibrate by temperature {found['temperature']:.4g}{on}:",
+        f"calibrate by temperature {found.temperature:.4g}{on}:",
         (
-            f"          calibration error {test['ece']:.4f} → {found['test_ece']:.4f},"
-            f" log-loss {test['log_loss']:.4f} → {found['test_log_loss']:.4f}"
+            f"          calibration error {test.ece:.4f} → {found.test_ece:.4f},"
+            f" log-loss {test.log_loss:.4f} → {found.test_log_loss:.4f}"
         ),
     ]
 
 
-def _mistake_lines(mistakes: Sequence[Mapping[str, Any]], names: int, origin: object) -> list[str]:
+def _mistake_lines(mistakes: Sequence[MistakenImage], names: int, origin: str | None) -> list[str]:
     """The wrong images of the highest probability; the file comes last and is never shortened."""
     if not mistakes:
         return []
     rows = [
         (
-            f"{mistake['probability']:.4f}",
-            clipped(mistake["true"], names),
-            "called " + clipped(mistake["called"], names),
+            f"{mistake.probability:.4f}",
+            clipped(mistake.true, names),
+            "called " + clipped(mistake.called, names),
         )
         for mistake in mistakes[:SHOWN]
     ]
-    where = f"in {origin}:" if isinstance(origin, str) and Path(origin).is_dir() else ""
+    where = f"in {origin}:" if origin is not None and Path(origin).is_dir() else ""
     told = _aligned("" if where else "mistakes", rows)
     lines = [f"mistakes  {where}"] if where else []
-    files = [str(mistake["id"]) for mistake in mistakes[:SHOWN]]
+    files = [mistake.id for mistake in mistakes[:SHOWN]]
     table = max(map(len, told))
     if table + 2 + max(map(len, files)) <= _columns():
         return lines + [f"{line:<{table}}  {file}" for line, file in zip(told, files, strict=True)]
