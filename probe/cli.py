@@ -13,7 +13,7 @@ import click
 from probe import __version__
 from probe.commands.console import any_console, echo, say_error
 from probe.commands.settings import command_context, is_on, read_settings, to_say
-from probe.config import CONFIG_FILE, read_config
+from probe.config import CONFIG_FILE, DEFAULT_HOME, read_config
 from probe.errors import EXIT_FAILED, ProbeError
 from probe.registry import load_object, unknown_name
 from probe.signals import exit_code, wants_json
@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("data"),
+    default=Path(DEFAULT_HOME),
     show_default=True,
     help="Folder for data sets, weights, stores and runs (PROBE_HOME).",
 )

@@ -7,6 +7,7 @@ default; `probe.commands.settings` checks and applies it.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Collection
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any
 from probe.errors import UsageError
 
 CONFIG_FILE = "probe.toml"
+HOME_VARIABLE, DEFAULT_HOME = "PROBE_HOME", "data"
 HOME_MARKER = ".probe-home"
 HOME_PARTS = ("cache", "datasets", "runs", "stores", "sweeps", "weights")
 """The folders of a home, as `Home` names them."""
@@ -69,6 +71,11 @@ class Home:
             self.root.mkdir(parents=True, exist_ok=True)
             if not (self.root / HOME_MARKER).exists():
                 (self.root / HOME_MARKER).write_text("probe keeps its stores, runs and caches here\n")
+
+
+def default_home() -> Home:
+    """The home that ``PROBE_HOME`` names, else `DEFAULT_HOME`."""
+    return Home(Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME))
 
 
 def home_parts(folder: Path, names: Collection[str]) -> list[str]:

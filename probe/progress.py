@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from probe import signals
+from probe.plain import one_line
 
 FIRST_S, EVERY_S = 3.0, 10.0
 """Seconds of work before the first plain line, and between two of them."""
@@ -261,6 +262,13 @@ def above_bars() -> Iterator[None]:
 
     with tqdm.external_write_mode(file=sys.stderr):
         yield
+
+
+def say(line: str) -> None:
+    """A line on stderr, above the bars where there are any; control characters in it are spelt out."""
+    with above_bars():
+        sys.stderr.write(one_line(line) + "\n")
+        sys.stderr.flush()
 
 
 def _megabytes(n: int) -> str:

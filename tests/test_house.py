@@ -40,6 +40,7 @@ FLOORS = [
     ["fit", "train"],
     ["finetune", "studies"],
     ["report"],
+    ["workspace"],
     ["commands", "cli"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,23 +10,22 @@ import click
 from probe.commands.options import (
     emit,
     json_option,
-    note,
     quiet_option,
     set_record,
     table,
-    wants_progress,
     whole_dataset_options,
 )
 from probe.config import Home
-from probe.datasets import DATASETS, DatasetOptions, DatasetRow, open_dataset
+from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check as check_row
 from probe.datasets.fetch import download_bytes
-from probe.datasets.fetch import fetch as fetch_row
 from probe.datasets.listing import count_of, few
-from probe.datasets.place import is_fetched, is_here
+from probe.datasets.place import is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.progress import Progress
 from probe.units import count_groups
+from probe.workspace.context import Context
+from probe.workspace.data import fetch as fetch_row
 
 
 @click.group(name="data")
@@ -75,26 +72,8 @@ def ls(home: Home, as_json: bool) -> None:
 @click.pass_obj
 def fetch(home: Home, name: str, as_json: bool, quiet: bool) -> None:
     """Download the data set NAME, check its hash and unpack it; an interrupted download is resumed."""
-    path = fetch_named(DATASETS[name], home, quiet)
+    path = fetch_row(Context(home, quiet), DATASETS[name])
     emit({"dataset": name, "path": str(path)}, as_json, lambda: [f"{name}  {path}"])
-
-
-def fetch_named(row: DatasetRow, home: Home, quiet: bool) -> Path:
-    """Fetch with a bar on stderr, after saying what and how large."""
-    if row.files and not is_fetched(row, home):
-        size = download_bytes(row)
-        note(f"fetching {row.name}" + (f", {size / 1e6:,.0f} MB" if size else ""), quiet)
-    bars: dict[str, Progress] = {}
-    with ExitStack() as shown:
-
-        def progress(file: str, here: int, total: int) -> None:
-            if file not in bars:
-                known, wanted = total or None, wants_progress(quiet)
-                bar = Progress(file, known, "B", initial=here, shown=wanted, in_bytes=True)
-                bars[file] = shown.enter_context(bar)
-            bars[file].update(here - bars[file].n)
-
-        return fetch_row(row, home, progress=progress)
 
 
 @command.command()

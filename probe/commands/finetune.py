@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.backbone_choice import choose, resolve_choice, standardised
 from probe.commands.options import dataset_options, emit, json_option, note, quiet_option, wants_progress
-from probe.commands.tune_stores import choose_stores
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import TRAIN, UNLABELLED, Dataset
 from probe.errors import DataError, UsageError
 from probe.report.runs import result_lines
 from probe.store import Store
+from probe.workspace.backbones import choose, resolve_choice, standardised
+from probe.workspace.context import Context
+from probe.workspace.tune_stores import choose_stores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +170,7 @@ def command(
     one from `probe fit`, any other from a few epochs of its own. Then head and unfrozen layers train
     together. What lies below the cut never changes, so it is extracted once and trained on from the disk.
     """
-    stores = choose_stores(home, dataset, store, backbone, options, quiet)
+    stores = choose_stores(Context(home, quiet), dataset, store, backbone, options)
     data, declared = _images(home, dataset, options, stores.images, dry_run)
     for line in data.notes if stores.images is None else ():
         note(line, quiet)

@@ -14,22 +14,16 @@ from typing import Any, cast
 
 import click
 
-from probe.commands.options import (
-    emit,
-    json_option,
-    parse_bytes,
-    quiet_option,
-    say_store,
-    wants_progress,
-)
+from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
 from probe.errors import UsageError
 from probe.heads import HEADS
 from probe.heads.head import HeadRow
-from probe.machine import usable_cpus
 from probe.registry import load_object
 from probe.report.runs import result_lines
 from probe.runs import NotKeptError
+from probe.workspace.context import Context
+from probe.workspace.fit import FitKeywords, choose_store, fit
 
 
 class HeadGroup(click.Group):
@@ -137,41 +131,14 @@ def _fit(
     quiet: bool,
     *,
     outputs: tuple[str, ...],
-    views: int,
-    average_views: bool,
-    shots: tuple[str, ...],
     fractions: tuple[float, ...],
-    repeats: int,
-    memory: str,
-    dask: str | None,
-    drop_small_classes: int | None,
-    refit: bool = True,
+    **rest: Any,
 ) -> None:
-    from probe.fit import Choice, FitJob, fit, serves_fit
-    from probe.store import find_store
-
     home = click.get_current_context().find_object(Home)
     assert home is not None  # the group made it
-    choice = Choice(outputs, views, parse_bytes(memory, "--memory"))
-    found = find_store(home, store, serves_fit(choice))
-    say_store(found.name, store, quiet)
-    job = FitJob(
-        found,
-        row.name,
-        choice,
-        options,
-        refit,
-        average_views,
-        shots,
-        fractions,
-        repeats,
-        usable_cpus(),
-        dask,
-        wants_progress(quiet),
-        drop_small_classes or 0,
-    )
+    context, wanted = Context(home, quiet), FitKeywords(output=outputs, train_fraction=fractions, **rest)
     try:
-        run = fit(job, home)
+        run = fit(context, row, choose_store(context, store, wanted), wanted, options)
     except NotKeptError as error:
         lost = error.run
         emit(dict(lost.result), as_json, lambda: result_lines(lost))

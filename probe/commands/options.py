@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from probe.commands.console import echo
-from probe.datasets import DatasetOptions
 from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import Dataset, count_parts
-from probe.datasets.listing import count_of, few
 from probe.errors import UsageError
 from probe.plain import one_line
-from probe.progress import above_bars
+from probe.progress import say
+from probe.workspace.data import DataKeywords
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -32,21 +30,6 @@ limit_option = click.option(
     type=click.IntRange(min=1),
     help="Only N images, evenly spread over the data set.  [default: all]",
 )
-
-
-def split_option(value: str | None) -> tuple[float, float, float] | None:
-    """``0.6,0.2,0.2`` -> fractions of train, val and test."""
-    if value is None:
-        return None
-    try:
-        train, val, test = (float(part) for part in value.split(","))
-    except ValueError:
-        train = val = test = math.nan
-    if not all(map(math.isfinite, (train, val, test))):
-        raise UsageError(
-            "--split is not three fractions", expected="train,val,test such as 0.6,0.2,0.2", found=value
-        )
-    return train, val, test
 
 
 def labelling_options(command: CommandT) -> CommandT:
@@ -65,19 +48,19 @@ def labelling_options(command: CommandT) -> CommandT:
         limit: int | None = None,
         **rest: Any,
     ) -> Any:
-        options = DatasetOptions(
+        words = DataKeywords(
             labels=labels,
-            split=split_option(split),
-            seed=split_seed,
+            split=split,
+            split_seed=split_seed,
             source=source,
             validation=validation,
             drop_duplicates=drop_duplicates,
             limit=limit,
             columns=tuple(columns.split(",")) if columns else (),
-            layout=Layout(layout),
+            layout=layout,
             follow_links=follow_links,
         )
-        return command(options=options, **rest)
+        return command(options=words.options(), **rest)
 
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
@@ -105,20 +88,6 @@ def labelling_options(command: CommandT) -> CommandT:
     ):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold); of the value of `option`."""
-    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
-    number = text.strip().upper().rstrip("KMGTB")
-    unit = text.strip().upper()[len(number) :]
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 <= size < float("inf"):
-        raise UsageError(f"{option} is not a size", expected="such as 500MB or 2GB", found=text)
-    return int(size)
 
 
 def dataset_options(command: CommandT) -> CommandT:
@@ -160,14 +129,6 @@ def set_record(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def set_line(dataset: Dataset) -> str:
-    """The same for people: ``2 classes: cats, dogs; train 28, val 4, test 8``."""
-    number = count_of(len(dataset.classes), "class", "classes")
-    classes = f"{number}: {few(dataset.classes)}" if dataset.classes else "no classes"
-    parts = ", ".join(f"{part} {count:,}" for part, count in count_parts(dataset.splits).items())
-    return f"{classes}; {parts}"
-
-
 def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
     """Print a result on stdout: JSON for machines, `lines()` for people."""
     if as_json:
@@ -180,21 +141,12 @@ def emit(value: Any, as_json: bool, lines: Callable[[], Sequence[str]]) -> None:
 def note(message: str, quiet: bool = False) -> None:
     """Something the user should see that is not the result: on stderr."""
     if not quiet:
-        with above_bars():
-            echo(one_line(message), err=True)
+        say(message)
 
 
 def nothing_in(kind: str, folder: Path) -> str:
     """What a list without entries says: where it looked, and how to look elsewhere."""
     return f"no {kind} in {folder.resolve()} (another home is named by --home or PROBE_HOME)"
-
-
-def say_store(name: str, asked: str | None, quiet: bool) -> None:
-    """Which store was taken, where it was not named in full."""
-    if asked is None:
-        note(f"store {name} (the newest)", quiet)
-    elif asked != name:
-        note(f"store {name} (for {asked})", quiet)
 
 
 def confirmed(told: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.commands.options import note, say_store
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
 from probe.store import Store, find_store, fits_a_store, is_store_name, newest_of
+from probe.workspace.context import Context
+from probe.workspace.stores import say_store
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,11 @@ class TuneStores:
 
 
 def choose_stores(
-    home: Home,
+    context: Context,
     dataset: str | None,
     store: str | None,
     backbone: str | None,
     options: DatasetOptions,
-    quiet: bool,
 ) -> TuneStores:
     """What DATASET and --store mean, and what the newest store fills in; says which were taken.
 
@@ -37,27 +37,28 @@ def choose_stores(
     """
     from probe.extract import has_images, has_network
 
+    home = context.home
     if dataset is None:
         both = find_store(home, store, has_network if backbone is None else has_images)
-        say_store(both.name, store, quiet)
+        say_store(context, both.name, store)
         return TuneStores(both, None if backbone is not None else both)
     images = None
     if _means_a_store(home, dataset, options):
         images = find_store(home, dataset, has_network if backbone is None and store is None else has_images)
-        say_store(images.name, dataset, quiet)
+        say_store(context, images.name, dataset)
     if backbone is not None:
         return TuneStores(images, None)
     if store is not None:
         base = find_store(home, store, has_network)
-        say_store(base.name, store, quiet)
+        say_store(context, base.name, store)
     elif images is not None:
         base = images
     elif (of_dataset := newest_of(home, dataset, has_network)) is not None:
         base = of_dataset
-        note(f"store {base.name} (the newest of {dataset})", quiet)
+        context.say(f"store {base.name} (the newest of {dataset})")
     else:
         base = find_store(home, None, has_network)
-        say_store(base.name, None, quiet)
+        say_store(context, base.name, None)
     return TuneStores(images, base)
 
 

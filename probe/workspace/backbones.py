@@ -1,4 +1,4 @@
-"""``--backbone`` as a user may say it: a name, a .keras file, or a run of ``probe finetune``."""
+"""A backbone as a user may say it: a name, a .keras file, or a run of ``probe finetune``."""
 
 from __future__ import annotations
 

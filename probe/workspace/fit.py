@@ -1,0 +1,102 @@
+"""A head on a store -> a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from probe.errors import UsageError
+from probe.heads.head import HeadRow
+from probe.machine import usable_cpus
+from probe.runs import Run
+from probe.store import Store
+from probe.workspace.context import Context
+from probe.workspace.keywords import at_least
+from probe.workspace.stores import take_store
+
+
+@dataclass(frozen=True)
+class FitKeywords:
+    """What every head takes, by the names and with the defaults of the options of ``probe fit``.
+
+    Attributes
+    ----------
+    output : stored outputs, side by side; empty takes the store's first.
+    views : stored views of each training image to train on beside the plain one.
+    average_views : average test probabilities over stored views.
+    shots : few-shot curve, images per class, ``all`` for all of them; empty for none.
+    train_fraction : learning curve, shares of the training part; empty for none.
+    repeats : draws of each size of a curve.
+    drop_small_classes : leave out classes of fewer training images.
+    dask : address of a cluster for folds and curves.
+    memory : features larger than this, ``"2GB"``, stay on disk and are streamed.
+    refit : fit the choice on train + validation, where the head's row says that this is sound.
+    """
+
+    output: tuple[str, ...] = ()
+    views: int = 0
+    average_views: bool = False
+    shots: tuple[str | int, ...] = ()
+    train_fraction: tuple[float, ...] = ()
+    repeats: int = 5
+    drop_small_classes: int | None = None
+    dask: str | None = None
+    memory: str = "2GB"
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        at_least(0, views=self.views)
+        at_least(1, repeats=self.repeats, drop_small_classes=self.drop_small_classes)
+
+
+def choose_store(context: Context, named: Store | str | None, wanted: FitKeywords) -> Store:
+    """The store that is meant; of several the newest that has labels and what is asked for."""
+    from probe.fit import serves_fit
+
+    return take_store(context, named, serves_fit(_choice(wanted)))
+
+
+def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, options: Any) -> Run:
+    """Choose on validation, score the test split once, keep the run.
+
+    `options` is an instance of the row's own dataclass. FitError when the data cannot be fitted on,
+    NotKeptError with the result when it cannot be written.
+    """
+    from probe.fit import FitJob, fit
+
+    job = FitJob(
+        store=store,
+        head=row.name,
+        choice=_choice(wanted),
+        options=options,
+        refit=wanted.refit,
+        average_views=wanted.average_views,
+        shots=tuple(map(str, wanted.shots)),
+        fractions=wanted.train_fraction,
+        repeats=wanted.repeats,
+        jobs=usable_cpus(),
+        dask=wanted.dask,
+        progress=context.progress,
+        drop_small_classes=wanted.drop_small_classes or 0,
+    )
+    return fit(job, context.home)
+
+
+def _choice(wanted: FitKeywords) -> Any:
+    from probe.fit import Choice
+
+    return Choice(wanted.output, wanted.views, parse_bytes(wanted.memory, "--memory"))
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold); of the value of `option`."""
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
+    number = text.strip().upper().rstrip("KMGTB")
+    unit = text.strip().upper()[len(number) :]
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise UsageError(f"{option} is not a size", expected="such as 500MB or 2GB", found=text)
+    return int(size)

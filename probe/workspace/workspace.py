@@ -1,0 +1,99 @@
+"""Everything `probe` does, for notebooks and programs: a home, and the verbs that work in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.config import Home, default_home
+from probe.workspace.compare import Compared, compare
+from probe.workspace.context import Context
+from probe.workspace.data import DataKeywords
+from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
+from probe.workspace.fit import FitKeywords, choose_store, fit
+from probe.workspace.keywords import divide, takes
+
+if TYPE_CHECKING:
+    from probe.runs import Run
+    from probe.store import Store
+
+
+class Workspace:
+    """A home of data sets, weights, stores and runs, and what can be done in it.
+
+    Keyword arguments have the names, the defaults and the checks of the options of the command of the same
+    name. What goes wrong is a `probe.ProbeError` that says what was expected, what was found and what to do.
+
+    Parameters
+    ----------
+    home : its folder; by default what ``PROBE_HOME`` names, else ``data``.
+    quiet : neither notes nor progress on stderr.
+    """
+
+    def __init__(self, home: str | Path | None = None, *, quiet: bool = False) -> None:
+        self._context = Context(Home(Path(home).expanduser()) if home is not None else default_home(), quiet)
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds everything."""
+        return self._context.home.root
+
+    @takes(ExtractKeywords, Workers, DataKeywords, without=["shard"])
+    def extract(self, dataset: str | Path, **keywords: Any) -> Store:
+        """Run a backbone over a data set once: the store of its embeddings.
+
+        The weights are fetched where they are not here, and so is a data set that has a name. A finished
+        store of the same images and settings is reused, an interrupted one is resumed.
+
+        Parameters
+        ----------
+        dataset : a name from `data`, a folder of images, or any other that ``probe extract`` takes.
+        keywords : ``backbone`` (required) and the options of ``probe extract``, see
+            `probe.workspace.extract.ExtractKeywords` and `probe.workspace.data.DataKeywords`.
+
+        Raises
+        ------
+        UsageError : an option is unknown, of the wrong type, or asks for what cannot be.
+        DataError : the images cannot be read or fetched.
+        WeightsError : the weights cannot be found, fetched or trusted.
+        StoreError : the store cannot be written.
+        """
+        from probe.store import open_store
+
+        wanted, workers, data = divide(keywords, ExtractKeywords, Workers, DataKeywords)
+        job = prepare(self._context, str(dataset), wanted, data.options())
+        return open_store(Path(extract(self._context, job, workers).path))
+
+    @takes(FitKeywords, and_others=True)
+    def fit(self, head: str, store: Store | str | None = None, **keywords: Any) -> Run:
+        """Fit a head on a store. Choices are made on validation; the test split is scored once.
+
+        Parameters
+        ----------
+        head : a name from ``probe heads``, such as ``logreg``.
+        store : a store, or what names one; by default the newest that has what is asked for.
+        keywords : the options of ``probe fit HEAD``: those of every head, see
+            `probe.workspace.fit.FitKeywords`, and the head's own.
+
+        Raises
+        ------
+        UsageError : an option or a name is unknown, or a value cannot be used.
+        FitError : the store cannot be fitted on.
+        StoreError : there is no such store, or it is damaged.
+        """
+        from probe.heads import HEADS
+        from probe.registry import load_object
+
+        row = HEADS[head]
+        wanted, options = divide(keywords, FitKeywords, load_object(row.options))
+        return fit(self._context, row, choose_store(self._context, store, wanted), wanted, options)
+
+    def compare(self, *runs: Run | str) -> Compared:
+        """Compare two runs or more on the test images they share: score test and its interval.
+
+        Raises
+        ------
+        UsageError : less than two runs, or one of them twice.
+        FitError : they have other classes, or too few test images in common.
+        """
+        return compare(self._context, runs)
