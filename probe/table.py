@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, overload
 
-from probe.plain import cell
+from probe.plain import cell, one_line
 
 SHOWN = 60
 """Rows that a notebook or a console shows; the rest are counted."""
@@ -89,7 +89,7 @@ class Table(Sequence[Mapping[str, Any]]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
     def _cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(_shown(row.get(name)) for name in self.columns)
+        return tuple(one_line(_shown(row.get(name))) for name in self.columns)
 
     def _rest(self) -> list[str]:
         return [f"… {len(self) - SHOWN:,} more rows"] if len(self) > SHOWN else []

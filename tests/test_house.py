@@ -33,6 +33,7 @@ FLOORS = [
         "order",
         "records",
         "table",
+        "notebook",
     ],
     ["datasets", "images", "stats", "curves"],
     ["backbones", "store", "heads"],
@@ -56,6 +57,8 @@ ONLY_IN = {
     "onnx": {"fit"},
     "tf2onnx": {"fit"},
     "pyarrow": {"arrow", "store"},
+    "pandas": {"store", "table"},
+    "xarray": {"store"},
     "datasets": {"datasets"},
     "pickle": {"backbones"},
 }

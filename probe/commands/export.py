@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import emit, json_option, note, quiet_option
+from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
-from probe.runs import find_run
+from probe.workspace.context import Context
+from probe.workspace.runs import take_run
 
 
 @click.command(name="export")
@@ -38,9 +39,7 @@ def command(home: Home, run: str, kind: str, output_file: Path | None, as_json: 
     """
     from probe.fit.export import export
 
-    found = find_run(home, run)
-    note(f"run {found.name}", quiet)
-    written = export(found, home, kind, output_file)
+    written = export(take_run(Context(home, quiet), run), home, kind, output_file)
     side = written.facts["input"]["shape"][1]
     emit(
         written.to_json(),

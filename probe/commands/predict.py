@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from itertools import chain, islice
-from pathlib import Path
 
 import click
 
-from probe.commands.options import follow_links_option, note, quiet_option, wants_progress
+from probe.commands.options import follow_links_option, note, quiet_option
 from probe.config import Home
-from probe.errors import EXIT_DONE, EXIT_UNREADABLE, UsageError
+from probe.errors import EXIT_DONE, EXIT_UNREADABLE
 from probe.plain import cell, one_line
-from probe.progress import Progress
-from probe.runs import find_run
+from probe.workspace.context import Context
+from probe.workspace.predict import predict_each
+from probe.workspace.runs import take_run
 
 
 @click.command(name="predict")
@@ -35,22 +34,14 @@ def command(
     probable classes; a text that a spreadsheet would take for a formula has a ' before it. Images that cannot
     be read are named on stderr and end the command with exit code 4.
     """
-    from probe.fit import STDIN, gather, predict_inputs
+    from probe.fit import STDIN
 
-    if "" in paths:
-        raise UsageError("one of the paths is empty", hint=". is the folder you are in")
-    found = find_run(home, run)
-    note(f"run {found.name}", quiet)
+    context = Context(home, quiet)
     stdin = sys.stdin.buffer if STDIN in paths else None
-    inputs = gather([Path(path) for path in paths], stdin=stdin, follow_links=follow_links)
-    for line in inputs.notes:
-        note(line, quiet)
+    predictions = predict_each(context, take_run(context, run), paths, follow_links=follow_links, stdin=stdin)
     unreadable = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    predictions = predict_inputs(found, home, inputs)
-    with Progress(f"load {found.name}", shown=wants_progress(quiet)):
-        first = list(islice(predictions, 1))  # the network is loaded before the first of them
-    for number, prediction in enumerate(chain(first, predictions)):
+    for number, prediction in enumerate(predictions):
         if prediction.problem is not None:
             unreadable += 1
             note(f"{prediction.id}: {prediction.problem}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Exported:
 
     model: Path
     description: Path
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"model": str(self.model), "description": str(self.description), **self.facts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -44,6 +44,7 @@ class Prediction:
     label : the most probable class (``class`` in output), None when the image could not be read.
     top5 : class and probability of the five most probable, best first.
     problem : why the image could not be read.
+    probabilities : (C,) float32 of all classes, None when the image could not be read.
     """
 
     id: str
@@ -51,11 +52,16 @@ class Prediction:
     probability: float | None = None
     top5: tuple[tuple[str, float], ...] = ()
     problem: str | None = None
+    probabilities: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        record = asdict(self)
-        record["class"] = record.pop("label")
-        return record
+        return {
+            "id": self.id,
+            "probability": self.probability,
+            "top5": self.top5,
+            "problem": self.problem,
+            "class": self.label,
+        }
 
 
 class Predictor(Protocol):
@@ -257,7 +263,7 @@ def predict_with(predictor: Predictor, inputs: Inputs) -> Iterator[Prediction]:
 def _describe(name: str, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> Prediction:
     best = np.argsort(-probabilities, kind="stable")[:TOP]
     top = tuple((classes[i], _rounded(float(probabilities[i]))) for i in best)
-    return Prediction(name, *top[0], top)
+    return Prediction(name, *top[0], top, probabilities=probabilities)
 
 
 def _rounded(probability: float) -> float:

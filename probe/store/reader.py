@@ -12,19 +12,23 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
+from probe.datasets.listing import few
 from probe.errors import StoreError, UnknownNameError
+from probe.notebook import facts_html
 from probe.registry import unknown_name
 from probe.store.chunks import read_rows
 from probe.store.files import LocalFiles
 from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
+from probe.store.spec import IMPORTED
 
 READ = 0
 """Status of a row whose image was read; every other value says why not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """A finished store: features by output, and who the rows are.
 
@@ -100,11 +104,90 @@ class Store:
         return np.asarray(self._array("viewed")[:]) == 1
 
     def rows(self, split: str | None = None) -> NDArray[np.intp]:
-        """Rows whose image was read, of one split or of all, in store order."""
+        """Rows whose image was read, of one split or of all, in store order; UnknownNameError."""
         keep = self.status == READ
         if split is not None:
+            if split not in SPLITS:
+                raise unknown_name("split", split, SPLITS)
             keep &= self.index.splits == split
         return np.flatnonzero(keep)
+
+    def arrays(
+        self, output: str | None = None, *, split: str | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """X and y, ready for any library: the rows whose image was read and whose class is known.
+
+        Parameters
+        ----------
+        output : which of `outputs`; by default the first.
+        split : ``train``, ``val`` or ``test``; by default all rows.
+
+        Returns
+        -------
+        X : (N, D) float32, or (N, H, W, C) of a feature map.
+        y : (N,) int32, places in ``index.classes``.
+
+        Raises
+        ------
+        UnknownNameError : there is no such output or split.
+        StoreError : no row is labelled, or the store is damaged.
+        """
+        labels = self.index.labels
+        if (labels == UNLABELLED).all():
+            raise StoreError(
+                f"{self.name} has no labels",
+                hint="extract again with labels; features() reads the embeddings without",
+            )
+        rows = self.rows(split)
+        rows = rows[labels[rows] != UNLABELLED]
+        return self.features(output).read(rows), labels[rows]
+
+    def to_pandas(self, output: str | None = None, *, split: str | None = None) -> Any:
+        """A ``pandas.DataFrame``: index ``id``, columns ``label``, ``split``, where there are any ``group``,
+        and ``f0`` … of one output, a map flattened.
+
+        A row for every image that was read. ProbeError without pandas, otherwise as `features` and `rows`.
+        """
+        from probe.store.frames import to_pandas
+
+        return to_pandas(self, output, split)
+
+    def to_xarray(self, output: str | None = None, *, split: str | None = None) -> Any:
+        """An ``xarray.Dataset``: one output or all, over ``image`` (the ids), with the coordinates ``label``,
+        ``split`` and, where there are any, ``group``.
+
+        The images that were read; arrays (N, D) or (N, H, W, C). ProbeError without xarray, otherwise as
+        `features` and `rows`.
+        """
+        from probe.store.frames import to_xarray
+
+        return to_xarray(self, output, split)
+
+    def __repr__(self) -> str:
+        layout = self.manifest.layout
+        outputs = ", ".join(f"{name} {'×'.join(map(str, layout.shapes[name]))}" for name in self.outputs)
+        return f"<Store {self.name}: {layout.rows:,} images, {outputs}>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"Store {self.name}", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """What a person wants to know of it first."""
+        layout, backbone = self.manifest.layout, self.manifest.spec["backbone"]
+        size = f" at {backbone['size']} px, {backbone['precision']}" if backbone["name"] != IMPORTED else ""
+        classes = self.index.classes.tolist()
+        return {
+            "data set": self.manifest.facts.get("dataset"),
+            "images": f"{layout.rows:,}",
+            "parts": ", ".join(f"{part} {n:,}" for part, n in count_parts(self.index.splits).items()),
+            "classes": f"{len(classes)}: {few(classes)}" if classes else "none",
+            "backbone": f"{backbone['name']}{size}",
+            "outputs": ", ".join(f"{n} {'×'.join(map(str, layout.shapes[n]))}" for n in self.outputs),
+            "views": self.view_count or None,
+            "unread": len(self.manifest.unreadable) or None,
+            "size": f"{layout.total_bytes() / 1e6:,.1f} MB",
+            "path": self.path,
+        }
 
     def _array(self, name: str) -> Any:
         self._check_chunks(name)

@@ -18,6 +18,9 @@ SCHEMA = 1
 IMPORTED = "imported"
 """The backbone's name in stores of embeddings that were computed elsewhere."""
 
+AXES = {1: ("feature",), 3: ("row", "column", "channel")}
+"""How the axes of a row of so many are called."""
+
 UNIT_BYTES = 16 << 20
 """No array's unit is larger than this, bytes."""
 
@@ -102,6 +105,12 @@ class Layout:
 
     def row_shape(self, array: str) -> tuple[int, ...]:
         return self.shapes[array.removeprefix("features/")] if array.startswith("features/") else ()
+
+    def dimensions(self, array: str) -> tuple[str, ...]:
+        """Names of an array's axes: ``image``, then those of its network output, which are no other's."""
+        name, rank = array.removeprefix("features/").partition("@")[0], len(self.row_shape(array))
+        inner = AXES.get(rank, tuple(f"axis{number}" for number in range(rank)))
+        return ("image", *(f"{name}_{axis}" for axis in inner))
 
     def array_dtype(self, array: str) -> str:
         return self.dtype if array.startswith("features/") else "uint8"

@@ -67,6 +67,7 @@ def _create_arrays(root: Path, spec: StoreSpec, layout: Layout) -> None:
             dtype=dtype,
             compressors=[Crc32cCodec()],
             fill_value=float("nan") if dtype.kind == "f" else NOT_COMPUTED,
+            dimension_names=layout.dimensions(name),
         )
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from probe.errors import UsageError
+from probe.notebook import lines_html
 from probe.runs import Run, find_run
 from probe.stats.paired import Comparison, PairResult
 from probe.workspace.context import Context
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """What can be said of two or more runs.
 
@@ -61,6 +62,9 @@ class Compared:
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return lines_html("Comparison", self.lines())
 
 
 def compare(context: Context, runs: Sequence[Run | str]) -> Compared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,12 @@ from probe.workspace.data import DataKeywords
 from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
 from probe.workspace.fit import FitKeywords, choose_store, fit
 from probe.workspace.keywords import divide, takes
+from probe.workspace.lists import DataSets, Runs, Stores
+from probe.workspace.predict import Predicted, predict
+from probe.workspace.runs import take_run
 
 if TYPE_CHECKING:
+    from probe.fit.export import Exported
     from probe.runs import Run
     from probe.store import Store
 
@@ -97,3 +103,66 @@ class Workspace:
         FitError : they have other classes, or too few test images in common.
         """
         return compare(self._context, runs)
+
+    def predict(
+        self, run: Run | str, paths: str | Path | Sequence[str | Path], *, follow_links: bool = False
+    ) -> Predicted:
+        """Predict image files, folders of them or ``.txt`` lists with a run.
+
+        Returns
+        -------
+        A sequence of M predictions with ``labels`` and ``probabilities`` (M, C); an image that cannot be read
+        is one without, and is named in ``problems``.
+
+        Raises
+        ------
+        UsageError : a path does not exist, or there is no image.
+        FitError : the run cannot see images.
+        WeightsError : the weights here are not those it was fitted on.
+        """
+        several = [paths] if isinstance(paths, str | Path) else paths
+        return predict(self._context, take_run(self._context, run), several, follow_links=follow_links)
+
+    def export(
+        self, run: Run | str, format: str = "keras", *, output_file: str | Path | None = None
+    ) -> Exported:
+        """Write a run as one model, from pixels to probabilities, with a description beside it.
+
+        Parameters
+        ----------
+        format : ``keras`` or ``onnx``.
+        output_file : where to; by default RUN.keras or RUN.onnx in the working directory.
+
+        Raises
+        ------
+        UsageError : there is no such format, or the file has another ending or no folder.
+        FitError : the run cannot see images, or its head is no network.
+        WeightsError : the weights here are not those it was fitted on.
+        """
+        from probe.fit.export import export
+
+        found = take_run(self._context, run)
+        return export(found, self._context.home, format, Path(output_file) if output_file else None)
+
+    @property
+    def stores(self) -> Stores:
+        """The finished stores, the one last used first; ``stores.latest()``, ``stores["part of a name"]``."""
+        return Stores(self._context)
+
+    @property
+    def runs(self) -> Runs:
+        """The runs, the one finished last first; ``runs.latest(2)`` is the newest but one."""
+        return Runs(self._context)
+
+    @property
+    def data(self) -> DataSets:
+        """The data sets that have a name; ``data.fetch(name)``, ``data.open(name_or_folder)``."""
+        return DataSets(self._context)
+
+    def __repr__(self) -> str:
+        return f"<Workspace {self.home}: {len(self.stores):,} stores, {len(self.runs):,} runs>"
+
+    def _repr_html_(self) -> str:
+        return f"<div><strong>Workspace {escape(str(self.home.resolve()))}</strong></div>" + "".join(
+            listed._repr_html_() for listed in (self.stores, self.runs)
+        )
