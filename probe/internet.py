@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from probe.errors import DownloadError
-from probe.reasons import network_reason, was_reached
 
 Progress = Callable[[str, int, int], None]
 """Called with the file's name, the bytes that are here and the bytes there are (0 when unknown)."""
@@ -25,6 +25,7 @@ _MOST_BYTES = 200 * 2**30
 # A break loses at most this much of what was received.
 _CHUNK = 2**14
 _HEAD = 512
+_LONGEST_REASON = 200
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<!--", b"<script", b"<meta")
 
 
@@ -148,7 +149,7 @@ class ResumingDownloader:
             ) as response:
                 return self._receive(url, response, have)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _Again(network_reason(error), reached=was_reached(error)) from error
+            raise _Again(_network_reason(error), reached=_was_reached(error)) from error
 
     def _receive(self, url: str, response: Any, have: int) -> bool:
         self._judge(url, response)
@@ -232,3 +233,37 @@ def _is_web_page(head: bytes, content_type: str) -> bool:
 def _range_start(response: Any) -> int:
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else -1
+
+
+def _network_reason(error: Exception) -> str:
+    """Why the network failed, in one line a user can act on.
+
+    requests nests its reasons four deep; what matters is whether the server answered at all.
+    """
+    import requests
+    import urllib3
+
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return f"{_host(error)} does not answer"
+    if isinstance(error, urllib3.exceptions.HTTPError):
+        return f"the connection to {_host(error)} was lost"
+    if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout):
+        return f"{_host(error)} does not answer"
+    if isinstance(error, requests.ConnectionError):
+        return f"no connection to {_host(error)}, or it was lost"
+    return f"{type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+
+
+def _was_reached(error: Exception) -> bool:
+    """Whether the server was there before the connection was lost: asking again soon may then help."""
+    import requests
+    import urllib3
+
+    if not isinstance(error, requests.ConnectionError):
+        return True
+    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
+
+
+def _host(error: Exception) -> str:
+    request = getattr(error, "request", None)
+    return (urlsplit(request.url).hostname if request is not None else None) or "the server"

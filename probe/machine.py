@@ -1,23 +1,146 @@
-"""What this process may use of the machine."""
+"""What this machine has, and what of it this process may use; asked without importing any framework."""
 
 from __future__ import annotations
 
+import ctypes.util
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""How much a container may have, in bytes, or ``max``."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that this process sees, or one part of a GPU that is divided (MIG).
+
+    Attributes
+    ----------
+    device : what ``CUDA_VISIBLE_DEVICES`` calls it.
+    capability : CUDA compute capability, such as 8.0; None where the driver does not say.
+    """
+
+    device: str
+    capability: float | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice of a precision depends on: the CPU's flags, and the lowest compute capability among the
+    GPUs that can be computed on, None without one."""
+
+    cpu_flags: frozenset[str]
+    gpu_capability: float | None = None
+
+
+def read_machine() -> Machine:
+    """This machine. On systems without /proc no flag is known, and fp32 follows."""
+    return Machine(cpu_flags(), _gpu_capability())
 
 
 def usable_cpus() -> int:
     """Processors this process may run on: fewer than the machine has under a scheduler or in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(processors()) or os.cpu_count() or 1
 
 
-def count_gpus() -> int:
-    """NVIDIA GPUs the driver lists, 0 without one; asked of nvidia-smi, so no framework is imported."""
+def processors() -> list[int]:
+    """The numbers of those processors; none where the system does not tell processes apart by them."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or what its container may have of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP_MEMORY.read_text(encoding="ascii").strip() if CGROUP_MEMORY.exists() else ""
+    return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+def cpu_flags() -> frozenset[str]:
+    """The CPU's instruction sets as Linux names them; none on other systems."""
+    if not CPUINFO.exists():
+        return frozenset()
+    with CPUINFO.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == "flags":
+                return frozenset(value.split())
+    return frozenset()
+
+
+def visible_gpus() -> list[Gpu]:
+    """NVIDIA GPUs that the driver lists and ``CUDA_VISIBLE_DEVICES`` does not hide, in its order.
+
+    CUDA takes the parts of a divided GPU (MIG) for devices, and the GPU itself for none. What the variable
+    names stays spelled as it is: CUDA may number GPUs in another order than the driver does. As for CUDA, the
+    first name that is none ends the list.
+    """
+    listed = _listed_gpus()
+    wanted = os.environ.get(VISIBLE)
+    if wanted is None:
+        return [part for parts in listed for part in parts]
+    found = []
+    for name in filter(None, (name.strip() for name in wanted.split(","))):
+        gpu = _named(name, listed)
+        if gpu is None:
+            break
+        found.append(gpu)
+    return found
+
+
+def _named(name: str, listed: list[list[Gpu]]) -> Gpu | None:
+    """The GPU that one name in ``CUDA_VISIBLE_DEVICES`` means: its number, or the start of its UUID."""
+    if name.isdecimal():
+        parts = listed[int(name)] if int(name) < len(listed) else []
+        return Gpu(name, parts[0].capability) if parts else None
+    known = (part for parts in listed for part in parts if part.device.startswith(name))
+    found = next(known, None)
+    return Gpu(name, found.capability) if found else None
+
+
+def _listed_gpus() -> list[list[Gpu]]:
+    """GPU by GPU what CUDA would call a device: the GPU, or the parts it is divided into."""
+    capabilities = dict(
+        re.findall(r"^(\S+), *([\d.]+)$", _ask("--query-gpu=uuid,compute_cap", "--format=csv,noheader"), re.M)
+    )
+    listed: list[list[Gpu]] = []
+    capability: float | None = None
+    for line in _ask("--list-gpus").splitlines():
+        named = re.search(r"\(UUID: ((GPU|MIG)-[^)]+)\)", line)
+        if named is None:
+            continue
+        if named[2] == "GPU":
+            capability = float(capabilities[named[1]]) if named[1] in capabilities else None
+            listed.append([Gpu(named[1], capability)])
+        elif listed:
+            whole = [gpu for gpu in listed[-1] if gpu.device.startswith("MIG")]
+            listed[-1] = [*whole, Gpu(named[1], capability)]
+    return listed
+
+
+def _ask(*question: str) -> str:
+    """The answer of nvidia-smi, empty where there is no driver to ask."""
     query = shutil.which("nvidia-smi")
     if query is None:
-        return 0
-    answer = subprocess.run([query, "--list-gpus"], capture_output=True, text=True, check=False)
-    return len(answer.stdout.splitlines()) if answer.returncode == 0 else 0
+        return ""
+    answer = subprocess.run([query, *question], capture_output=True, text=True, check=False)
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+def _gpu_capability() -> float | None:
+    """Lowest compute capability of the GPUs TensorFlow will be able to use: it needs cuDNN."""
+    if not _has_cudnn():
+        return None
+    known = [gpu.capability for gpu in visible_gpus() if gpu.capability is not None]
+    return min(known, default=None)
+
+
+def _has_cudnn() -> bool:
+    packaged = importlib.util.find_spec("nvidia") and importlib.util.find_spec("nvidia.cudnn")
+    return bool(packaged) or ctypes.util.find_library("cudnn") is not None

@@ -24,9 +24,9 @@ from probe.backbones import (
     resolve,
     torch_legacy,
 )
-from probe.backbones.precision import Machine, read_machine
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
+from probe.machine import Machine, read_machine
 from probe.tensorflow_setup import keras
 
 NETWORKS = [name for name in BACKBONES if BACKBONES[name].network]

@@ -16,10 +16,10 @@ import pytest
 
 from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
 from probe.backbones.backbone import Backbone, WeightsFile
-from probe.backbones.precision import Machine
 from probe.backbones.weights import available_weights, find
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
+from probe.machine import Machine
 from tests.faulty_server import Server, running_server
 
 PLAIN = Machine(frozenset({"avx2"}))

@@ -89,6 +89,10 @@ def other_precision(job: ExtractJob) -> ExtractJob:
     return replace(job, backbone=replace(job.backbone, precision="bf16"))
 
 
+def other_engine(job: ExtractJob) -> ExtractJob:
+    return replace(job, backbone=replace(job.backbone, engine="another"))
+
+
 def other_exif(job: ExtractJob) -> ExtractJob:
     return replace(job, exif=True)
 
@@ -123,6 +127,7 @@ KEYED = [
     other_preprocess,
     other_output,
     other_precision,
+    other_engine,
     other_exif,
     other_dtype,
     one_image_changed,
@@ -138,10 +143,12 @@ def test_whatever_changes_the_features_changes_the_key(folder: Path, home: Home,
     assert change(job).spec().key != job.spec().key  # type: ignore[operator]
 
 
-def test_every_field_of_a_backbone_is_in_the_key_but_the_path(home: Home) -> None:
+def test_every_field_of_a_backbone_is_in_the_key_but_path_and_reason(home: Home) -> None:
     spec = resolve("pixels", home=home)
-    fields = set(BackboneSpec.__dataclass_fields__) - {"weights_path"}
-    assert set(spec.key_part()) == fields
+    fields = set(BackboneSpec.__dataclass_fields__) - {"weights_path", "precision_reason"}
+    assert set(replace(spec, engine="another").key_part()) == fields
+    # Stores from before engines had names are keyed without one.
+    assert set(spec.key_part()) == fields - {"engine"}
 
 
 @pytest.mark.parametrize("field", ["labels", "splits", "batch"])

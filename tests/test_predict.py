@@ -86,7 +86,7 @@ def test_other_weights_are_refused(on_lite0: Shell, lite0: Path, tmp_path: Path)
     record["backbone"]["weights"] = "sha256:" + 64 * "0"
     (copy / "result.json").write_text(json.dumps(record))
     on_lite0("predict", copy, PHOTOS, code=1)
-    assert "not those the run was fitted on" in on_lite0.error
+    assert "not those that made the features" in on_lite0.error
 
 
 def test_nothing_to_predict_is_a_usage_error(on_lite0: Shell, tmp_path: Path) -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.errors import StoreError
 from probe.internet import RemoteFile
+
+KERAS, KERAS_FILE, PIXELS = "keras", "keras-file", "pixels"
+"""How a row's network comes to be: a constructor, a saved model, or there is none."""
+
+NO_WEIGHTS = "none"
+"""The identity of the weights of a backbone without parameters."""
+
+TENSORFLOW, PIXELS_ENGINE = "tensorflow", "pixels"
+UNNAMED_ENGINES = (TENSORFLOW, PIXELS_ENGINE)
+"""The engines of stores from before keys named one: a key without an engine means whichever of them serves
+the row. Any other engine, and any later version of these, is named."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +58,20 @@ class Backbone:
 
     Attributes
     ----------
-    network : ``module:constructor``, called the way keras.applications' constructors are; empty where there
-        is none to call (`pixels`, and a .keras file, which is its own constructor).
+    kind : how the network comes to be, which decides what engines can compute it: `KERAS` by its constructor,
+        `KERAS_FILE` from a saved model, `PIXELS` where there is none.
+    network : of `KERAS` ``module:constructor``, called the way keras.applications' constructors are.
     size : default side of the square input, pixels; 0 where it has to be given.
     min_size : smallest side the network accepts.
     width : length D of the default embedding at the default size, None when only building it would tell.
     preprocess : name of the value convention, see `probe.backbones.preprocess`.
     stages : ``block1`` … ``block5`` -> Keras name of the last layer of that stage, shallow to deep.
-    loader : ``module:function`` with ``(row, spec, batch_size) -> Extractor`` (lazy, so that the table
-        imports no TensorFlow).
     default_output : what is extracted when nothing else is asked for; empty where the user has to choose.
     bf16 : whether ``auto`` may choose bfloat16; False where it was measured to gain nothing.
     saved_precision : what a saved model computes in by its own layers, ``bf16`` or ``fp16``; empty for
         float32, which the engine may lower.
     weights : the published ImageNet file, where there is one.
+    file : of a saved model, where it lies; it is its own weights.
     licence, source : of the weights.
     note : one sentence for ``probe backbones``; of a saved model, what is to be said of its default output.
     """
@@ -69,15 +82,21 @@ class Backbone:
     min_size: int
     width: int | None
     preprocess: str
+    kind: str = KERAS
     stages: Mapping[str, str] = field(default_factory=dict)
-    loader: str = "probe.backbones.engine:load"
     default_output: str = "avg_pool"
     bf16: bool = True
     saved_precision: str = ""
     weights: WeightsFile | None = None
+    file: Path | None = None
     licence: str = ""
     source: str = ""
     note: str = ""
+
+    @property
+    def is_network(self) -> bool:
+        """Whether there is something to build, to name layers of and to fine-tune."""
+        return self.kind != PIXELS
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,9 @@ class BackboneSpec:
     preprocess : name of the value convention.
     outputs : in the order asked for: ``"<layer>"`` is pooled to (D,), ``"<layer>:map"`` kept as (H, W, C).
     precision : ``fp32``, ``bf16`` or ``fp16``.
+    engine : what computes it, a row of `probe.backbones.engines`.
     weights_path : where the weights file lies on this machine, None without one. Not part of the key.
+    precision_reason : why this precision, as a sentence; empty in a spec that was read. Not part of the key.
     """
 
     name: str
@@ -102,10 +123,16 @@ class BackboneSpec:
     preprocess: str
     outputs: tuple[str, ...]
     precision: str
+    engine: str = TENSORFLOW
     weights_path: str | None = field(default=None, compare=False)
+    precision_reason: str = field(default="", compare=False)
 
     def key_part(self) -> dict[str, Any]:
-        """Everything that changes the features, as plain JSON values."""
+        """Everything that changes the features, as plain JSON values; `from_json` reads it.
+
+        The engine is named unless it is one of `UNNAMED_ENGINES`, so no store from before goes stale.
+        """
+        named = {} if self.engine in UNNAMED_ENGINES else {"engine": self.engine}
         return {
             "name": self.name,
             "weights": self.weights,
@@ -113,7 +140,26 @@ class BackboneSpec:
             "preprocess": self.preprocess,
             "outputs": list(self.outputs),
             "precision": self.precision,
+            **named,
         }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], *, weights_path: str | None = None) -> BackboneSpec:
+        """The specification that `key_part` recorded. `StoreError` where a part of it is missing."""
+        try:
+            weights = str(record["weights"])
+            return cls(
+                name=str(record["name"]),
+                weights=weights,
+                size=int(record["size"]),
+                preprocess=str(record["preprocess"]),
+                outputs=tuple(map(str, record["outputs"])),
+                precision=str(record["precision"]),
+                engine=str(record.get("engine") or (PIXELS_ENGINE if weights == NO_WEIGHTS else TENSORFLOW)),
+                weights_path=weights_path,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError("a backbone's record cannot be read", found=repr(error)) from error
 
 
 class Extractor(Protocol):

@@ -1,6 +1,6 @@
 """A backbone as one Keras model, from pixels to features: what an exported model starts with.
 
-Extraction does not use it: `probe.backbones.engine` computes the same values from a frozen graph, faster.
+Extraction does not use it: an engine computes the same values, faster.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones import engine, network, preprocess
+from probe.backbones import network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.tensorflow_setup import keras, pin
 
 FLOAT32 = {"dtype": "float32"}
@@ -30,9 +31,7 @@ def of_network(row: Backbone, spec: BackboneSpec) -> Any:
     WeightsError, UsageError : as `probe.backbones.load`.
     """
     model = network.build(row, spec)
-    layers = [
-        engine.layer_output(model.get_layer(engine.layer_name(model, row, name))) for name in spec.outputs
-    ]
+    layers = [layer_output(model.get_layer(layer_name(model, row, name))) for name in spec.outputs]
     inner = keras.Model(model.inputs, layers, name="backbone")
     pixels, values = preprocessed_input(spec.size, preprocess.convention(spec.preprocess))
     maps = inner(values)
@@ -73,7 +72,7 @@ def _mixed(pixels: Any, weights: NDArray[np.float64], name: str) -> Any:
 def _pooled(value: Any, output: str) -> Any:
     """The mean over all places, unless the map is asked for or there are none."""
     pools = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
-    if output.endswith(engine.MAP) or len(value.shape) not in pools:
+    if is_map(output) or len(value.shape) not in pools:
         return value
     return pools[len(value.shape)](**FLOAT32)(value)
 

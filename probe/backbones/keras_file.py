@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probe.backbones.backbone import Backbone
+from probe.backbones.backbone import KERAS_FILE, Backbone
 from probe.errors import UsageError
 
 PREFIX = "file:"
@@ -77,6 +77,7 @@ def row(path: Path) -> Backbone:
     output, note = _default_output(saved)
     return Backbone(
         name=PREFIX + path.stem,
+        kind=KERAS_FILE,
         network="",
         size=side,
         min_size=side or 1,
@@ -84,6 +85,7 @@ def row(path: Path) -> Backbone:
         preprocess=_preprocess(path, saved),
         default_output=output,
         saved_precision=_precision(path, saved),
+        file=path,
         note=note,
     )
 

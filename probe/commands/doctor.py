@@ -8,7 +8,7 @@ import click
 
 from probe.commands.options import emit, json_option
 from probe.config import Home
-from probe.machine import count_gpus, usable_cpus
+from probe.machine import memory_bytes, usable_cpus, visible_gpus
 from probe.versions import versions
 
 
@@ -26,7 +26,8 @@ def command(home: Home, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "versions": versions(),
         "cores": usable_cpus(),
-        "gpus": count_gpus(),
+        "memory_gigabytes": round(memory_bytes() / 1e9, 1),
+        "gpus": len(visible_gpus()),
         "precision": precision,
         "precision_reason": reason,
         "home": str(home.root.resolve()),
@@ -44,9 +45,10 @@ def command(home: Home, as_json: bool) -> None:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     versions_text = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    memory = f"{facts['memory_gigabytes']:,} GB memory"
     return [
         f"versions   {versions_text}",
-        f"compute    {facts['cores']} cores, {facts['gpus'] or 'no'} GPUs",
+        f"compute    {facts['cores']} cores, {memory}, {facts['gpus'] or 'no'} GPUs",
         f"precision  {facts['precision']}: {facts['precision_reason']}",
         f"home       {facts['home']}, {facts['free_gigabytes']:,} GB free",
         f"stores     {facts['stores']} finished, {facts['unfinished_stores']} unfinished or damaged",

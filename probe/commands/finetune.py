@@ -238,7 +238,7 @@ def _make_job(
     dry_run: bool,
     choices: Mapping[str, Any],
 ) -> TuneJob:
-    from probe.backbones import choose_precision, find_row
+    from probe.backbones import row_of
     from probe.finetune.plan import TuneJob
 
     if backbone is not None:
@@ -247,13 +247,11 @@ def _make_job(
         assert base is not None
         if choices["weights"] is not None:
             raise UsageError("--weights belongs to --backbone", hint="name the backbone as well")
-        spec, trunk = _stored_backbone(data, base, choices)
-    is_file = spec.name.startswith("file:")
-    row = find_row(spec.weights_path if is_file and spec.weights_path else spec.name)
-    precision, _ = choose_precision(choices["precision"], row)
+        spec, trunk = _stored_backbone(home, data, base, choices)
+    row = row_of(spec)
     trunk = choices["trunk"] or trunk
-    spec = replace(spec, precision=precision, outputs=(trunk or row.default_output,))
-    return TuneJob(data, spec, row.stages, tune_settings(choices, trunk, precision), choices["exif"])
+    spec = replace(spec, outputs=(trunk or row.default_output,))
+    return TuneJob(data, spec, row.stages, tune_settings(choices, trunk, spec.precision), choices["exif"])
 
 
 def _named_backbone(
@@ -266,30 +264,24 @@ def _named_backbone(
         weights = "random"
     if dry_run and choice.preprocess == "standardise":
         choice = replace(choice, preprocess="none")
-    spec = resolve_choice(
-        home, choice, data, weights=weights, outputs=None, precision="fp32", exif=choices["exif"]
-    )
+    precision, exif = choices["precision"], choices["exif"]
+    spec = resolve_choice(home, choice, data, weights=weights, outputs=None, precision=precision, exif=exif)
     return spec, choice.features
 
 
 def _stored_backbone(
-    data: Dataset, base: Store, choices: Mapping[str, Any]
+    home: Home, data: Dataset, base: Store, choices: Mapping[str, Any]
 ) -> tuple[BackboneSpec, str | None]:
     """The backbone of a store, with another size or preprocessing where one is asked for."""
-    from probe.backbones import find_row
+    from probe.backbones import KERAS_FILE, respecify, row_of
     from probe.extract import backbone_of
 
-    spec = backbone_of(base)
-    if choices["size"] is not None:
-        spec = replace(spec, size=choices["size"])
-    if choices["preprocess"] is not None:
-        chosen = standardised(choices["preprocess"], data, spec.size, choices["exif"])
-        spec = replace(spec, preprocess=str(chosen))
-    if spec.name.startswith("file:"):
-        return spec, spec.outputs[0].partition(":")[0]
-    if spec.size < find_row(spec.name).min_size:
-        raise UsageError(f"{spec.name} does not take pictures of {spec.size} pixels")
-    return spec, None
+    spec = backbone_of(base, home)
+    size = choices["size"] or spec.size
+    preprocess = standardised(choices["preprocess"], data, size, choices["exif"])
+    spec = respecify(spec, size=size, preprocess=preprocess, precision=choices["precision"])
+    is_saved = row_of(spec).kind == KERAS_FILE
+    return spec, spec.outputs[0].partition(":")[0] if is_saved else None
 
 
 def tune_settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:

@@ -1,10 +1,9 @@
 """data set × backbone -> store."""
 
-from probe.extract.cluster import extract_on_cluster
 from probe.extract.compute import HalfRangeError
 from probe.extract.estimate import Estimate, estimate
 from probe.extract.job import ExtractJob, Views
-from probe.extract.parallel import extract_in_processes
+from probe.extract.parallel import extract_in_processes, extract_on_cluster
 from probe.extract.reopen import backbone_of, dataset_of, has_images, has_network
 from probe.extract.run import ExtractResult, Shard, extract
 from probe.extract.standardise import STANDARDISE, training_standardisation

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from probe import backbones
 from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets import reopen
@@ -24,16 +25,14 @@ def has_network(store: Store) -> bool:
     return has_images(store) and store.manifest.spec["backbone"]["weights"] != "none"
 
 
-def backbone_of(store: Store) -> BackboneSpec:
-    """The backbone of a store, its weights where they lay when it was extracted.
+def backbone_of(store: Store, home: Home) -> BackboneSpec:
+    """The backbone of a store, its weights found on this machine.
 
-    StoreError for imported embeddings, whose backbone is not known.
+    StoreError for imported embeddings, whose backbone is not known; else as `probe.backbones.recorded`.
     """
     _expect_extracted(store)
-    recorded = dict(store.manifest.spec["backbone"])
-    recorded["outputs"] = tuple(recorded["outputs"])
-    path = store.manifest.facts.get("weights_path")
-    return BackboneSpec(**recorded, weights_path=str(path) if path else None)
+    manifest = store.manifest
+    return backbones.recorded(manifest.spec["backbone"], manifest.facts.get("weights_path"), home)
 
 
 def dataset_of(store: Store, home: Home) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from probe.heads.head import HeadRow, Samples, averaged
 from probe.progress import Progress, counting
 from probe.runs.record import CurvePoint
 from probe.stats.intervals import mean_share_interval
+from probe.workers import joblib_workers
 
 ALL = "all"
 Draw = Callable[[Samples, int], NDArray[np.intp]]
@@ -55,14 +57,15 @@ def learning_curve(
     sizes: dict[str, Draw | None],
     repeats: int,
     *,
-    jobs: int = 1,
+    jobs: int | None = 1,
     progress: bool = False,
 ) -> list[CurvePoint]:
     """Fit on `repeats` draws of each size and score each on test; no choice rests on these scores.
 
     Every draw makes its own choices on the whole validation part and is not refitted on it, so that a curve
     shows the training part alone; folds (``cv``) are only made where there is no validation part. A draw that
-    cannot be fitted is told in its point and costs no other. `parts` are train, val and test.
+    cannot be fitted is told in its point and costs no other. `parts` are train, val and test; `jobs` draws
+    are fitted at the same time, None leaves that to the cluster that joblib has been given.
     """
     train, val, test = parts
     if val is not None and hasattr(options, "cv"):
@@ -77,8 +80,10 @@ def learning_curve(
     calls = (delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks)
     found: list[float | str] = []
     # The bar counts whole fits: what a fit says of itself, where it runs in this process, is not heard.
-    with Progress("curve", len(tasks), "fits", shown=progress) as bar, counting(None):
-        for outcome in Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(calls):
+    workers = None if jobs is None else min(jobs, len(tasks))
+    here = nullcontext() if workers is None else joblib_workers(workers)
+    with Progress("curve", len(tasks), "fits", shown=progress) as bar, counting(None), here:
+        for outcome in Parallel(n_jobs=workers or -1, return_as="generator")(calls):
             found.append(outcome)
             bar.update()
     return [_point(name, tasks, found) for name in sizes]

@@ -79,7 +79,7 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
 
 def _fitted_model(run: Run, home: Home) -> Any:
     """Backbone and head of a run of `probe fit` as one `keras.Model`."""
-    spec = recorded_backbone(run, home, precision="fp32")
+    spec = recorded_backbone(run, home)
     head = _layered(load_head(run.path))
     return _joined(backbones.build_embedder(spec), head)
 

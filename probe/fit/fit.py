@@ -89,9 +89,10 @@ def _fit(job: FitJob, home: Home) -> Run:
     curve = None
     if sizes and len(parts[TEST]):
         three = (parts[TRAIN].samples, val, parts[TEST].samples)
+        jobs = None if job.dask else job.jobs
         curve = tuple(
             learning_curve(
-                row, job.options, three, classes, sizes, job.repeats, jobs=job.jobs, progress=job.progress
+                row, job.options, three, classes, sizes, job.repeats, jobs=jobs, progress=job.progress
             )
         )
     notes = (

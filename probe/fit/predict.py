@@ -19,7 +19,7 @@ from probe.datasets.folder import expect_whole_folders
 from probe.datasets.path_lists import SUFFIX as LIST_SUFFIX
 from probe.datasets.path_lists import read_list, read_stream
 from probe.datasets.sources import read_file
-from probe.errors import FitError, UsageError, WeightsError
+from probe.errors import FitError, UsageError
 from probe.fit.network import load_network
 from probe.heads.head import Head
 from probe.heads.saving import load_head
@@ -124,11 +124,11 @@ def load_predictor(run: Run, home: Home) -> Predictor:
     return HeadPredictor(spec.size, path, classes, extractor, head, tuple(result["output"]))
 
 
-def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> BackboneSpec:
-    """The backbone of a run, its weights found on this machine and checked against the recorded hash.
+def recorded_backbone(run: Run, home: Home) -> BackboneSpec:
+    """The backbone of a run with the outputs its head reads, its weights found on this machine.
 
-    `precision` replaces the recorded one. FitError when the run is none of `probe fit`, WeightsError when the
-    weights here are not those it was fitted on.
+    FitError when the run is none of `probe fit`, WeightsError when the weights here are not those it was
+    fitted on.
     """
     result = run.result
     if result.get("kind") != "fit":
@@ -137,45 +137,15 @@ def recorded_backbone(run: Run, home: Home, *, precision: str | None = None) -> 
             expected="a run of `probe fit`, `probe finetune` or `probe baseline run`",
             found=f"kind {result.get('kind')!r}",
         )
-    recorded = result["backbone"]
-    if recorded["name"] == IMPORTED:
+    if result["backbone"]["name"] == IMPORTED:
         raise FitError(
             f"{run.name} cannot predict images: it was fitted on imported embeddings",
             expected="a run on a store made by probe extract",
             found="embeddings computed elsewhere, whose backbone is not known",
             hint="probe extract --backbone NAME DATASET, then probe fit",
         )
-    identity = str(recorded["weights"])
-    path = result.get("weights_path")
-    if identity.startswith("random:"):
-        weights = "random:" + identity.split(":")[1]
-    elif path and Path(path).exists() and not recorded["name"].startswith("file:"):
-        weights = path
-    else:
-        weights = "imagenet"
-    name = path if recorded["name"].startswith("file:") and path else recorded["name"]
-    spec = backbones.resolve(
-        name,
-        size=recorded["size"],
-        preprocess=recorded["preprocess"],
-        weights=weights,
-        outputs=result["output"],
-        precision=_allowed(name, precision) or recorded["precision"],
-        home=home,
-    )
-    if spec.weights != identity:
-        raise WeightsError(
-            f"the weights of {recorded['name']} here are not those the run was fitted on",
-            expected=identity,
-            found=spec.weights,
-            hint="put the recorded weights file into place, or extract and fit again",
-        )
-    return spec
-
-
-def _allowed(name: str, precision: str | None) -> str | None:
-    """A saved model with a precision of its own computes in no other."""
-    return None if backbones.find_row(name).saved_precision else precision
+    record = {**result["backbone"], "outputs": result["output"]}
+    return backbones.recorded(record, result.get("weights_path"), home)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from probe.stats.intervals import wilson
 from probe.studies.recipe import Recipe, override
 from probe.train.inputs import Part, Rows, TrainingData
 from probe.units import are_single, deal_folds
+from probe.workers import joblib_workers
 
 CELL_VERSION = 1
 
@@ -183,8 +184,7 @@ def run_sweep(
             on_cell(found, True)
     todo = {path: cell for path, cell in zip(paths, cells, strict=True) if results[path] is None}
     loader = _Loader(load)
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    tasks = [(cell, path, loader, precision, threads) for path, cell in todo.items()]
+    tasks = [(cell, path, loader, precision) for path, cell in todo.items()]
     with Progress("sweep", len(cells), "cells", initial=len(cells) - len(tasks), shown=progress) as bar:
         for path, trained in _on_cluster(dask, tasks) if dask and tasks else _in_processes(jobs, tasks):
             results[path] = trained
@@ -197,8 +197,9 @@ def run_sweep(
 def _in_processes(jobs: int, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Path, CellResult]]:
     from joblib import Parallel, delayed
 
-    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from finished(delayed(_run_cell)(*task) for task in tasks)
+    with joblib_workers(jobs):
+        finished = Parallel(n_jobs=jobs, return_as="generator_unordered")
+        yield from finished(delayed(_run_cell)(*task) for task in tasks)
 
 
 def _on_cluster(address: str, tasks: Sequence[tuple[Any, ...]]) -> list[tuple[Path, CellResult]]:
@@ -381,13 +382,7 @@ class _Loader:
         return {"load": self.load, "last": None}
 
 
-def _run_cell(
-    cell: Cell, path: Path, loader: _Loader, precision: str, threads: int | None
-) -> tuple[Path, CellResult]:
-    if threads is not None:
-        # Read when TensorFlow starts, which in a worker has not happened yet.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
+def _run_cell(cell: Cell, path: Path, loader: _Loader, precision: str) -> tuple[Path, CellResult]:
     from probe.studies.trainer import train
 
     data = loader(cell.recipe.size)

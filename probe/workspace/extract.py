@@ -9,7 +9,6 @@ from probe.datasets import DatasetOptions
 from probe.datasets.dataset import Dataset
 from probe.datasets.listing import count_of
 from probe.errors import UsageError
-from probe.machine import count_gpus
 from probe.workspace.backbones import check_choice, choose, resolve_choice
 from probe.workspace.context import Context
 from probe.workspace.data import read_images, set_line
@@ -126,7 +125,7 @@ def extract(context: Context, job: ExtractJob, workers: Workers) -> ExtractResul
     if workers.dask is not None:
         return extract_on_cluster(job, home, workers.dask)
     if workers.jobs is not None and workers.jobs > 1:
-        return extract_in_processes(job, home, workers.jobs, gpus=count_gpus(), progress=progress)
+        return extract_in_processes(job, home, workers.jobs, progress=progress)
     return extract(job, home, shard=parse_shard(workers.shard), progress=progress)
 
 
@@ -143,20 +142,13 @@ def parse_shard(text: str | None) -> Shard | None:
 
 
 def _precision_text(asked: str, job: ExtractJob) -> str:
-    from probe.backbones import BACKBONES, choose_precision
-
-    chosen = job.backbone.precision
-    if asked != "auto" or job.backbone.weights == "none":
-        return f"precision {chosen}"
-    is_row = job.backbone.name in BACKBONES
-    row = BACKBONES[job.backbone.name] if is_row else None
-    automatic, reason = choose_precision(asked, row)
-    return f"precision {chosen}: {reason if chosen == automatic else 'as the model was saved'}"
+    chosen, reason = job.backbone.precision, job.backbone.precision_reason
+    return f"precision {chosen}: {reason}" if asked == "auto" and reason else f"precision {chosen}"
 
 
 def _said_of_model(job: ExtractJob) -> str:
     """What the user should know of a saved model's default output, where that is what is extracted."""
-    from probe.backbones import saved_row
+    from probe.backbones import row_of
 
-    row = saved_row(job.backbone)
-    return row.note if row is not None and job.backbone.outputs == (row.default_output,) else ""
+    row = row_of(job.backbone)
+    return row.note if row.file is not None and job.backbone.outputs == (row.default_output,) else ""

@@ -1,4 +1,4 @@
-"""From a specification to a running extractor: one frozen graph, pixels in, every requested output out."""
+"""The engine ``tensorflow``: one frozen graph, pixels in, every requested output out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,11 @@ from numpy.typing import NDArray
 
 from probe.backbones import folding, network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.errors import UsageError
-from probe.registry import unknown_name
 from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
 
-AVG_POOL = "avg_pool"
-MAP = ":map"
-
 _grappler = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer whose values can be extracted: (D,) or (H, W, C) without the batch axis."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 class GraphExtractor:
@@ -129,52 +117,15 @@ def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> A
         return convert_variables_to_constants_v2(traced, lower_control_flow=False)
 
 
-def layers(row: Backbone, spec: BackboneSpec) -> list[Layer]:
-    """Every layer of the network that can be an output, first to last, with its shape at `spec.size`."""
-    model = network.build(row, spec)
-    outputs = {layer.name: layer_output(layer) for layer in model.layers if _is_usable(layer)}
-    shapes = keras.Model(model.inputs, outputs).compute_output_shape((1, spec.size, spec.size, 3))
-    return [Layer(name, tuple(shapes[name][1:])) for name in outputs]
-
-
 def _finish(value: Any, output: str) -> Any:
     """A layer's values as stored: float32, and the mean over all places unless the map is asked for.
 
     The mean is taken in float32 at every precision. The identity keeps two names of one layer apart.
     """
     value = tf.cast(value, tf.float32)
-    if output.endswith(MAP) or value.shape.rank == 2:
+    if is_map(output) or value.shape.rank == 2:
         return tf.identity(value)
     return tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
-
-
-def layer_name(model: Any, row: Backbone, output: str) -> str:
-    """The layer behind an output's name: a stage, a layer, or the last one for ``avg_pool``.
-
-    A network that has a layer called ``avg_pool`` (a saved ResNet50 with its classifier) means that layer.
-    """
-    name = output.removesuffix(MAP)
-    name = row.stages.get(name, name)
-    usable = [layer.name for layer in model.layers if _is_usable(layer)]
-    if name in usable:
-        return name
-    if name == AVG_POOL and usable:
-        return usable[-1]
-    raise unknown_name(f"output of {row.name}", output, [AVG_POOL, *row.stages, *usable])
-
-
-def _is_usable(layer: Any) -> bool:
-    """Whether a layer gives one tensor, (B, D) to (B, H, W, C)."""
-    if isinstance(layer, keras.layers.InputLayer) or not layer._inbound_nodes:
-        return False
-    outputs = layer._inbound_nodes[-1].output_tensors
-    return len(outputs) == 1 and 2 <= len(outputs[0].shape) <= 4
-
-
-def layer_output(layer: Any) -> Any:
-    """A layer's symbolic output where it is used last; `layer.output` is where it was used first, which in a
-    sequential or nested model is outside the model's own graph."""
-    return layer._inbound_nodes[-1].output_tensors[0]
 
 
 @contextmanager

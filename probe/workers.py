@@ -1,0 +1,96 @@
+"""Worker processes on this machine, each with a share of its own of the processors and GPUs.
+
+Whatever runs in parts gets its workers here. A worker takes its share before it does anything else, so what
+is imported in it later (TensorFlow, BLAS) sees no more than that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from probe.machine import VISIBLE, processors, usable_cpus, visible_gpus
+
+PREFIX = "probe-workers-"
+_held: list[IO[str]] = []
+"""In a worker, the lock on its share: the system lets go of it when the process ends, however it ends."""
+
+
+@contextmanager
+def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
+    """`count` processes, spawned since TensorFlow hangs in forked ones."""
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
+        ProcessPoolExecutor(count, spawn, take_share, (folder, count, _devices())) as pool,
+    ):
+        yield pool
+
+
+@contextmanager
+def joblib_workers(count: int) -> Iterator[None]:
+    """Send joblib's work inside to `count` processes; with one it stays in this process, which has it all.
+
+    joblib keeps idle workers for the next time, and they keep their shares.
+    """
+    if count == 1:
+        yield
+        return
+    from joblib import parallel_config
+
+    shares = (_kept_folder(count).name, count, _devices())
+    with parallel_config("loky", n_jobs=count, initializer=take_share, initargs=shares):
+        yield
+
+
+@functools.cache
+def _kept_folder(count: int) -> tempfile.TemporaryDirectory[str]:
+    """Where joblib's workers mark their shares, removed when this process ends."""
+    return tempfile.TemporaryDirectory(prefix=PREFIX)
+
+
+def _devices() -> tuple[str, ...]:
+    return tuple(gpu.device for gpu in visible_gpus())
+
+
+def take_share(folder: str, count: int, devices: Sequence[str]) -> None:
+    """Take one of `count` shares for this process; the place of a worker that has ended is free again.
+
+    Parameters
+    ----------
+    folder : where the shares are marked as taken.
+    devices : GPUs, as ``CUDA_VISIBLE_DEVICES`` calls them, of which each worker gets one. Where there are
+        fewer than workers, those that share one leave each other memory.
+    """
+    for number in range(count):
+        lock = (Path(folder) / str(number)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _held.append(lock)
+        _limit_to(number, count, devices)
+        return
+
+
+def _limit_to(number: int, count: int, devices: Sequence[str]) -> None:
+    # Read when TensorFlow starts; also where processes cannot be bound to processors.
+    threads = str(max(usable_cpus() // count, 1))
+    if len(processors()) >= count:
+        os.sched_setaffinity(0, processors()[number::count])
+        threads = str(usable_cpus())
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", threads)
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", threads)
+    if devices:
+        os.environ[VISIBLE] = devices[number % len(devices)]
+    if len(devices) < count:
+        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
