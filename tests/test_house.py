@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +66,11 @@ ONLY_IN = {
     "pickle": {"backbones"},
 }
 
+NAMED_IN = {"keras": {"backbones"}}
+"""Rooms whose tables may name code of a package that is imported elsewhere: it is loaded by way of there."""
+
+NAMED = re.compile(r"((?:[A-Za-z_]\w*)(?:\.\w+)*):([A-Za-z_]\w*)")
+
 
 def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py",))
@@ -73,7 +81,7 @@ def room_of(path: Path) -> str:
 
 
 def imported(path: Path) -> list[str]:
-    """Every module a file imports, anywhere in it; names written as "module:attribute" strings too."""
+    """Every module a file imports, anywhere in it."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -85,23 +93,88 @@ def imported(path: Path) -> list[str]:
     return found
 
 
+def named(source: str) -> list[tuple[str, str]]:
+    """(module, attribute) of every string that names code of ours, or of a package with a rule of its own, as
+    "module:attribute": what tables hold and `load_object` takes."""
+    strings = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    found = [NAMED.fullmatch(text) for text in strings if isinstance(text, str)]
+    named = [(match[1], match[2]) for match in found if match]
+    return [(module, name) for module, name in named if module.split(".")[0] in ("probe", *ONLY_IN)]
+
+
+@functools.cache
+def defined(module: str) -> frozenset[str] | None:
+    """The names a module has at its top, read and not imported; None where there is no such module."""
+    top, *rest = module.split(".")
+    package = importlib.util.find_spec(top)
+    if package is None or package.origin is None:
+        return None
+    place = Path(package.origin).parent.joinpath(*rest)
+    path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+    if path is None:
+        return None
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(names)
+
+
+def why_not_import(room: str, name: str) -> str:
+    """What speaks against a room importing a module; empty where nothing does."""
+    top, _, rest = name.partition(".")
+    if top == "probe" and rest:
+        other = rest.split(".")[0]
+        if other not in FLOOR:
+            return "" if other == "__version__" else f"{other} has no place in the house"
+        allowed = FLOOR[other] < FLOOR[room] or (other in COMMON and room in COMMON) or room == "cli"
+        return "" if other == room or allowed else f"{room} must not import {other}"
+    if top in ONLY_IN and room not in ONLY_IN[top]:
+        return f"{top} must not be imported in {room}"
+    return ""
+
+
+def why_not_name(room: str, module: str, attribute: str) -> str:
+    """What speaks against a room naming code in a string; empty where nothing does."""
+    known = defined(module)
+    if known is None:
+        return f"there is no module {module}"
+    if attribute not in known:
+        return f"{module} has no {attribute}"
+    return "" if room in NAMED_IN.get(module.split(".")[0], ()) else why_not_import(room, module)
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_only_go_up(path: Path) -> None:
     room = room_of(path)
     if room == "__init__":
         return
     assert room in FLOOR, f"{room} has no place in the house: add it to docs/design.md and to this test"
-    for name in imported(path):
-        top, _, rest = name.partition(".")
-        if top == "probe" and rest:
-            other = rest.split(".")[0]
-            if other not in FLOOR:
-                assert other in ("__version__",), f"{path} imports {name}"
-            elif other != room:
-                allowed = FLOOR[other] < FLOOR[room] or (other in COMMON and room in COMMON) or room == "cli"
-                assert allowed, f"{room} must not import {other} ({path})"
-        elif top in ONLY_IN:
-            assert room in ONLY_IN[top], f"{top} must not be imported in {room} ({path})"
+    faults = [why_not_import(room, name) for name in imported(path)]
+    faults += [why_not_name(room, *name) for name in named(path.read_text(encoding="utf-8"))]
+    assert not any(faults), f"{path}: {', '.join(filter(None, faults))}"
+
+
+@pytest.mark.parametrize(
+    ("room", "text", "fault"),
+    [
+        ("heads", "probe.heads.logreg:fit", ""),
+        ("backbones", "keras.applications:ResNet50", ""),
+        ("backbones", "keras.applications:ResNet51", "keras.applications has no ResNet51"),
+        ("heads", "probe.heads.logrec:fit", "there is no module probe.heads.logrec"),
+        ("heads", "probe.heads.logreg:fitted", "probe.heads.logreg has no fitted"),
+        ("heads", "probe.fit.fit:fit", "heads must not import fit"),
+        ("heads", "keras.applications:ResNet50", "keras must not be imported in heads"),
+    ],
+)
+def test_code_that_a_string_names_is_held_to_the_rules(room: str, text: str, fault: str) -> None:
+    (name,) = named(f"row = dict(code={text!r}, note='last:N')")
+    assert why_not_name(room, *name) == fault
 
 
 def test_every_floor_of_the_design_page_is_the_one_held_here() -> None:
