@@ -10,6 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from probe.errors import DataError, FitError, UsageError
 from probe.heads import HEADS
@@ -486,6 +487,26 @@ def test_knn_is_scikit_learns(metric, digits, monkeypatch):
         model = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(train.features, train.labels)
         same = np.isclose(head.predict_proba(test.features), model.predict_proba(test.features), atol=1e-6)
         assert same.mean() > 0.9995
+
+
+def test_knn_on_standardised_features_is_knn_behind_a_scaler(digits, tmp_path):
+    train, val, test = digits
+    weights = np.geomspace(0.1, 10, train.features.shape[1]).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(0, 0.1, test.features.shape).astype(np.float32)
+    train, val = (Samples(part.features * weights, part.labels) for part in (train, val))
+    asked = (test.features + noise) * weights
+    options = KnnOptions(k=(5,), metric="euclidean", standardise=True)
+    outcome = HEADS["knn"].fit(train, val, 10, options)
+    assert outcome.chosen == {"k": 5, "metric": "euclidean", "standardise": True}
+    rows, labels = np.concatenate([train.features, val.features]), np.concatenate([train.labels, val.labels])
+    scaler = StandardScaler().fit(rows)
+    model = KNeighborsClassifier(5, algorithm="brute").fit(scaler.transform(rows), labels)
+    found = outcome.head.predict_proba(asked)
+    assert np.isclose(found, model.predict_proba(scaler.transform(asked)), atol=1e-6).mean() > 0.9995
+    plain = HEADS["knn"].fit(train, val, 10, replace(options, standardise=False)).head
+    assert (plain.predict_proba(asked) != found).any()
+    save_head(outcome.head, tmp_path)
+    np.testing.assert_array_equal(load_head(tmp_path).predict_proba(asked), found)
 
 
 def test_k_is_chosen_on_validation(digits):

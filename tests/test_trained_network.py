@@ -36,7 +36,7 @@ RECIPE = Recipe(
     epochs=1,
     batch_size=16,
 )
-KINDS = {"colour": (3, 3), "grey": (3, 1), "binary": (2, 3)}
+KINDS = {"colour": (3, 3), "grey": (3, 1), "binary": (2, 3), "pixelwise": (3, 1)}
 """Name -> classes and channels of the pictures."""
 
 
@@ -69,7 +69,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = Home(folder / "home")
     for name, (classes, channels) in KINDS.items():
         path = write_set(folder / name, classes, channels)
-        trained(replace(RECIPE, name=f"test/{name}", binary=name == "binary"), path, home)
+        recipe = replace(RECIPE, name=f"test/{name}", binary=name == "binary")
+        trained(replace(recipe, normalise="pixelwise") if name == "pixelwise" else recipe, path, home)
     return folder
 
 

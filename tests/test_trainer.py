@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 from probe.errors import UsageError
 from probe.images.augment import parse_augment
@@ -437,7 +438,18 @@ def test_normalisers(data):
     np.testing.assert_allclose(fit_normaliser("unit", images)(tf.constant(images)), images / 255, rtol=1e-6)
     np.testing.assert_array_equal(fit_normaliser("raw", images)(tf.constant(images)), images)
     flat = np.full((2, 4, 4, 1), 7, np.uint8)
-    assert not fit_normaliser("norm", flat)(tf.constant(flat)).numpy().any()
+    for kind in ("norm", "pixelwise"):
+        assert not fit_normaliser(kind, flat)(tf.constant(flat)).numpy().any()
+
+
+def test_every_place_can_be_brought_to_mean_0_and_deviation_1_by_itself():
+    images = np.random.default_rng(0).integers(0, 200, (50, 3, 4, 2)).astype(np.uint8)
+    images += np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
+    images[:, 2, 3, 1] = 9
+    found = fit_normaliser("pixelwise", images)(tf.constant(images)).numpy()
+    rows = StandardScaler().fit_transform(images.reshape(50, -1).astype(float))
+    np.testing.assert_allclose(found.reshape(50, -1), rows, rtol=1e-4, atol=1e-5)
+    assert not found[:, 2, 3, 1].any()
 
 
 def test_the_normaliser_sees_the_training_part_only(data):

@@ -70,9 +70,9 @@ def labelling_options(command: CommandT) -> CommandT:
         ),
         click.option(
             "--validation",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=click.FloatRange(0, 1, max_open=True),
             default=0.1,
-            help="Share of train that becomes validation, when the data set has none.",
+            help="Share of train that becomes validation, when the data set has none; 0 for no validation.",
         ),
         click.option("--split-seed", default=0, help="Seed of a split that probe makes."),
         click.option(

@@ -54,7 +54,7 @@ class DatasetOptions:
     split : shares of train, validation and test in place of the set's own split.
     seed : of every split that is made here.
     source : an archive or an unpacked folder of a registered set that is already on disk.
-    validation : share of train that becomes validation where a set has none.
+    validation : share of train that becomes validation where a set has none; 0 for no validation part.
     drop_duplicates : take those pictures out of train that are, byte for byte, also in validation or test.
     rehash : read every byte, also of files that look as they did when they were last hashed.
     limit : at most so many images, evenly spread over the set once it is divided; None for all.
@@ -306,7 +306,7 @@ def _splits(
         came_out = _counts_text(splits, fractions)
         kept = ", groups kept together" if count_groups(groups) else ""
         return splits, (f"split {instead}{shares} % by content, stratified{kept}, seed {seed}: {came_out}",)
-    if own[TRAIN] and not own[VAL]:
+    if own[TRAIN] and not own[VAL] and options.validation:
         splits = carve_validation(
             hashes, labels, listing.splits, share=options.validation, seed=seed, groups=groups
         )

@@ -14,11 +14,14 @@ from probe.errors import FitError, FitOptionError, UsageError
 from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
 from probe.heads.linear import scores
 from probe.heads.neighbours import METRICS, NeighbourSearch
-from probe.heads.standardise import constant_note
+from probe.heads.standardise import constant_columns, constant_note, moments, standardised
 
 GRID = (1, 3, 5, 10, 20, 50, 100)
 SHARES = 1 << 22
 """Shares of classes counted at a time."""
+
+Moments = tuple[Floats, Floats] | None
+"""Mean and spread (D,) that features are standardised with; None where they stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,14 @@ class KnnOptions:
     Attributes
     ----------
     k : numbers of neighbours to try.
-    metric : ``"cosine"`` or ``"euclidean"``, on the features as stored.
+    metric : ``"cosine"`` or ``"euclidean"``.
+    standardise : bring the features to mean 0 and deviation 1 first; otherwise distances are between the
+        features as stored.
     """
 
     k: tuple[int, ...] = GRID
     metric: Literal["cosine", "euclidean"] = "cosine"
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
@@ -46,7 +52,7 @@ class KnnHead:
     """Probabilities are the shares of the k nearest training rows; equal shares go to the lower class number.
 
     Among rows at equal distance those that come first in the training part are the nearer ones, whatever k.
-    `points` (N, D) float32, `labels` (N,) int32.
+    `points` (N, D) float32, `labels` (N,) int32; with `moments` the points are standardised features.
     """
 
     name: ClassVar[str] = "knn"
@@ -55,20 +61,22 @@ class KnnHead:
     classes: int
     k: int
     metric: str
+    moments: Moments = None
 
     @property
     def width(self) -> int:
         return self.points.shape[1]
 
     def predict_proba(self, features: Features) -> Floats:
-        return _shares(self.labels[self._search.find(features, self.k)], self.classes)
+        return _shares(self.labels[_find(self._search, features, self.k, self.moments)], self.classes)
 
     @cached_property
     def _search(self) -> NeighbourSearch:
         return NeighbourSearch(self.points, self.metric)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"points": self.points, "labels": self.labels}
+        found = {"points": self.points, "labels": self.labels}
+        return found if self.moments is None else {**found, "mean": self.moments[0], "scale": self.moments[1]}
 
     def meta(self) -> dict[str, Any]:
         return {"classes": self.classes, "width": self.width, "k": self.k, "metric": self.metric}
@@ -83,7 +91,10 @@ class KnnHead:
             raise ValueError(f"metric {metric!r}, k = {k}")
         if labels.min() < 0 or labels.max() >= classes:
             raise ValueError("a label is out of range")
-        return cls(points.astype(np.float32, copy=False), labels, classes, k, metric)
+        known = (arrays["mean"], arrays["scale"]) if "mean" in arrays else None
+        if known is not None and {part.shape for part in known} != {points.shape[1:]}:
+            raise ValueError(f"mean {known[0].shape} and scale {known[1].shape}")
+        return cls(points.astype(np.float32, copy=False), labels, classes, k, metric, known)
 
 
 def fit(
@@ -98,12 +109,13 @@ def fit(
                 expected="a validation part, or one value of k",
                 found=f"k = {candidates}",
             )
-        head = _head(train, classes, candidates[0], options.metric)
-        only = {"k": head.k, "metric": options.metric}
-        return FitOutcome(head, only, notes=_constant(head.points))
-    points = _points(train)
+        head = _head(train, classes, candidates[0], options)
+        return FitOutcome(head, _facts(head.k, options), notes=_constant(head.points, head.moments))
+    known = _moments(train, options)
+    points = _points(train, known)
     search = NeighbourSearch(points, options.metric)
-    nearest = [train.labels[search.find(features, candidates[-1])] for features in (val.features, *val.views)]
+    asked = (val.features, *val.views)
+    nearest = [train.labels[_find(search, features, candidates[-1], known)] for features in asked]
     path, best, best_shares = [], (-1.0, 0.0), None
     for k in candidates:
         shares: Floats = np.stack([_shares(labels[:, :k], classes) for labels in nearest]).mean(axis=0)
@@ -111,27 +123,50 @@ def fit(
         path.append({"k": k, "val_accuracy": accuracy, "val_log_loss": log_loss})
         if (accuracy, -log_loss) > best:
             best, best_shares, chosen = (accuracy, -log_loss), shares, k
-    head = _head(stack(train, val) if refit else train, classes, chosen, options.metric)
+    head = _head(stack(train, val) if refit else train, classes, chosen, options)
     used_for = "choose k" if len(candidates) > 1 else ""
-    facts = {"k": chosen, "metric": options.metric}
-    return FitOutcome(head, facts, path, best_shares, _constant(points), val_used_for=used_for)
+    notes = _constant(points, known)
+    return FitOutcome(head, _facts(chosen, options), path, best_shares, notes, val_used_for=used_for)
 
 
-def _head(samples: Samples, classes: int, k: int, metric: str) -> KnnHead:
-    return KnnHead(_points(samples), np.asarray(samples.labels, dtype=np.int32), classes, k, metric)
+def _head(samples: Samples, classes: int, k: int, options: KnnOptions) -> KnnHead:
+    known = _moments(samples, options)
+    labels = np.asarray(samples.labels, dtype=np.int32)
+    return KnnHead(_points(samples, known), labels, classes, k, options.metric, known)
 
 
-def _constant(points: Floats) -> tuple[str, ...]:
-    """They stay as they are: no Euclidean distance rests on them, and cosine knows them."""
+def _facts(k: int, options: KnnOptions) -> dict[str, Any]:
+    return {"k": k, "metric": options.metric, "standardise": options.standardise}
+
+
+def _moments(samples: Samples, options: KnnOptions) -> Moments:
+    return moments(samples.features) if options.standardise else None
+
+
+def _find(search: NeighbourSearch, features: Features, k: int, known: Moments) -> NDArray[np.intp]:
+    """Rows (Q, k) of the points nearest to each row of `features` (Q, D) as they are stored."""
+    if known is None:
+        return search.find(features, k)
+    found = np.empty((features.shape[0], k), dtype=np.intp)
+    for rows, block in blocks(features):
+        found[rows] = search.find(standardised(block, *known), k)
+    return found
+
+
+def _constant(points: Floats, known: Moments) -> tuple[str, ...]:
+    """As stored they stay as they are: no Euclidean distance rests on them, and cosine knows them."""
+    if known is not None:
+        return constant_columns(known[1])
     varies = np.zeros(points.shape[1], dtype=bool)
     for _, block in blocks(points):
         varies |= (block != points[0]).any(axis=0)
     return constant_note(int((~varies).sum()), len(varies))
 
 
-def _points(samples: Samples) -> Floats:
+def _points(samples: Samples, known: Moments) -> Floats:
     """All features in memory, which are the model."""
-    return np.asarray(samples.features[0 : len(samples)], dtype=np.float32)
+    points = np.asarray(samples.features[0 : len(samples)], dtype=np.float32)
+    return points if known is None else standardised(points, *known)
 
 
 def _shares(labels: Labels, classes: int) -> Floats:

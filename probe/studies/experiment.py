@@ -147,10 +147,11 @@ def source_of(
     """The data a recipe is run on: its own, or the data set `spec` in its place.
 
     Validation is the recipe's share of train where the set has none. On its own data a recipe keeps its
-    three channels, since its published count of weights belongs to them.
+    channels, since its published count of weights belongs to them.
     """
     options = replace(options or DatasetOptions(), validation=recipe.validation)
-    return DataSource(spec or recipe.data, home, options, keep_colour=spec in (None, recipe.data))
+    own = spec in (None, recipe.data)
+    return DataSource(spec or recipe.data, home, options, keep_colour=own and recipe.channels == 3)
 
 
 def check_trainable(recipe: Recipe) -> None:

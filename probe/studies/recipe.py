@@ -16,8 +16,9 @@ from probe.runs.record import Published
 from probe.train.rules import DEFAULT_RATES, EarlyStop, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
 
-NORMALISATIONS = ("unit", "norm", "raw")
-"""Pixels to [0, 1]; mean 0 and deviation 1 per channel over the training part; 0 … 255 as they are."""
+NORMALISATIONS = ("unit", "norm", "pixelwise", "raw")
+"""Pixels to [0, 1]; mean 0 and deviation 1 over the training part, per channel or at every place of the picture
+by itself; 0 … 255 as they are."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Recipe:
     stops : early stopping; the first that is due ends the training.
     keep : which epoch is scored, one of `KEEP`.
     kernel_l2 : L2 penalty on every kernel but the last.
-    validation : share of the published training part that becomes validation where the data set has none.
+    validation : share of the published training part that becomes validation where the data set has none; 0
+        for a study that trains on all of it.
     binary : one sigmoid unit instead of a softmax.
     params, trainable : golden counts of the whole network, output layer included.
     published : what the study reports.

@@ -120,16 +120,21 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Pixels 0 … 255 to network inputs: (pixel − mean) / scale, one number per channel."""
+    """Pixels 0 … 255 to network inputs: (pixel − mean) / scale.
 
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    One number per channel, or (H, W, channels) of them as nested tuples.
+    """
+
+    mean: tuple[Any, ...]
+    scale: tuple[Any, ...]
 
     def __call__(self, pixels: Any) -> Any:
         """(B, H, W, channels) tensor of any type, H and W known -> float32."""
         from probe.tensorflow_setup import tf
 
         values = tf.cast(pixels, tf.float32)
+        if isinstance(self.mean[0], tuple):
+            return (values - tf.constant(self.mean)) / tf.constant(self.scale)
         if len({*self.mean}) == len({*self.scale}) == 1:
             return (values - self.mean[0]) / self.scale[0]
         # A line of pixels at a time: broadcasting three numbers costs several times what the arithmetic does.
@@ -140,8 +145,10 @@ class Normaliser:
 
 
 def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
-    """The normaliser `kind` (``unit``, ``norm``, ``raw``) for training images (N, H, W, channels)."""
+    """The normaliser `kind` (``unit``, ``norm``, ``pixelwise``, ``raw``) for training images (N, H, W, channels)."""
     channels = images.shape[-1]
+    if kind == "pixelwise":
+        return _pixelwise(images)
     if kind != "norm":
         return Normaliser((0.0,) * channels, (255.0 if kind == "unit" else 1.0,) * channels)
     # uint8 has 256 values: their histogram gives exact moments without a floating-point copy of the images.
@@ -157,6 +164,24 @@ def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
         for centre, count in zip(mean, counts, strict=True)
     ]
     return Normaliser(tuple(mean), tuple(deviation or 1.0 for deviation in spread))
+
+
+def _pixelwise(images: NDArray[np.uint8]) -> Normaliser:
+    """Mean and deviation of every place and channel; a place that never changes keeps its scale."""
+    total, squares = np.zeros((2, *images.shape[1:]), np.int64)
+    for start in range(0, len(images), NORMALISER_BATCH):
+        some = images[start : start + NORMALISER_BATCH].astype(np.int64)
+        total += some.sum(axis=0)
+        squares += (some**2).sum(axis=0)
+    count = len(images)
+    # Sums of whole numbers: the difference is exact, and zero where every picture has the same value.
+    variance = (count * squares - total**2) / count**2
+    scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return Normaliser(_nested(total / count), _nested(scale))
+
+
+def _nested(values: NDArray[np.float64]) -> tuple[Any, ...]:
+    return tuple(tuple(tuple(place) for place in line) for line in values.tolist())
 
 
 class Inputs(Protocol):

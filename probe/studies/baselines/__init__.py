@@ -1,7 +1,16 @@
 """The experiments of the studies by name, one file a study."""
 
 from probe.registry import Registry
-from probe.studies.baselines import cifar10, cifar100_a, cifar100_b, cub200, dogs_vs_cats, pathmnist, scenes15
+from probe.studies.baselines import (
+    cifar10,
+    cifar100_a,
+    cifar100_b,
+    cub200,
+    dogs_vs_cats,
+    fashion_mnist,
+    pathmnist,
+    scenes15,
+)
 from probe.studies.recipe import Recipe
 
 BASELINES: Registry[Recipe] = Registry(
@@ -14,6 +23,7 @@ BASELINES: Registry[Recipe] = Registry(
         *pathmnist.ROWS,
         *dogs_vs_cats.ROWS,
         *scenes15.ROWS,
+        *fashion_mnist.ROWS,
     ],
 )
 
