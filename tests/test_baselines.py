@@ -32,6 +32,10 @@ PUBLISHED = {
     "pathmnist": [0.8649, 0.875, 0.8779, 0.90],
     "dogs-vs-cats": [0.70, 0.82, 0.90, 0.92, 0.96, 0.97],
     "scenes15": [],
+    "fashion-mnist": [
+        0.841, 0.839, 0.839, 0.849, 0.847, 0.871, 0.868, 0.848, 0.9005,
+        0.9247, 0.92159, 0.91864, 0.9033, 0.9343,
+    ],
 }  # fmt: skip
 
 
@@ -53,7 +57,7 @@ def test_there_are_no_other_studies():
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_a_row_says_only_what_there_is(row):
     assert row.summary
-    assert row.source.startswith("EXPERIMENTS section")
+    assert row.source.startswith(("EXPERIMENTS section", "arXiv 1708.07747", "zalandoresearch/fashion-mnist"))
     assert row.normalise in NORMALISATIONS
     assert row.keep in KEEP
     assert row.optimiser.name in DEFAULT_RATES
@@ -136,15 +140,56 @@ def by_hand(name):
 @pytest.mark.parametrize("name", ["basenet2.1", "basenet2.2", "basenet2.3"])
 def test_the_networks_of_study_b_are_those_written_by_hand(name):
     """Layer by layer the same shapes, and with the same weights the same answers."""
-    ours, theirs = build_model(BASELINES[f"cifar100-b/{name}"]), by_hand(name)
+    same_answers(build_model(BASELINES[f"cifar100-b/{name}"]), by_hand(name))
+
+
+def same_answers(ours, theirs):
     shapes = [[layer.output.shape for layer in model.layers] for model in (ours, theirs)]
     assert shapes[0] == shapes[1]
     generator = np.random.default_rng(0)
     weights = [generator.uniform(0.01, 0.1, w.shape) for w in theirs.get_weights()]
     theirs.set_weights(weights)
     ours.set_weights(weights)
-    pictures = generator.uniform(0, 1, (2, 32, 32, 3)).astype(np.float32)
+    pictures = generator.uniform(0, 1, (2, *ours.input_shape[1:])).astype(np.float32)
     np.testing.assert_allclose(ours(pictures, training=False), theirs(pictures, training=False), rtol=1e-4)
+
+
+def in_kerass_words(name):
+    """Networks of Fashion-MNIST, as the programs of those who reported them have them."""
+    from probe.tensorflow_setup import keras
+
+    layers = keras.layers
+    entry = keras.Input((28, 28, 1))
+    if name == "cnn-83k":
+        values = layers.ReLU()(layers.Conv2D(32, 5, padding="same")(entry))
+        values = layers.ReLU()(layers.Conv2D(64, 5, padding="same")(layers.MaxPooling2D()(values)))
+        values = layers.Flatten()(layers.MaxPooling2D()(values))
+    elif name == "cnn-113k":
+        values = layers.MaxPooling2D()(layers.ReLU()(layers.Conv2D(32, 3)(entry)))
+        values = layers.MaxPooling2D()(layers.ReLU()(layers.Conv2D(32, 3)(values)))
+        values = layers.Flatten()(layers.Dropout(0.25)(values))
+        values = layers.Dropout(0.5)(layers.ReLU()(layers.Dense(128)(values)))
+    else:
+        values = layers.ReLU()(layers.Conv2D(64, 4, padding="same")(layers.BatchNormalization()(entry)))
+        values = layers.Dropout(0.1)(layers.MaxPooling2D()(values))
+        values = layers.MaxPooling2D()(layers.ReLU()(layers.Conv2D(64, 4)(values)))
+        values = layers.Flatten()(layers.Dropout(0.3)(values))
+        values = layers.Dropout(0.5)(layers.ReLU()(layers.Dense(256)(values)))
+        values = layers.BatchNormalization()(layers.ReLU()(layers.Dense(64)(values)))
+    return keras.Model(entry, layers.Dense(10, activation="softmax")(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "trainable"),
+    [("cnn-83k", 83_466, 83_466), ("cnn-113k", 113_386, 113_386), ("cnn-augmented", 493_902, 493_772)],
+)
+def test_the_networks_of_fashion_mnist_are_those_written_by_hand(name, params, trainable):
+    """The counts are those that the sources print."""
+    ours, theirs = build_model(BASELINES[f"fashion-mnist/{name}"]), in_kerass_words(name)
+    for model in (ours, theirs):
+        counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+        assert (model.count_params(), counted) == (params, trainable)
+    same_answers(ours, theirs)
 
 
 def test_pixels_and_stops_of_the_studies():

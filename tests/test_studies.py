@@ -297,7 +297,11 @@ def test_a_quick_reproduction_on_other_data_accounts_for_every_row(shell: Shell,
     assert "trained before" in again["why"]
 
 
-def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(shell: Shell, tmp_path: Path) -> None:
+def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A package of the operating system may have brought a data set.
+    monkeypatch.setattr("probe.datasets.place.installed_folder", lambda row: None)
     rows = shell.json("reproduce", "--output", tmp_path / "all.md")["rows"]
     assert list(dict.fromkeys(row["experiment"] for row in rows)) == list(BASELINES)
     assert len(rows) == sum(max(1, len(recipe.published)) for recipe in BASELINES.values())
@@ -307,6 +311,23 @@ def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(shell: Shell
     text = (tmp_path / "all.md").read_text()
     assert "    probe baseline run cifar10/exp11" in text
     assert "    probe data fetch cub200" in text
+
+
+@pytest.mark.parametrize("name", ["logreg-c1", "knn-5", "mlp-10", "cnn-augmented"])
+def test_a_benchmark_of_fashion_mnist_runs_on_its_sample_in_brackets(
+    shell: Shell, tmp_path: Path, name: str
+) -> None:
+    page = tmp_path / "report.md"
+    found = shell.json(
+        *("reproduce", f"fashion-mnist/{name}", "--quick", "--limit", 140, "--precision", "fp32"),
+        *("--data-map", "fashion-mnist=fashion-sample", "--output", page),
+    )
+    (row,) = found["rows"]
+    assert row["published"] == BASELINES[f"fashion-mnist/{name}"].published[0].accuracy
+    assert row["low"] < row["measured"] < row["high"]
+    assert not row["comparable"]
+    (line,) = [line for line in page.read_text().splitlines() if line.startswith("| fashion-mnist/")]
+    assert f"({row['verdict']})" in line
 
 
 def no_transfer(recipe: Recipe, data: str) -> Run:

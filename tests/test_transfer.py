@@ -68,7 +68,10 @@ def test_every_line_is_understood_and_is_about_the_row(row: Recipe, home: Home) 
 def test_the_last_line_trains_as_the_row_says(row: Recipe, home: Home) -> None:
     last = parse_line(cli, row.commands[-1], home)
     choices = last.params
-    assert (choices["epochs"], choices["batch_size"]) == (row.epochs, row.batch_size)
+    assert choices.get("epochs", 0) == row.epochs
+    if not row.epochs:
+        return
+    assert choices["batch_size"] == row.batch_size
     if last.command.name == "finetune":
         settings = tune_settings(choices, None, "fp32")
         assert (settings.optimiser, settings.stops, settings.reduce_lr) == (

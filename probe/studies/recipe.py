@@ -17,8 +17,8 @@ from probe.train.rules import DEFAULT_RATES, EarlyStop, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
 
 NORMALISATIONS = ("unit", "norm", "pixelwise", "raw")
-"""Pixels to [0, 1]; mean 0 and deviation 1 over the training part, per channel or at every place of the picture
-by itself; 0 … 255 as they are."""
+"""Pixels to [0, 1]; mean 0 and deviation 1 over the training part, per channel or at every place of
+the picture by itself; 0 … 255 as they are."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Recipe:
     augment : augmentation of the training part, as `parse_augment` reads it.
     stops : early stopping; the first that is due ends the training.
     keep : which epoch is scored, one of `KEEP`.
+    epochs : passes over the training part, at most; 0 for a head that is solved and not trained.
     kernel_l2 : L2 penalty on every kernel but the last.
     validation : share of the published training part that becomes validation where the data set has none; 0
         for a study that trains on all of it.

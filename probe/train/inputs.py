@@ -145,7 +145,7 @@ class Normaliser:
 
 
 def fit_normaliser(kind: str, images: NDArray[np.uint8]) -> Normaliser:
-    """The normaliser `kind` (``unit``, ``norm``, ``pixelwise``, ``raw``) for training images (N, H, W, channels)."""
+    """The normaliser `kind`, one of `probe.studies.recipe.NORMALISATIONS`, for images (N, H, W, channels)."""
     channels = images.shape[-1]
     if kind == "pixelwise":
         return _pixelwise(images)
