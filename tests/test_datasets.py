@@ -87,6 +87,9 @@ def test_validation_is_carved_where_it_is_missing(tmp_path, home):
     assert split_counts(dataset) == {"train": 36, "val": 4, "test": 40}
     assert said(dataset, "taken from train")
     assert all(name.startswith("train/") for name in dataset.ids[dataset.splits == "val"])
+    whole = open_dataset(str(tmp_path / "set"), home, DatasetOptions(validation=0.0))
+    assert split_counts(whole) == {"train": 40, "test": 40}
+    assert not said(whole, "taken from train")
 
 
 def test_split_option_replaces_the_own_split(tmp_path, home):

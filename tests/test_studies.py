@@ -22,7 +22,7 @@ from probe.runs import Run, open_run
 from probe.stats.intervals import wilson
 from probe.studies import reproduce
 from probe.studies.baselines import BASELINES
-from probe.studies.experiment import count_params
+from probe.studies.experiment import count_params, source_of
 from probe.studies.recipe import Published, Recipe
 from probe.studies.reproduce import Plan, Verdict, judge, recipes_of
 from probe.train import pixels
@@ -86,6 +86,8 @@ def test_pixels_are_read_by_part_and_grey_pictures_have_one_channel(home: Home) 
     assert read.ids["test"].tolist() == dataset.ids[dataset.splits == "test"].tolist()
     np.testing.assert_array_equal(read.data.test.labels, dataset.labels[dataset.splits == "test"])
     assert pixels.read_pixels(dataset, 28, home.cache, keep_colour=True).data.train.inputs.shape[-1] == 3
+    for name, colour in (("fashion-mnist/mlp-10", False), ("cifar10/exp0", True)):
+        assert source_of(BASELINES[name], home).keep_colour == colour
     plain = pixels.read_pixels(dataset, 28, home.cache).data.train.inputs[0, :, :, 0]
     row = int(np.flatnonzero(dataset.splits == "train")[0])
     np.testing.assert_array_equal(plain, np.asarray(dataset.source.read(row)).reshape(28, 28))
