@@ -22,7 +22,7 @@ COMMANDS = {
     "extract": "Run a backbone over a data set once and store its embeddings.",
     "fit": "Fit a head on a store: logreg and others; the test split is scored once.",
     "finetune": "Train the upper part of a backbone from the cache of the lower.",
-    "stores": "List, show, verify, export, import and remove stores of embeddings.",
+    "stores": "List, show, verify, repair, export, import and remove stores of embeddings.",
     "compare": "Say whether the difference between two runs is real.",
     "predict": "Predict new images with a run.",
     "export": "Write a run as one Keras or ONNX model, from pixels to probabilities.",

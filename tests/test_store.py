@@ -28,7 +28,6 @@ from probe.store import (
     unit_rows,
     verify_store,
 )
-from probe.store.chunks import read_rows
 
 ROWS, UNIT, BATCH = 70, 16, 8
 IDS = np.array([f"image{i:03d}.png" for i in range(ROWS)])
@@ -119,10 +118,10 @@ def test_any_selection_of_rows_reads_the_same_values(finished: Path, rows: list[
 def test_ranges_are_what_zarr_reads(home: Home, dtype: str, ends: tuple[int, int]) -> None:
     path = make(home, dtype=dtype)
     fill(path)
-    files, found = LocalFiles(path), layout(dtype=dtype)
+    store = open_store(path)
     for name in ("features/f", "features/m:map"):
         expected = zarr.open_array(str(path / "data.zarr" / name), mode="r")[slice(*ends)]
-        read = read_rows(files, found, name, *ends)
+        read = store.read(name, *ends)
         assert read.dtype == np.float32
         np.testing.assert_array_equal(read, expected)
 

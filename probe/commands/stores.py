@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,9 @@ from probe.commands.options import (
     json_option,
     note,
     nothing_in,
+    quiet_option,
     table,
+    wants_progress,
 )
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
@@ -26,6 +28,7 @@ from probe.order import places_back
 from probe.report.runs import conflicts_text, copies_text, parted_text
 from probe.store import (
     IMPORTED,
+    Repair,
     Store,
     find_store,
     list_stores,
@@ -36,12 +39,15 @@ from probe.store import (
 )
 from probe.units import count_groups
 
+if TYPE_CHECKING:
+    from probe.extract import ExtractResult
+
 UNREADABLE_SHOWN = 20
 
 
 @click.group(name="stores")
 def command() -> None:
-    """List, show, verify, export, import and remove stores of embeddings."""
+    """List, show, verify, repair, export, import and remove stores of embeddings."""
 
 
 command.add_command(export_command)
@@ -195,6 +201,35 @@ def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
         ],
     )
     return EXIT_DONE if report.ok else EXIT_VERIFY
+
+
+@command.command()
+@click.argument("store")
+@json_option
+@quiet_option
+@click.pass_obj
+def repair(home: Home, store: str, as_json: bool, quiet: bool) -> None:
+    """Put a damaged STORE right: records from what is known, damaged rows computed again, the rest untouched.
+
+    STORE is its full folder name, finished or not. Every chunk is compared with what was committed.
+    """
+    from probe.extract import repair as repair_store
+
+    path = store_folder(home, store)
+    found, extracted = repair_store(path, home, progress=wants_progress(quiet))
+    record = {
+        "store": path.name,
+        **asdict(found),
+        "rows_computed": extracted.rows_computed if extracted else 0,
+    }
+    emit(record, as_json, lambda: _repair_lines(path.name, found, extracted))
+
+
+def _repair_lines(name: str, found: Repair, extracted: ExtractResult | None) -> list[str]:
+    if not found and extracted is None:
+        return [f"ok  {name}  nothing to repair"]
+    computed = [f"{extracted.rows_computed:,} rows computed again"] if extracted else []
+    return [f"repaired  {name}", *(f"  {line}" for line in [*found.lines(), *computed])]
 
 
 @command.command()

@@ -5,6 +5,7 @@ from probe.extract.estimate import Estimate, estimate
 from probe.extract.job import ExtractJob, Views
 from probe.extract.parallel import extract_in_processes, extract_on_cluster
 from probe.extract.reopen import backbone_of, dataset_of, has_images, has_network
+from probe.extract.repair import repair
 from probe.extract.run import ExtractResult, Shard, extract
 from probe.extract.standardise import STANDARDISE, training_standardisation
 
@@ -24,5 +25,6 @@ __all__ = [
     "extract_on_cluster",
     "has_images",
     "has_network",
+    "repair",
     "training_standardisation",
 ]

@@ -19,9 +19,10 @@ from probe.store.index import Index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.reader import READ, FeatureArray, Store, open_store
+from probe.store.repair import Repair, mend, unsealed_store
 from probe.store.spec import IMPORTED, Layout, StoreSpec, images_digest, unit_rows
 from probe.store.verify import Verification, verify_store
-from probe.store.writer import StoreWriter, create, finished_rows, is_whole, read_layout
+from probe.store.writer import StoreWriter, create, finished_rows, read_layout
 
 __all__ = [
     "IMPORTED",
@@ -32,6 +33,7 @@ __all__ = [
     "LocalFiles",
     "Manifest",
     "MappedRows",
+    "Repair",
     "Serves",
     "Store",
     "StoreSpec",
@@ -44,8 +46,8 @@ __all__ = [
     "images_digest",
     "is_finished",
     "is_store_name",
-    "is_whole",
     "list_stores",
+    "mend",
     "newest_of",
     "open_store",
     "put_index",
@@ -57,5 +59,6 @@ __all__ = [
     "store_folder",
     "store_path",
     "unit_rows",
+    "unsealed_store",
     "verify_store",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,10 @@ from probe.order import Rank, one_at_a_time, rank
 from probe.registry import unknown_name
 from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
+from probe.store.locks import alone, writing
 from probe.store.manifest import MANIFEST
 from probe.store.reader import Store, open_store
-from probe.store.writer import is_whole
+from probe.store.repair import is_sound, mend
 
 
 def slug(name: str) -> str:
@@ -42,7 +44,7 @@ def store_folders(home: Home) -> Iterator[Path]:
 
 
 def is_finished(path: Path) -> bool:
-    return (path / MANIFEST).is_file()
+    return (path / MANIFEST).exists()
 
 
 def put_index(path: Path, index: Index, origin: Mapping[str, Any] | None = None) -> str:
@@ -51,8 +53,8 @@ def put_index(path: Path, index: Index, origin: Mapping[str, Any] | None = None)
     `origin` says how the data set was opened, see `probe.datasets.dataset.Dataset`.
     """
     files = LocalFiles(path)
-    digest = write_index(files, index)
-    with one_at_a_time(path.parent):
+    with writing(path), one_at_a_time(path.parent):
+        digest = write_index(files, index)
         number = 1 + max((_current(folder).sequence or 0 for folder in path.parent.iterdir()), default=0)
         known = [other for other in _current(path).origins if other != origin]
         origins = (*known, origin) if origin else tuple(known)
@@ -72,13 +74,14 @@ def _current(folder: Path) -> Current:
 def reuse_finished(path: Path, index: Index, origin: Mapping[str, Any] | None = None) -> bool:
     """Whether a finished store can serve as it is; it then takes `index` and is the newest.
 
-    A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
+    Every chunk is read once. A store that is damaged is mended and unsealed, so that the caller resumes it.
     """
     if not is_finished(path):
         return False
-    if not is_whole(path):
-        LocalFiles(path).remove(MANIFEST)
-        return False
+    if not is_sound(path):
+        mend(path)
+        if not is_finished(path):
+            return False
     try:
         put_index(path, index, origin)
     except ReadOnlyError:
@@ -115,7 +118,11 @@ def store_folder(home: Home, name: str) -> Path:
 
 
 def remove_store(home: Home, name: str) -> Path:
-    """Delete a store's folder, as `store_folder` finds it."""
+    """Delete a store's folder, as `store_folder` finds it; StoreError while another process writes it."""
     path = store_folder(home, name)
-    shutil.rmtree(path)
+    with alone(path):
+        # Out of sight first: what a kill leaves is a leftover, and not a store that looks like one.
+        gone = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        path.rename(gone)
+    shutil.rmtree(gone)
     return path

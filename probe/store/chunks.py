@@ -15,16 +15,23 @@ from numpy.typing import NDArray
 
 from probe.errors import StoreError
 from probe.machine import usable_cpus
+from probe.store.commits import CHECKSUM_BYTES
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
 
-CHECKSUM_BYTES = 4
+MISPLACED = "is whole, but not the one that was committed there"
 
 
-def read_rows(files: LocalFiles, layout: Layout, array: str, start: int, stop: int) -> NDArray[np.float32]:
-    """(stop − start, …) float32 of the rows from `start` to `stop`; StoreError where a chunk is damaged."""
-    out = np.empty((stop - start, *layout.row_shape(array)), np.float32)
+def read_rows(
+    files: LocalFiles, layout: Layout, array: str, start: int, stop: int, committed: NDArray[np.int64]
+) -> NDArray[Any]:
+    """The rows from `start` to `stop`, (stop − start, …): features as float32, bookkeeping as it is stored.
+
+    `committed` (units,) is the checksum of each chunk as `probe.store.commits.checksums` has it, so that a
+    whole chunk in another's place is found too. StoreError where a chunk is damaged or not the one.
+    """
     size, kind = layout.unit_rows, np.dtype(layout.array_dtype(array)).newbyteorder("<")
+    out = np.empty((stop - start, *layout.row_shape(array)), np.float32 if kind.kind == "f" else kind)
 
     def read(units: range) -> None:
         for unit in units:
@@ -32,12 +39,13 @@ def read_rows(files: LocalFiles, layout: Layout, array: str, start: int, stop: i
             begin, end = max(start, first), min(stop, first + size)
             kept = out[begin - start : end - start]
             with files.open(layout.chunk_name(array, unit)) as stream:
-                intact = _read_chunk(stream, kept, begin - first, first + size - end, kind)
-            if not intact:
+                checksum = _read_chunk(stream, kept, begin - first, first + size - end, kind)
+            if checksum is None or committed[unit] not in (-1, checksum):
+                what = "does not have the checksum written with it" if checksum is None else MISPLACED
                 raise StoreError(
                     f"{files.root.name} is damaged in {array}",
-                    found=f"unit {unit} does not have the checksum written with it",
-                    hint=f"probe stores verify --full {files.root.name}",
+                    found=f"unit {unit} {what}",
+                    hint=f"probe stores repair {files.root.name}",
                 )
 
     units = range(start // size, -(-stop // size))
@@ -53,9 +61,10 @@ def read_rows(files: LocalFiles, layout: Layout, array: str, start: int, stop: i
 
 
 def _read_chunk(
-    stream: BinaryIO, kept: NDArray[np.float32], before: int, after: int, kind: np.dtype[Any]
-) -> bool:
-    """Fill `kept` (n, …) from a chunk with `before` and `after` other rows around; whether it is intact."""
+    stream: BinaryIO, kept: NDArray[Any], before: int, after: int, kind: np.dtype[Any]
+) -> int | None:
+    """Fill `kept` (n, …) from a chunk with `before` and `after` other rows around; its checksum, None where
+    the content has another."""
     rows = kept if kind == kept.dtype else np.empty(kept.shape, kind)
     others = [np.empty((count, *kept.shape[1:]), kind) for count in (before, after)]
     checksum = 0
@@ -64,8 +73,19 @@ def _read_chunk(
             continue
         content = part.reshape(-1).view(np.uint8)
         if stream.readinto(content.data) != content.size:  # type: ignore[attr-defined]
-            return False
+            return None
         checksum = google_crc32c.extend(checksum, content)
     if rows is not kept:
         kept[...] = rows
-    return stream.read(CHECKSUM_BYTES + 1) == checksum.to_bytes(CHECKSUM_BYTES, "little")
+    recorded = stream.read(CHECKSUM_BYTES + 1)
+    return checksum if recorded == checksum.to_bytes(CHECKSUM_BYTES, "little") else None
+
+
+def chunk_checksum(files: LocalFiles, layout: Layout, array: str, unit: int) -> int | None:
+    """The checksum of a chunk; None where it is missing, of another size, or its content has another."""
+    name = layout.chunk_name(array, unit)
+    if files.size(name) != layout.chunk_bytes(array):
+        return None
+    shape, kind = layout.row_shape(array), np.dtype(layout.array_dtype(array))
+    with files.open(name) as stream:
+        return _read_chunk(stream, np.empty((layout.unit_rows, *shape), kind), 0, 0, kind)

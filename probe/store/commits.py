@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
 
 COMMIT_LOG_CAP = 1 << 30
+CHECKSUM_BYTES = 4
+"""crc32c, at the end of every chunk file."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Commit:
     ----------
     unit : its number.
     chunks : array name -> sha256 of the chunk file as it lies on disk.
+    checksums : array name -> crc32c that ends the chunk file; none in stores from before it was recorded.
     unreadable : row -> (status, reason) of every image that could not be read.
     turned : images with an EXIF orientation other than upright.
     """
@@ -30,6 +37,7 @@ class Commit:
     chunks: Mapping[str, str]
     unreadable: Mapping[int, tuple[int, str]]
     turned: int = 0
+    checksums: Mapping[str, int] = field(default_factory=dict)
 
     def to_line(self, layout: Layout) -> bytes:
         record = {
@@ -38,6 +46,7 @@ class Commit:
             "chunks": dict(self.chunks),
             "unreadable": {str(row): list(problem) for row, problem in self.unreadable.items()},
             "turned": self.turned,
+            "crc32c": dict(self.checksums),
         }
         return json.dumps(record, sort_keys=True).encode()
 
@@ -52,6 +61,7 @@ class Commit:
                 {str(name): str(digest) for name, digest in value["chunks"].items()},
                 {int(row): (int(p[0]), str(p[1])) for row, p in value["unreadable"].items()},
                 int(value.get("turned", 0)),
+                {str(name): int(checksum) for name, checksum in value.get("crc32c", {}).items()},
             )
             fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
@@ -79,6 +89,25 @@ def has_exact_sizes(files: LocalFiles, layout: Layout, unit: int) -> bool:
     )
 
 
+def checksums(commits: Mapping[int, Commit], layout: Layout, array: str) -> NDArray[np.int64]:
+    """(units,) the crc32c that each chunk of an array was committed with, -1 where none was recorded."""
+    found = np.full(layout.units, -1, np.int64)
+    for unit, commit in commits.items():
+        found[unit] = commit.checksums.get(array, -1)
+    return found
+
+
+def ends_as_committed(files: LocalFiles, layout: Layout, commit: Commit) -> bool:
+    """Whether the checksums that a unit's chunk files end with are those of its commit; reads no more."""
+    for array, checksum in commit.checksums.items():
+        name = layout.chunk_name(array, commit.unit)
+        with files.open(name) as stream:
+            stream.seek(-CHECKSUM_BYTES, os.SEEK_END)
+            if int.from_bytes(stream.read(CHECKSUM_BYTES), "little") != checksum:
+                return False
+    return True
+
+
 def finished_units(files: LocalFiles, layout: Layout) -> set[int]:
     """Units that can be trusted: a commit line and chunks of the exact size."""
     return {unit for unit in read_commits(files, layout) if has_exact_sizes(files, layout, unit)}
@@ -89,5 +118,7 @@ def commits_digest(commits: Mapping[int, Commit]) -> str:
     digest = hashlib.sha256()
     for unit in sorted(commits):
         for array in sorted(commits[unit].chunks):
-            digest.update(f"{unit} {array} {commits[unit].chunks[array]}\n".encode())
+            checksum = commits[unit].checksums.get(array)
+            bound = "" if checksum is None else f" {checksum}"
+            digest.update(f"{unit} {array} {commits[unit].chunks[array]}{bound}\n".encode())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ class LocalFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folders: set[str] = set()
+
+    @property
+    def _repair(self) -> str:
+        return f"probe stores repair {self.root.name}"
 
     def path(self, name: str) -> Path:
         """The local path of `name`; refuses names that would leave the store."""
@@ -36,7 +42,34 @@ class LocalFiles:
         # Plain text: making a `Path` for each of thousands of chunks costs as much as reading one.
         if not _FORBIDDEN.isdisjoint(name.split("/")):
             raise StoreError(f"{name!r} is not a name inside a store", hint="the store's record is damaged")
-        return f"{self.root}/{name}"
+        whole = f"{self.root}/{name}"
+        self._refuse_links(name)
+        return whole
+
+    def _refuse_links(self, name: str) -> None:
+        """Stores are handed on: one with a link in it would be read and written elsewhere."""
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            inside = "/".join(parts[:depth])
+            if inside in self._folders:
+                continue
+            whole = f"{self.root}/{inside}"
+            try:
+                mode = os.lstat(whole).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISLNK(mode):
+                raise _linked(whole)
+            if stat.S_ISDIR(mode):
+                self._folders.add(inside)
+
+    def refuse_links_below(self, folder: str) -> None:
+        """StoreError when anything below `folder` is a link: for those who write past this class."""
+        for parent, folders, files in os.walk(self.path(folder)):
+            for name in (*folders, *files):
+                whole = f"{parent}/{name}"
+                if os.path.islink(whole):  # noqa: PTH114
+                    raise _linked(whole)
 
     def exists(self, name: str) -> bool:
         return self.path(name).exists()
@@ -52,7 +85,9 @@ class LocalFiles:
         """A whole file; StoreError when it is larger than `cap` bytes (None: any size)."""
         size = self.size(name)
         if size is None:
-            raise StoreError(f"{self.path(name)} is missing")
+            raise StoreError(f"{self.path(name)} is missing", hint=self._repair)
+        if self.path(name).is_dir():
+            raise StoreError(f"{self.path(name)} is a folder", expected="a file", hint=self._repair)
         if cap is not None and size > cap:
             raise StoreError(
                 f"{self.path(name)} is too large to be a store's own", expected=f"≤ {cap}", found=f"{size}"
@@ -64,7 +99,7 @@ class LocalFiles:
         try:
             return open(self._local(name), "rb", buffering=0)  # noqa: PTH123
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(f"{self.path(name)} is missing") from error
+            raise StoreError(f"{self.path(name)} is missing", hint=self._repair) from error
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file atomically and durably: readers see the old content or the new, never a part."""
@@ -118,7 +153,8 @@ class AppendLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._stream: BinaryIO = path.open("a+b")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._stream: BinaryIO = os.fdopen(os.open(path, flags, 0o666), "a+b")
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -174,6 +210,14 @@ class disk_errors:
                 f"cannot write {self.root}: {self._FULL[error.errno]}",
                 hint="make room and run the same command again: finished units are kept",
             ) from error
+
+
+def _linked(path: str) -> StoreError:
+    return StoreError(
+        f"{path} is a link",
+        expected="a store that holds its own files",
+        hint="copy the store with files in place of links (cp -rL), or remove it and extract again",
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +92,9 @@ class Index:
 
 
 def write_index(files: LocalFiles, index: Index) -> str:
-    """Add the index unless the store has it, and return its hash."""
+    """Add the index unless the store has it whole, and return its hash."""
     name = f"index/{index.hash}.npz"
-    if not files.exists(name):
+    if not _is_whole(files, index):
         stream = io.BytesIO()
         arrays = {field: getattr(index, field) for field in FIELDS}
         if index.groups is not None:
@@ -102,22 +104,36 @@ def write_index(files: LocalFiles, index: Index) -> str:
     return index.hash
 
 
+def _is_whole(files: LocalFiles, index: Index) -> bool:
+    if not files.exists(f"index/{index.hash}.npz"):
+        return False
+    try:
+        read_index(files, index.hash, len(index.ids))
+    except StoreError:
+        return False
+    return True
+
+
 def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     """Read one index and check it against its own hash and the number of rows."""
     name = f"index/{digest}.npz"
+    hint = f"probe stores repair {files.root.name}"
     try:
         with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
             index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise StoreError(f"{files.path(name)} is not an index", found=str(error)) from error
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise StoreError(f"{files.path(name)} is not an index", found=str(error), hint=hint) from error
     columns = [index.ids, index.hashes, index.labels, index.splits]
     columns += [] if index.groups is None else [index.groups]
     if any(column.shape != (rows,) for column in columns):
         raise StoreError(
-            f"{files.path(name)} does not fit its store", expected=f"{rows} rows", found=f"{len(index.ids)}"
+            f"{files.path(name)} does not fit its store",
+            expected=f"{rows} rows",
+            found=f"{len(index.ids)}",
+            hint=hint,
         )
     if index.hash != digest:
-        raise StoreError(f"{files.path(name)} was changed", expected=digest, found=index.hash)
+        raise StoreError(f"{files.path(name)} was changed", expected=digest, found=index.hash, hint=hint)
     return index
 
 
@@ -141,6 +157,10 @@ class Current:
     origins: tuple[Mapping[str, Any], ...] = ()
 
 
+def _damaged(files: LocalFiles) -> StoreError:
+    return StoreError(f"{files.path(CURRENT)} is damaged", hint=f"probe stores repair {files.root.name}")
+
+
 def set_current(files: LocalFiles, current: Current) -> None:
     """Make an index the one that readers take, and the store the last used."""
     files.write(CURRENT, json.dumps(asdict(current)).encode())
@@ -152,9 +172,9 @@ def read_current(files: LocalFiles) -> Current:
         value = json.loads(files.read(CURRENT))
         digest, used = str(value["index"]), str(value["used"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again") from error
+        raise _damaged(files) from error
     if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-        raise StoreError(f"{files.path(CURRENT)} is damaged", hint="run the extract command again")
+        raise _damaged(files)
     origins = value.get("origins")
     known = origins if isinstance(origins, list) else []
     return Current(digest, used, number_of(value), tuple(o for o in known if isinstance(o, dict)))

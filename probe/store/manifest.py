@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from probe.config import canonical_json
 from probe.errors import StoreError
 from probe.store.files import LocalFiles
 from probe.store.spec import SCHEMA, Layout
@@ -34,6 +36,11 @@ class Manifest:
     unreadable: Mapping[str, tuple[int, str]]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """What the specification hashes to, which must be the layout's key."""
+        return hashlib.sha256(canonical_json({"schema": SCHEMA, **self.spec}).encode()).hexdigest()
+
     def to_bytes(self) -> bytes:
         record = asdict(self) | {"schema": SCHEMA, "layout": self.layout.as_json()}
         return json.dumps(record, indent=1, sort_keys=True).encode()
@@ -41,7 +48,7 @@ class Manifest:
 
 def read_manifest(files: LocalFiles) -> Manifest:
     """Read and check a manifest; StoreError when the store is unfinished, damaged or of another version."""
-    where = str(files.path(MANIFEST))
+    where, hint = str(files.path(MANIFEST)), f"probe stores repair {files.root.name}"
     if not files.exists(MANIFEST):
         raise StoreError(
             f"the store {files.root} is unfinished",
@@ -52,7 +59,7 @@ def read_manifest(files: LocalFiles) -> Manifest:
         value: Any = json.loads(files.read(MANIFEST, MANIFEST_CAP))
         schema = value["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{where} is damaged", found=str(error)) from error
+        raise StoreError(f"{where} is damaged", found=str(error), hint=hint) from error
     if schema != SCHEMA:
         raise StoreError(
             f"{where} was written by another version of probe",
@@ -69,4 +76,4 @@ def read_manifest(files: LocalFiles) -> Manifest:
             facts=dict(value["facts"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StoreError(f"{where} is damaged", found=repr(error)) from error
+        raise StoreError(f"{where} is damaged", found=repr(error), hint=hint) from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
@@ -18,6 +17,7 @@ from probe.errors import StoreError, UnknownNameError
 from probe.notebook import facts_html
 from probe.registry import unknown_name
 from probe.store.chunks import read_rows
+from probe.store.commits import Commit, checksums, read_commits
 from probe.store.files import LocalFiles
 from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
@@ -69,7 +69,7 @@ class Store:
     @cached_property
     def status(self) -> NDArray[np.uint8]:
         """(N,) 0 where the image was read."""
-        return np.asarray(self._array("status")[:])
+        return self._whole("status")
 
     def features(self, output: str | None = None, view: int = 0) -> FeatureArray:
         """One output of all N rows, unread; `view` 0 is the plain image, 1 … K the augmented ones."""
@@ -101,7 +101,7 @@ class Store:
         """(N,) True where a row has augmented views."""
         if not self.view_count:
             return np.zeros(self.manifest.layout.rows, dtype=bool)
-        return np.asarray(self._array("viewed")[:]) == 1
+        return np.asarray(self._whole("viewed") == 1)
 
     def rows(self, split: str | None = None) -> NDArray[np.intp]:
         """Rows whose image was read, of one split or of all, in store order; UnknownNameError."""
@@ -189,9 +189,24 @@ class Store:
             "path": self.path,
         }
 
-    def _array(self, name: str) -> Any:
-        self._check_chunks(name)
-        return zarr.open_array(str(self.path / "data.zarr" / name), mode="r", zarr_format=3)
+    def read(self, array: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of an array by its full name, see `probe.store.chunks.read_rows`."""
+        if array not in self._committed:
+            self._committed[array] = checksums(self._commits, self.manifest.layout, array)
+        files, layout = LocalFiles(self.path), self.manifest.layout
+        return read_rows(files, layout, array, start, stop, self._committed[array])
+
+    def _whole(self, array: str) -> NDArray[Any]:
+        self._check_chunks(array)
+        return self.read(array, 0, self.manifest.layout.rows)
+
+    @cached_property
+    def _commits(self) -> Mapping[int, Commit]:
+        return read_commits(LocalFiles(self.path), self.manifest.layout)
+
+    @cached_property
+    def _committed(self) -> dict[str, NDArray[np.int64]]:
+        return {}
 
     def _check_chunks(self, name: str) -> None:
         """StoreError unless every chunk is there: zarr reads a missing one as fill."""
@@ -203,7 +218,7 @@ class Store:
                     f"{self.name} is damaged: {chunk} is missing or has the wrong size",
                     expected=f"{layout.chunk_bytes(name)} bytes",
                     found=f"{files.size(chunk)} bytes",
-                    hint="run the same extract command again: it redoes what is damaged",
+                    hint=f"probe stores repair {self.name}",
                 )
 
 
@@ -246,8 +261,7 @@ class FeatureArray:
         return MappedRows(LocalFiles(self.store.path), self.store.manifest.layout, self.name, rows)
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
-        layout, files = self.store.manifest.layout, LocalFiles(self.store.path)
-        return read_rows(files, layout, f"features/{self.name}", start, stop)
+        return self.store.read(f"features/{self.name}", start, stop)
 
 
 def open_store(path: Path) -> Store:

@@ -147,10 +147,14 @@ class Layout:
             raise StoreError(f"{where} does not hold a store's record", found=repr(error)) from error
         plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes)
         sane = layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
+        sane = sane and layout.units <= MOST_UNITS and layout.total_bytes() <= MOST_BYTES
         if not sane or layout.dtype not in ("float32", "float16"):
             raise StoreError(f"{where} holds a store's record with impossible values")
         return layout
 
+
+MOST_UNITS, MOST_BYTES = 10_000_000, 1 << 50
+"""What no store has; a record that says so would be believed for hours."""
 
 OUTPUT_NAME = re.compile(r"[A-Za-z0-9_.:-]+(@[1-9][0-9]*)?")
 """What an array may be called: one path component, since names become folders."""

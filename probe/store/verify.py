@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.config import canonical_json
 from probe.errors import StoreError
-from probe.store.commits import commits_digest, has_exact_sizes, read_commits
+from probe.store.commits import commits_digest, ends_as_committed, has_exact_sizes, read_commits
 from probe.store.files import LocalFiles
 from probe.store.reader import READ, Store, open_store
-from probe.store.spec import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,24 @@ class Verification:
 def verify_store(path: Path, *, full: bool = False) -> Verification:
     """Check a store.
 
-    Quick: every unit committed, every chunk of the exact size, manifest digest and key, the current index.
+    Quick: every unit committed, every chunk of the exact size and with the checksum of its commit, manifest
+    digest and key, the current index.
     Full: also every chunk's sha256, NaN exactly where the status says so, labels in range.
     """
     store = open_store(path)
     files, layout = LocalFiles(path), store.manifest.layout
     problems: list[str] = []
-    spec_key = hashlib.sha256(canonical_json({"schema": SCHEMA, **store.manifest.spec}).encode()).hexdigest()
-    if spec_key != layout.key:
-        problems.append(f"MANIFEST.json: the key is {layout.key[:12]}, its parts hash to {spec_key[:12]}")
+    key = store.manifest.key
+    if key != layout.key:
+        problems.append(f"MANIFEST.json: the key is {layout.key[:12]}, its parts hash to {key[:12]}")
     commits = read_commits(files, layout)
     for unit in range(layout.units):
         if unit not in commits:
             problems.append(f"unit {unit}: no commit line")
         elif not has_exact_sizes(files, layout, unit):
             problems.append(f"unit {unit}: a chunk is missing or has the wrong size")
+        elif not ends_as_committed(files, layout, commits[unit]):
+            problems.append(f"unit {unit}: a chunk is not the one that was committed there")
     if commits_digest(commits) != store.manifest.digest:
         problems.append("MANIFEST.json: the digest does not match the commit lines")
     problems += _index_problems(store)

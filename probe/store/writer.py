@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from probe.errors import StoreError
-from probe.store.commits import Commit, commits_digest, finished_units, read_commits
+from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
 from probe.store.files import LocalFiles, disk_errors
+from probe.store.locks import writing
 from probe.store.manifest import MANIFEST, Manifest
 from probe.store.spec import Layout, StoreSpec
 
@@ -41,7 +44,7 @@ def create(path: Path, spec: StoreSpec, layout: Layout) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with disk_errors(path.parent):
         try:
-            _create_arrays(temporary, spec, layout)
+            create_arrays(temporary, spec.as_json(), layout)
             (temporary / "commits").mkdir()
             (temporary / "index").mkdir()
             try:
@@ -53,9 +56,10 @@ def create(path: Path, spec: StoreSpec, layout: Layout) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _create_arrays(root: Path, spec: StoreSpec, layout: Layout) -> None:
+def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
+    """The empty arrays of a store in a new folder; `spec` is a `StoreSpec` as JSON."""
     root.mkdir(parents=True)
-    record = {"probe": {"spec": spec.as_json(), "layout": layout.as_json()}}
+    record = {"probe": {"spec": dict(spec), "layout": layout.as_json()}}
     group = zarr.create_group(str(root / "data.zarr"), zarr_format=3, attributes=record)
     for name in layout.array_names():
         shape = layout.row_shape(name)
@@ -73,23 +77,25 @@ def _create_arrays(root: Path, spec: StoreSpec, layout: Layout) -> None:
 
 def read_layout(path: Path) -> Layout:
     """The record of a store that may be unfinished: how a later writer learns batch and unit size."""
+    return Layout.from_json(read_record(path)["layout"], str(path))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """``spec`` and ``layout`` as JSON, kept with the arrays from the first moment of a store on."""
     try:
-        group = zarr.open_group(str(path / "data.zarr"), mode="r", zarr_format=3)
-        record: Any = group.attrs.asdict()["probe"]["layout"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a store", found=str(error), hint="probe stores ls") from error
-    return Layout.from_json(record, str(path))
+        attributes = json.loads(LocalFiles(path).read("data.zarr/zarr.json"))["attributes"]["probe"]
+        return {"spec": dict(attributes["spec"]), "layout": dict(attributes["layout"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} has no record of what it holds",
+            found=f"data.zarr/zarr.json: {error}",
+            hint=f"probe stores repair {path.name}",
+        ) from error
 
 
 def is_store(path: Path) -> bool:
     """Whether a folder is a store, finished or not, by what lies in it."""
     return (path / MANIFEST).is_file() or (path / "data.zarr").is_dir()
-
-
-def is_whole(path: Path) -> bool:
-    """Whether every unit is committed and every chunk has its exact size; reads no chunk, takes no lock."""
-    layout = read_layout(path)
-    return len(finished_units(LocalFiles(path), layout)) == layout.units
 
 
 def finished_rows(path: Path) -> int:
@@ -112,16 +118,22 @@ class StoreWriter:
         self.layout = read_layout(path)
         self._files = LocalFiles(path)
         self._shard, self._shards = shard, shards
-        self._log = self._files.append_log(f"commits/{shard}of{shards}.jsonl")
-        with zarr.config.set(_OPEN):
-            group = zarr.open_group(str(path / "data.zarr"), mode="r+", zarr_format=3)
-            self._arrays = {name: group[name] for name in self.layout.array_names()}
+        with ExitStack() as opened:
+            opened.enter_context(writing(path))
+            # zarr writes its files itself, past what refuses links.
+            self._files.refuse_links_below("data.zarr")
+            log = self._files.append_log(f"commits/{shard}of{shards}.jsonl")
+            self._log = opened.enter_context(closing(log))
+            with zarr.config.set(_OPEN):
+                group = zarr.open_group(str(path / "data.zarr"), mode="r+", zarr_format=3)
+                self._arrays = {name: group[name] for name in self.layout.array_names()}
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._log.close()
+        self._opened.close()
 
     def owned_units(self) -> range:
         """The units of this shard, finished or not."""
@@ -162,12 +174,12 @@ class StoreWriter:
             for name in names:
                 self._arrays[name][start:stop] = arrays[name]
             self._files.sync(list(names.values()))
-        chunks = {name: self.chunk_hash(file) for name, file in names.items()}
-        self._log.append(Commit(unit, chunks, unreadable, turned).to_line(self.layout))
-
-    def chunk_hash(self, file: str) -> str:
-        """sha256 of a chunk file as it lies on disk."""
-        return hashlib.sha256(self._files.read(file, None)).hexdigest()
+        chunks, checksums = {}, {}
+        for name, file in names.items():
+            content = self._files.read(file, None)
+            chunks[name] = hashlib.sha256(content).hexdigest()
+            checksums[name] = int.from_bytes(content[-CHECKSUM_BYTES:], "little")
+        self._log.append(Commit(unit, chunks, unreadable, turned, checksums).to_line(self.layout))
 
     def seal(self, spec: StoreSpec, ids: NDArray[np.str_], facts: Mapping[str, Any]) -> bool:
         """Write the manifest when every unit of every shard is committed; say whether that was so."""

@@ -1,0 +1,236 @@
+"""A damaged store put right: what its own records say is written again, what is lost is made to be computed.
+
+Nothing that is whole is touched. A unit that is not what was committed loses its chunks, and the store its
+seal, so that the next extraction computes just these rows and seals it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from probe.errors import StoreError
+from probe.machine import usable_cpus
+from probe.store.chunks import chunk_checksum
+from probe.store.commits import Commit, commits_digest, read_commits
+from probe.store.files import LocalFiles
+from probe.store.index import CURRENT, Current, read_current, read_index, set_current
+from probe.store.locks import alone
+from probe.store.manifest import MANIFEST, Manifest, read_manifest
+from probe.store.reader import Store
+from probe.store.spec import Layout
+from probe.store.writer import create_arrays, read_record
+
+METADATA = (
+    "zarr_format",
+    "node_type",
+    "shape",
+    "data_type",
+    "chunk_grid",
+    "codecs",
+    "fill_value",
+    "attributes",
+)
+"""What decides how zarr reads a store."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was found and put right.
+
+    Attributes
+    ----------
+    units : whose rows have to be computed again.
+    rows : how many these are.
+    files : what was written again or taken away.
+    """
+
+    units: tuple[int, ...] = ()
+    rows: int = 0
+    files: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.units or self.files)
+
+    def lines(self) -> list[str]:
+        """The repair for people."""
+        lines = [f"written again or taken away: {name}" for name in self.files]
+        if self.units:
+            units = ", ".join(map(str, self.units[:12])) + (", …" if len(self.units) > 12 else "")
+            lines.append(f"damaged: {self.rows:,} rows, units {units}")
+        return lines
+
+
+def is_sound(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> bool:
+    """Whether a finished store is whole: its records, and every chunk the one committed in its place.
+
+    Reads every chunk once; `on_unit` is called after each unit. Labellings are not looked at.
+    """
+    files = LocalFiles(path)
+    try:
+        manifest = read_manifest(files)
+        record = read_record(path)
+    except StoreError:
+        return False
+    layout = manifest.layout
+    commits = read_commits(files, layout)
+    return (
+        record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
+        and _is_sealed(manifest, commits)
+        and not _wrong_metadata(files, layout, record["spec"])
+        and not _damaged(files, layout, commits, on_unit)
+    )
+
+
+def mend(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> Repair:
+    """Put right what the store itself knows, and unseal it where rows have to be computed again.
+
+    StoreError when another process is at the store, or when nothing says any more what it holds.
+    """
+    files = LocalFiles(path)
+    with alone(path):
+        files.refuse_links_below("data.zarr")
+        layout, spec, manifest = _known(path, files)
+        written = list(_mend_metadata(path, files, layout, spec))
+        commits = read_commits(files, layout)
+        lost = [unit for unit in range(layout.units) if unit not in commits]
+        damaged = _damaged(files, layout, commits, on_unit)
+        for unit in damaged:
+            for array in layout.array_names():
+                _take_away(path, layout.chunk_name(array, unit))
+        written += _mend_index(files, layout)
+        units = tuple(sorted({*lost, *damaged}))
+        if not (manifest is not None and not units and _is_sealed(manifest, commits)):
+            written += _take_away(path, MANIFEST)
+        rows = sum(stop - start for start, stop in map(layout.unit_range, units))
+        return Repair(units, rows, tuple(written))
+
+
+def unsealed_store(path: Path) -> Store:
+    """What is known of a store without a manifest, enough to compute its missing rows.
+
+    StoreError when no labelling of it can be read.
+    """
+    files = LocalFiles(path)
+    layout, spec, _ = _known(path, files)
+    current = read_current(files)
+    manifest = Manifest(layout, spec, "", {})
+    return Store(path, manifest, current.index, current.used, current.sequence, current.origins)
+
+
+def _is_sealed(manifest: Manifest, commits: dict[int, Commit]) -> bool:
+    """Whether a manifest says of its store what the commits say."""
+    unread = sum(len(commit.unreadable) for commit in commits.values())
+    return (
+        len(commits) == manifest.layout.units
+        and commits_digest(commits) == manifest.digest
+        and len(manifest.unreadable) == unread
+    )
+
+
+def _take_away(path: Path, name: str) -> list[str]:
+    """Remove a file of a store, or what lies in its place; the name where there was something."""
+    place = path / name
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    elif place.is_symlink() or place.exists():
+        place.unlink()
+    else:
+        return []
+    return [name]
+
+
+def _known(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Manifest | None]:
+    """Layout and specification by the manifest, or else by what is kept with the arrays."""
+    try:
+        manifest = read_manifest(files)
+        if manifest.key != manifest.layout.key:
+            raise StoreError(f"{path.name}: the key of {MANIFEST} is not that of its parts")
+        return manifest.layout, dict(manifest.spec), manifest
+    except StoreError:
+        try:
+            record = read_record(path)
+            return Layout.from_json(record["layout"], str(path)), record["spec"], None
+        except StoreError as error:
+            raise StoreError(
+                f"{path.name} cannot be repaired: nothing says any more what it holds",
+                expected=f"{MANIFEST} or data.zarr/zarr.json",
+                found=error.found,
+                hint=f"probe stores rm {path.name}, then extract again",
+            ) from error
+
+
+def _damaged(
+    files: LocalFiles, layout: Layout, commits: dict[int, Commit], on_unit: Callable[[int], None]
+) -> list[int]:
+    """Committed units with a chunk that is missing, changed, or another's."""
+
+    def is_damaged(unit: int) -> bool:
+        commit = commits[unit]
+        found = {array: chunk_checksum(files, layout, array, unit) for array in layout.array_names()}
+        on_unit(unit)
+        return any(
+            checksum is None or commit.checksums.get(array, checksum) != checksum
+            for array, checksum in found.items()
+        )
+
+    units = sorted(commits)
+    with ThreadPoolExecutor(usable_cpus() + 1) as pool:
+        return [unit for unit, bad in zip(units, pool.map(is_damaged, units), strict=True) if bad]
+
+
+def _wrong_metadata(files: LocalFiles, layout: Layout, spec: dict[str, Any]) -> dict[str, bytes]:
+    """``zarr.json`` files that say something else than the layout -> what they should hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "store"
+        create_arrays(scratch, spec, layout)
+        names = [path.relative_to(scratch).as_posix() for path in scratch.rglob("zarr.json")]
+        right = {name: (scratch / name).read_bytes() for name in names}
+    return {name: content for name, content in sorted(right.items()) if not _says(files, name, content)}
+
+
+def _says(files: LocalFiles, name: str, right: bytes) -> bool:
+    try:
+        found = json.loads(files.read(name))
+        return all(found.get(key) == value for key, value in json.loads(right).items() if key in METADATA)
+    except (StoreError, ValueError, AttributeError, OSError):
+        return False
+
+
+def _mend_metadata(path: Path, files: LocalFiles, layout: Layout, spec: dict[str, Any]) -> list[str]:
+    wrong = _wrong_metadata(files, layout, spec)
+    for name, content in wrong.items():
+        if (path / name).is_dir():
+            _take_away(path, name)
+        files.write(name, content)
+    return list(wrong)
+
+
+def _mend_index(files: LocalFiles, layout: Layout) -> list[str]:
+    """Take away labellings that cannot be read; the one in force becomes one that can, where there is one."""
+    gone, whole = [], []
+    for name in [name for name in files.list("index") if name.endswith(".npz")]:
+        digest = name.removeprefix("index/").removesuffix(".npz")
+        try:
+            read_index(files, digest, layout.rows)
+            whole.append(digest)
+        except StoreError:
+            gone += _take_away(files.root, name)
+    try:
+        current = read_current(files)
+    except StoreError:
+        current = None
+    if current is not None and current.index in whole:
+        return gone
+    if len(whole) == 1:
+        known = current or Current("", datetime.now(UTC).isoformat(timespec="microseconds"), None)
+        set_current(files, replace(known, index=whole[0]))
+        return [*gone, CURRENT]
+    return [*gone, *_take_away(files.root, CURRENT)]

@@ -1,0 +1,228 @@
+"""Damage to a store is noticed, and put right by the command that is hinted; what is whole stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.config import Home
+from probe.errors import StoreError
+from probe.store import StoreWriter, open_store, remove_store, store_folder
+from probe.store.locks import writing
+
+from .shell import Shell
+
+SIZE = 256
+"""Of the pixels that are stored: wide enough that the pictures make three units."""
+WORDS = ("extract", "--backbone", "pixels", "--size", str(SIZE), "--batch-size", "4")
+CHUNKS = "data.zarr/features/pixels/c"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("photos") / "photos"
+    for number in range(54):
+        folder = root / ("cats", "dogs")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
+    (root / "cats" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one finished store, never changed."""
+    home = tmp_path_factory.mktemp("made") / "home"
+    from probe.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["--home", str(home), *WORDS, str(photos)])
+    assert stop.value.code == 4
+    return home
+
+
+@pytest.fixture
+def store(made: Path, shell: Shell) -> Path:
+    shutil.copytree(made / "stores", shell.home / "stores")
+    shutil.copytree(made / "cache", shell.home / "cache", dirs_exist_ok=True)
+    (store,) = (path for path in (shell.home / "stores").iterdir() if not path.name.startswith("."))
+    assert open_store(store).manifest.layout.units == 3
+    return store
+
+
+def flip(path: Path, place: int = 40) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def swap(first: Path, second: Path) -> None:
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+def folder_in_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def change_record(path: Path, change: Callable[[dict], None]) -> None:
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def drop_commit(store: Path) -> None:
+    log = store / "commits/0of1.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], int]] = {
+    "bit": (lambda s: flip(s / CHUNKS / "1/0"), 1),
+    "bit in status": (lambda s: flip(s / "data.zarr/status/c/2", 3), 1),
+    "cut": (lambda s: (s / CHUNKS / "1/0").write_bytes(b"short"), 1),
+    "gone": (lambda s: (s / CHUNKS / "0/0").unlink(), 1),
+    "folder": (lambda s: folder_in_place(s / CHUNKS / "0/0"), 1),
+    "swapped": (lambda s: swap(s / CHUNKS / "0/0", s / CHUNKS / "1/0"), 2),
+    "copied over": (lambda s: shutil.copyfile(s / CHUNKS / "0/0", s / CHUNKS / "1/0"), 1),
+    "commit lost": (drop_commit, 1),
+    "manifest cut": (lambda s: (s / "MANIFEST.json").write_text("{"), 0),
+    "manifest gone": (lambda s: (s / "MANIFEST.json").unlink(), 0),
+    "manifest folder": (lambda s: folder_in_place(s / "MANIFEST.json"), 0),
+    "manifest of many rows": (
+        lambda s: change_record(s / "MANIFEST.json", lambda r: r["layout"].update(rows=10**18)),
+        0,
+    ),
+    "manifest hides": (lambda s: change_record(s / "MANIFEST.json", lambda r: r.update(unreadable={})), 0),
+    "array record": (
+        lambda s: change_record(s / "data.zarr/features/pixels/zarr.json", lambda r: r.update(shape=[1, 1])),
+        0,
+    ),
+    "array record gone": (lambda s: (s / "data.zarr/status/zarr.json").unlink(), 0),
+    "group record": (lambda s: (s / "data.zarr/zarr.json").write_text("[]"), 0),
+    "index cut": (lambda s: next((s / "index").glob("*.npz")).write_bytes(b"PK"), 0),
+    "current gone": (lambda s: (s / "index/CURRENT.json").unlink(), 0),
+}
+"""What is done to a store, and how many units have to be computed again."""
+
+
+def features(store: Path) -> np.ndarray:
+    return open_store(store).features().read()
+
+
+def chunk_times(store: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in (store / CHUNKS).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_the_same_command_computes_just_what_was_damaged(
+    name: str, store: Path, made: Path, photos: Path, shell: Shell
+) -> None:
+    damage, units = DAMAGE[name]
+    expected = features(made / "stores" / store.name)
+    damage(store)
+    before = chunk_times(store)
+    if name == "group record" or name.startswith("array"):
+        shell("stores", "repair", store.name)
+    done = shell.json(*WORDS, photos, code=4)
+    assert done["rows_computed"] <= units * open_store(store).manifest.layout.unit_rows
+    assert (done["rows_computed"] > 0) == (units > 0)
+    np.testing.assert_array_equal(features(store), expected)
+    assert shell.json("stores", "verify", "--full", store.name)["ok"]
+    kept = [path for path, time in chunk_times(store).items() if before.get(path) == time]
+    assert len(kept) == 3 - units
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_repair_puts_right_what_the_images_and_records_tell(
+    name: str, store: Path, made: Path, shell: Shell
+) -> None:
+    damage, units = DAMAGE[name]
+    expected = features(made / "stores" / store.name)
+    damage(store)
+    if name == "index cut":
+        shell("stores", "repair", store.name, code=1)
+        assert "which labels its rows have is not known" in shell.error
+        return
+    done = shell.json("stores", "repair", store.name)
+    assert len(done["units"]) == units
+    np.testing.assert_array_equal(features(store), expected)
+    assert shell.json("stores", "verify", "--full", store.name)["ok"]
+    assert "nothing to repair" in shell("stores", "repair", store.name)
+
+
+@pytest.mark.parametrize("name", ["bit", "bit in status", "cut", "gone", "folder", "swapped", "copied over"])
+def test_a_reader_says_which_command_repairs(name: str, store: Path, shell: Shell) -> None:
+    DAMAGE[name][0](store)
+    shell("fit", "knn", code=1)
+    assert f"probe stores repair {store.name}" in shell.error
+
+
+def test_exchanged_chunks_are_noticed_without_reading_them(store: Path, shell: Shell) -> None:
+    swap(store / CHUNKS / "0/0", store / CHUNKS / "1/0")
+    assert not shell.json("stores", "verify", store.name, code=3)["ok"]
+
+
+def test_a_store_from_before_checksums_were_committed_still_reads(store: Path, shell: Shell) -> None:
+    log = store / "commits/0of1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        del line["crc32c"]
+    log.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    from probe.store.commits import commits_digest, read_commits
+    from probe.store.files import LocalFiles
+
+    digest = commits_digest(read_commits(LocalFiles(store), open_store(store).manifest.layout))
+    change_record(store / "MANIFEST.json", lambda record: record.update(digest=digest))
+    assert shell.json("stores", "verify", "--full", store.name)["ok"]
+    assert np.isfinite(features(store)[:3]).all()
+
+
+LINKED = ("commits/0of1.jsonl", "index/CURRENT.json", f"{CHUNKS}/1/0", "MANIFEST.json")
+
+
+@pytest.mark.parametrize("name", [*LINKED, "commits", "index", CHUNKS, "data.zarr"])
+def test_nothing_in_a_store_is_opened_through_a_link(
+    name: str, store: Path, photos: Path, shell: Shell, tmp_path: Path
+) -> None:
+    outside = tmp_path / "mine"
+    shutil.move(store / name, outside)
+    (store / name).symlink_to(outside)
+    (store / "MANIFEST.json").unlink(missing_ok=True)
+    before = {path: path.read_bytes() for path in [outside, *outside.rglob("*")] if path.is_file()}
+    shell(*WORDS, photos, code=4 if name == "MANIFEST.json" else 1)
+    if name != "MANIFEST.json":
+        assert "is a link" in shell.error
+    assert {path: path.read_bytes() for path in before} == before
+    assert (
+        sorted(outside.rglob("*")) == sorted(path for path in before if path != outside) or outside.is_dir()
+    )
+
+
+def test_a_store_that_is_written_is_not_removed(store: Path, shell: Shell) -> None:
+    home = Home(shell.home)
+    with StoreWriter(store), pytest.raises(StoreError, match="in use") as caught:
+        remove_store(home, store.name)
+    assert f"process {os.getpid()}" in str(caught.value)
+    assert store_folder(home, store.name) == store
+    with writing(store), writing(store):
+        shell("stores", "rm", store.name, "--yes", code=1)
+        shell("stores", "repair", store.name, code=1)
+    shell("stores", "rm", store.name, "--yes")
+    assert not list((shell.home / "stores").iterdir())
+
+
+def test_a_store_is_not_written_while_it_is_removed(store: Path) -> None:
+    from probe.store.locks import alone
+
+    with alone(store), pytest.raises(StoreError, match="in use"):
+        StoreWriter(store)
