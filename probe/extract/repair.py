@@ -58,7 +58,7 @@ def _job(store: Store, home: Home) -> ExtractJob:
     layout = store.manifest.layout
     return ExtractJob(
         dataset_of(store, home),
-        backbone_of(store),
+        backbone_of(store, home),
         exif=bool(spec["pixels"].get("exif")),
         dtype=str(spec["dtype"]),
         internal=layout.internal,
