@@ -303,7 +303,7 @@ def test_a_run_predicts_by_the_pixels_of_its_own_store(mixed: Path, home: Home, 
         # What wrote such stores knew of no other way.
         del result["pixel_policy"]
     run = replace(run, result=result)
-    assert recorded_path(run.result) == PixelPath(scaled=not older)
+    assert recorded_path(run.record.pixels, run.record.pixel_policy) == PixelPath(scaled=not older)
     assert distance(run, home, mixed) < 2e-6
     other = replace(run, result={**result, "pixel_policy": "pillow-2" if older else "pillow-1"})
     vars(other)["predictions"] = run.predictions
@@ -316,7 +316,7 @@ def test_a_run_on_small_pictures_sees_large_ones_as_the_maker_of_its_store_did(
     data = open_dataset(str(small), home)
     run = fitted(data, home)
     assert run.result["pixels"]["policy"] == "pillow-1"
-    assert recorded_path(run.result).scaled
+    assert recorded_path(run.record.pixels, run.record.pixel_policy).scaled
     (file,) = home.stores.glob("*/MANIFEST.json")
     manifest = json.loads(file.read_text())
     del manifest["facts"]["pixel_policy"]

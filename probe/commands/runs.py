@@ -32,17 +32,16 @@ def ls(home: Home, as_json: bool) -> None:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    result = run.result
-    test = result.get("test") or {}
+    record, test = run.record, run.test
     return {
         "run": run.name,
-        "head": result.get("head"),
-        "dataset": result.get("dataset"),
-        "backbone": (result.get("backbone") or {}).get("name"),
-        "n": test.get("n"),
-        "accuracy": test.get("accuracy"),
-        "accuracy_low": test.get("accuracy_low"),
-        "accuracy_high": test.get("accuracy_high"),
+        "head": record.head,
+        "dataset": record.dataset,
+        "backbone": record.backbone_name,
+        "n": test and test.n,
+        "accuracy": test and test.accuracy,
+        "accuracy_low": test and test.accuracy_low,
+        "accuracy_high": test and test.accuracy_high,
     }
 
 

@@ -18,7 +18,8 @@ from probe.heads.class_rows import count_class_rows, expect_training_rows
 from probe.heads.head import Samples
 from probe.heads.linear import LinearHead
 from probe.heads.logreg import LogregOptions
-from probe.runs import Predictions, Run, list_runs
+from probe.runs import Predictions, Record, Run, list_runs
+from probe.runs.record import FitFacts
 from probe.store import Store, list_stores, open_store, store_path
 
 LOGREG = "logreg"
@@ -63,26 +64,29 @@ def find_probes(home: Home, job: ExtractJob) -> list[Run]:
     """
     runs, _ = list_runs(home)
     index, pixels = job.index().hash, job.spec().pixels
-    found = [run for run in runs if _is_probe(run.result, job.backbone, index, pixels)]
-    return sorted(found, key=lambda run: run.result["backbone"].get("precision") != job.backbone.precision)
+    found = [run for run in runs if _is_probe(run.record, job.backbone, index, pixels)]
+    return sorted(found, key=lambda run: _precision(run) != job.backbone.precision)
 
 
-def _is_probe(
-    result: Mapping[str, Any], backbone: BackboneSpec, index: str, pixels: Mapping[str, Any]
-) -> bool:
-    options = result.get("options") or {}
+def _precision(run: Run) -> object:
+    return (run.record.backbone or {}).get("precision")
+
+
+def _is_probe(record: Record, backbone: BackboneSpec, index: str, pixels: Mapping[str, Any]) -> bool:
+    facts = record.facts
     return (
-        result.get("kind") == "fit"
-        and result.get("head") == LOGREG
-        and result.get("test") is not None
-        and result.get("index") == index
-        and result.get("pixels") == pixels
-        and same_images(result.get("backbone") or {}, backbone)
-        and result.get("output") == [backbone.outputs[0]]
-        and not result.get("views")
-        and not result.get("average_views")
-        and not result.get("dropped_classes")
-        and options.get("class_weight") is None
+        isinstance(facts, FitFacts)
+        and record.head == LOGREG
+        and isinstance((record.chosen or {}).get("c"), int | float)
+        and record.test is not None
+        and record.index == index
+        and record.pixels == pixels
+        and same_images(record.backbone or {}, backbone)
+        and facts.output == (backbone.outputs[0],)
+        and not facts.views
+        and not facts.average_views
+        and not facts.dropped_classes
+        and facts.options.get("class_weight") is None
     )
 
 
@@ -122,7 +126,7 @@ def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) ->
     readable[store.rows()] = True
     expect_training_rows(count_class_rows(dataset.labels, dataset.splits, readable, dataset.classes))
     parts = _parts(store, output, dataset)
-    chosen = FEW_C if probe is None else (float(probe.result["chosen"]["c"]),)
+    chosen = FEW_C if probe is None else (float((probe.record.chosen or {})["c"]),)
     val = parts[VAL][1] if len(parts[VAL][1]) else None
     options = LogregOptions(c=chosen if val is not None else chosen[len(chosen) // 2 :][:1])
     outcome = HEADS[LOGREG].fit(parts[TRAIN][1], val, len(dataset.classes), options, refit=False)

@@ -118,7 +118,7 @@ def _checked(path: Path, kind: str) -> Path:
 
 def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
     """What a program needs to know to use the model."""
-    result = run.result
+    record = run.record
     return {
         "schema": SCHEMA,
         "format": kind,
@@ -129,13 +129,13 @@ def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
             "dtype": "float32" if kind == "onnx" else "uint8 or float32",
             "channels": "RGB",
             "values": "0 to 255; preprocessing is part of the model",
-            "resize": result.get("pixels"),
-            "decoding": recorded_path(result).text(),
+            "resize": record.pixels,
+            "decoding": recorded_path(record.pixels, record.pixel_policy).text(),
         },
-        "output": {"name": "probabilities", "shape": [None, len(result["classes"])], "dtype": "float32"},
-        "classes": list(result["classes"]),
-        "head": result["head"],
-        "backbone": result.get("backbone"),
+        "output": {"name": "probabilities", "shape": [None, len(record.classes)], "dtype": "float32"},
+        "classes": list(record.classes),
+        "head": record.head,
+        "backbone": record.backbone,
         "computed_in": "fp32",
         "versions": versions(),
     }

@@ -7,7 +7,8 @@ from typing import Any
 
 from probe.backbones import keras_file
 from probe.backbones.preprocess import Convention, convention
-from probe.runs import FINE_TUNED, Run, network_file
+from probe.runs import Run, network_file
+from probe.runs.record import TrainFacts, TuneFacts
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ def load_network(run: Run) -> TrainedNetwork:
     WeightsError when its file is missing or is not the one that was scored.
     """
     model = keras_file.load(network_file(run))
-    if run.result["kind"] == FINE_TUNED:
-        facts = run.result["network"]
-        return TrainedNetwork(model, int(facts["size"]), convention(facts["preprocess"]))
-    facts = run.result["input"]
-    seen = Convention(tuple(facts["mean"]), tuple(facts["scale"]), grey=facts["channels"] == 1)
-    return TrainedNetwork(model, int(facts["size"]), seen)
+    facts = run.record.facts
+    if isinstance(facts, TuneFacts):
+        return TrainedNetwork(model, facts.network.size, convention(facts.network.preprocess))
+    assert isinstance(facts, TrainFacts)  # the other kind that keeps a network
+    seen = Convention(facts.input.mean, facts.input.scale, grey=facts.input.channels == 1)
+    return TrainedNetwork(model, facts.input.size, seen)
 
 
 def whole_model(network: TrainedNetwork) -> Any:

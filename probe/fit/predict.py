@@ -26,6 +26,7 @@ from probe.heads.saving import load_head
 from probe.images.path import PixelPath, recorded_path
 from probe.images.reader import read_batches
 from probe.runs import Run, keeps_network
+from probe.runs.record import FitFacts
 from probe.store import IMPORTED
 
 BATCH = 32
@@ -114,14 +115,14 @@ def load_predictor(run: Run, home: Home) -> Predictor:
 
     WeightsError when the weights here are not those it was fitted on, FitError for a run that cannot predict.
     """
-    result = run.result
-    path, classes = recorded_path(result), tuple(result["classes"])
+    record = run.record
+    path, classes = recorded_path(record.pixels, record.pixel_policy), record.classes
     if keeps_network(run):
         network = load_network(run)
         return NetworkPredictor(network.size, path, classes, network.model, network.convention)
     spec = recorded_backbone(run, home)
     extractor, head = backbones.load(spec, batch_size=BATCH), load_head(run.path)
-    return HeadPredictor(spec.size, path, classes, extractor, head, tuple(result["output"]))
+    return HeadPredictor(spec.size, path, classes, extractor, head, spec.outputs)
 
 
 def recorded_backbone(run: Run, home: Home) -> BackboneSpec:
@@ -130,22 +131,22 @@ def recorded_backbone(run: Run, home: Home) -> BackboneSpec:
     FitError when the run is none of `probe fit`, WeightsError when the weights here are not those it was
     fitted on.
     """
-    result = run.result
-    if result.get("kind") != "fit":
+    facts, recorded = run.record.facts, run.record.backbone
+    if not isinstance(facts, FitFacts) or recorded is None:
         raise FitError(
             f"{run.name} cannot be used on new images",
             expected="a run of `probe fit`, `probe finetune` or `probe baseline run`",
-            found=f"kind {result.get('kind')!r}",
+            found=f"kind {run.record.kind!r}",
         )
-    if result["backbone"]["name"] == IMPORTED:
+    if recorded["name"] == IMPORTED:
         raise FitError(
             f"{run.name} cannot predict images: it was fitted on imported embeddings",
             expected="a run on a store made by probe extract",
             found="embeddings computed elsewhere, whose backbone is not known",
             hint="probe extract --backbone NAME DATASET, then probe fit",
         )
-    record = {**result["backbone"], "outputs": result["output"]}
-    return backbones.recorded(record, result.get("weights_path"), home)
+    record = {**recorded, "outputs": list(facts.output)}
+    return backbones.recorded(record, facts.weights_path, home)
 
 
 @dataclass(frozen=True)

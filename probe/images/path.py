@@ -69,12 +69,11 @@ def pixel_path(sides: NDArray[np.integer[Any]] | None, size: int, *, exif: bool 
     return PixelPath(exif, sides is not None and bool((sides >= SCALED_FROM * size).any()))
 
 
-def recorded_path(result: Mapping[str, Any]) -> PixelPath:
+def recorded_path(pixels: Mapping[str, Any] | None, policy: str | None) -> PixelPath:
     """The way that new pictures take to the network of a run.
 
-    A run says which version its maker followed (``pixel_policy``), beside what its own pictures needed
-    (``pixels``); one from before there were two followed the first.
+    A run says which version its maker followed (`policy`), beside what its own pictures needed (`pixels`);
+    one from before there were two followed the first.
     """
-    pixels = result.get("pixels", {})
-    policy = result.get("pixel_policy", pixels.get("policy", WHOLE))
-    return PixelPath(bool(pixels.get("exif", False)), policy == SCALED)
+    needed = pixels or {}
+    return PixelPath(bool(needed.get("exif", False)), (policy or needed.get("policy", WHOLE)) == SCALED)

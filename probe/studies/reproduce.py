@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from probe.config import Home
 from probe.curves import CURVES
@@ -15,6 +14,7 @@ from probe.errors import DataError, ProbeError, UsageError
 from probe.progress import Progress
 from probe.registry import unknown_name
 from probe.runs import Run
+from probe.runs.record import TrainFacts, TuneFacts
 from probe.stats.intervals import mean_share_interval, wilson
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.experiment import Experiment, run_experiment, source_of
@@ -167,11 +167,11 @@ def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> Itera
     """A run beside each published figure, on the part that the figure is of."""
     for published in recipe.published or (None,):
         part = published.part if published else "test"
-        scores: Mapping[str, Any] | None = run.result["val" if part == "validation" else "test"]
+        scores = run.val if part == "validation" else run.test
         if scores is None:
             yield from _not_run(recipe, data, f"there is no {part} part to score", ())
             return
-        found = scores["accuracy"], scores["accuracy_low"], scores["accuracy_high"]
+        found = scores.accuracy, *scores.interval
         why = _join(_scale(recipe, data, plan), said)
         yield _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
 
@@ -296,17 +296,18 @@ def _scale(recipe: Recipe, data: str, plan: Plan) -> str:
 
 
 def _epoch_text(run: Run) -> str:
-    epochs = run.result["epochs"]
-    return f"{epochs['rule']}, {epochs['scored']} of {epochs['run']}"
+    facts = run.record.facts
+    assert isinstance(facts, TrainFacts)  # it was trained from scratch just now, or before
+    return f"{facts.epochs.rule}, {facts.epochs.scored} of {facts.epochs.run}"
 
 
 def _head_text(run: Run) -> str:
     """The head that was fitted, or the epoch of a fine-tuning that is scored."""
-    result = run.result
-    if "history" not in result:
-        return f"a {result['head']} head"
-    kept = result["chosen"]["epoch"]
-    return f"epoch {kept} of {len(result['history']['loss'])}" + ("" if kept else ", no gain from training")
+    facts = run.record.facts
+    if not isinstance(facts, TuneFacts):
+        return f"a {run.record.head} head"
+    kept = (run.record.chosen or {})["epoch"]
+    return f"epoch {kept} of {len(facts.history['loss'])}" + ("" if kept else ", no gain from training")
 
 
 def _join(*parts: str) -> str:

@@ -9,6 +9,7 @@ from probe.config import Home
 from probe.datasets.dataset import Dataset
 from probe.errors import ProbeError, UnknownNameError
 from probe.runs import FINE_TUNED, Run, find_run, network_file
+from probe.runs.record import NetworkFacts, TuneFacts
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import BackboneSpec
@@ -38,21 +39,22 @@ def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> C
     try:
         find_row(name)
     except UnknownNameError:
-        run = _fine_tuned(home, name)
-        if run is None:
+        found = _fine_tuned(home, name)
+        if found is None:
             raise
-        network = run.result["network"]
+        run, network = found
         path = str(network_file(run))
-        return Choice(path, size, preprocess or network["preprocess"], network["features"])
+        return Choice(path, size, preprocess or network.preprocess, network.features)
     return Choice(name, size, preprocess)
 
 
-def _fine_tuned(home: Home, name: str) -> Run | None:
+def _fine_tuned(home: Home, name: str) -> tuple[Run, NetworkFacts] | None:
     try:
-        run = find_run(home, name, lambda run: run.result.get("kind") == FINE_TUNED)
+        run = find_run(home, name, lambda run: run.record.kind == FINE_TUNED)
     except ProbeError:
         return None
-    return run if run.result.get("kind") == FINE_TUNED else None
+    facts = run.record.facts
+    return (run, facts.network) if isinstance(facts, TuneFacts) else None
 
 
 def standardised(preprocess: str | None, dataset: Dataset, size: int, exif: bool) -> str | None:
