@@ -27,26 +27,26 @@ class Registry(Mapping[str, RowT]):
 
     def __init__(self, kind: str, rows: Iterable[RowT]) -> None:
         self.kind = kind
-        self._rows: dict[str, RowT] = {}
+        self.rows: dict[str, RowT] = {}
         for row in rows:
-            if row.name in self._rows:
+            if row.name in self.rows:
                 raise ValueError(f"two {kind} rows are called {row.name!r}")
-            self._rows[row.name] = row
+            self.rows[row.name] = row
 
     def __getitem__(self, name: str) -> RowT:
         try:
-            return self._rows[name]
+            return self.rows[name]
         except KeyError:
-            raise unknown_name(self.kind, name, self._rows) from None
+            raise unknown_name(self.kind, name, self.rows) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self.rows
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self.rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], folder: Path | None = None) -> UnknownNameError:

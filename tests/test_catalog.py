@@ -374,7 +374,7 @@ def test_fashion_is_found_where_debian_puts_it_and_not_fetched(tmp_path, home, s
 
     folder = archives.write_files(tmp_path / "deb", archives.fashion())
     row = replace(DATASETS["fashion-mnist"], installed=str(folder))
-    monkeypatch.setitem(DATASETS._rows, "fashion-mnist", row)
+    monkeypatch.setitem(DATASETS.rows, "fashion-mnist", row)
     monkeypatch.setattr("probe.workspace.data.fetch", fetch)
     assert len(open_dataset("fashion-mnist", home)) == 90
     (listed,) = [line for line in shell.json("data", "ls") if line["dataset"] == "fashion-mnist"]

@@ -25,7 +25,7 @@ LARGE = {"pathmnist-128", "pathmnist-224", "dogs-vs-cats-2000"}
 
 
 def declare(monkeypatch: pytest.MonkeyPatch, name: str, **facts: Any) -> None:
-    monkeypatch.setitem(DATASETS._rows, name, replace(DATASETS[name], **facts))
+    monkeypatch.setitem(DATASETS.rows, name, replace(DATASETS[name], **facts))
 
 
 def counted(row: Any, found: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from probe import backbones
-from probe.commands.finetune import _one_of_each, command, tune_settings
+from probe.commands.finetune import command, one_of_each, tune_settings
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, UnknownNameError, UsageError
@@ -27,7 +27,7 @@ from probe.finetune.cut import cut_network
 from probe.finetune.headstart import find_probes
 from probe.finetune.outcome import find_frozen
 from probe.finetune.plan import TuneJob, TuneSettings, prepare
-from probe.finetune.run import _check_converged, finetune, plan
+from probe.finetune.run import check_converged, finetune, plan
 from probe.fit import FitJob, fit
 from probe.fit.predict import load_predictor
 from probe.fit.samples import Choice
@@ -496,12 +496,12 @@ def test_a_head_of_its_own_is_the_start_once_it_has_been_trained_and_not_before(
 
 def test_a_training_that_diverges_after_a_worse_epoch_keeps_the_start_and_is_written():
     history = {"loss": [9.0, math.nan], "val_loss": [9.0, math.nan]}
-    _check_converged(LoopResult(history, 0, "diverged", 1.0, {"val_loss": 0.5}, "val_loss"))
+    check_converged(LoopResult(history, 0, "diverged", 1.0, {"val_loss": 0.5}, "val_loss"))
     assert (
         json.dumps(without_nan(history), allow_nan=False) == '{"loss": [9.0, null], "val_loss": [9.0, null]}'
     )
     with pytest.raises(FitError, match="diverged"):
-        _check_converged(LoopResult({"loss": [math.nan]}, 0, None, 1.0, {"val_loss": 0.5}, "val_loss"))
+        check_converged(LoopResult({"loss": [math.nan]}, 0, None, 1.0, {"val_loss": 0.5}, "val_loss"))
 
 
 def test_every_file_of_a_run_is_among_the_hashed_ones(folder, home):
@@ -693,15 +693,15 @@ def test_the_picture_of_augmented_samples(shell, folder, tmp_path):
 
 def test_the_picture_shows_one_image_of_each_class_first(folder, home):
     data = open_dataset(str(folder / "toy.npz"), home)
-    assert sorted(data.labels[_one_of_each(data)[:3]].tolist()) == [0, 1, 2]
-    assert sorted(_one_of_each(data).tolist()) == np.flatnonzero(data.splits == "train").tolist()
+    assert sorted(data.labels[one_of_each(data)[:3]].tolist()) == [0, 1, 2]
+    assert sorted(one_of_each(data).tolist()) == np.flatnonzero(data.splits == "train").tolist()
     many = replace(data, labels=np.arange(len(data.labels), dtype=np.int32) // 2)
-    shown = many.labels[_one_of_each(many)[:6]]
+    shown = many.labels[one_of_each(many)[:6]]
     known = many.labels[many.splits == "train"]
     assert len(set(shown.tolist())) == 6
     assert {known.min(), known.max()} <= set(shown.tolist())
     nothing = replace(data, splits=np.full(len(data.splits), "test"))
-    assert len(_one_of_each(nothing)) == 0
+    assert len(one_of_each(nothing)) == 0
 
 
 @pytest.mark.parametrize(

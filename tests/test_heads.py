@@ -16,7 +16,7 @@ from probe.errors import DataError, FitError, UsageError
 from probe.heads import HEADS
 from probe.heads.conv import ConvOptions
 from probe.heads.crossval import CrossValidator
-from probe.heads.dense import DenseHead, DenseOptions, _folded, _network
+from probe.heads.dense import DenseHead, DenseOptions, dense_network, folded_layers
 from probe.heads.draws import few_shot, fraction, stratified_folds
 from probe.heads.head import Samples
 from probe.heads.knn import KnnOptions
@@ -549,10 +549,10 @@ def test_dense_keeps_every_seed_and_needs_no_keras_to_predict(digits):
 
 def test_folded_batch_norm_is_what_keras_computes(digits):
     train, _, _ = digits
-    model = _network(64, 10, DenseOptions(hidden=(12, 8), batch_norm=True))
+    model = dense_network(64, 10, DenseOptions(hidden=(12, 8), batch_norm=True))
     generator = np.random.default_rng(0)
     model.set_weights([generator.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
-    kernels, biases = _folded(model)
+    kernels, biases = folded_layers(model)
     head = DenseHead(np.zeros(64, "f"), np.ones(64, "f"), kernels, biases)
     expected = model(train.features[:50], training=False).numpy()
     np.testing.assert_allclose(head.decision(train.features[:50]), expected, rtol=1e-4)

@@ -177,6 +177,50 @@ def test_code_that_a_string_names_is_held_to_the_rules(room: str, text: str, fau
     assert why_not_name(room, *name) == fault
 
 
+FOREIGN = {
+    "_inbound_nodes": "Keras has no public way from a layer to its neighbours",
+    "_outbound_nodes": "Keras",
+    "_keras_history": "Keras has no public way from a tensor to its layer",
+    "_nodes_by_depth": "Keras",
+    "_fingerprint": "Hugging Face's datasets: what a split is known by",
+    "_exit": "os: an end without clearing up",
+    "_repr_html_": "what notebooks call",
+}
+"""Private names of others that there is no public name for."""
+
+EVERY_FILE = [
+    path for folder in ("probe", "tests", "bench") for path in (PACKAGE.parent / folder).rglob("*.py")
+]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in FOREIGN
+
+
+def named_privately(path: Path) -> set[str]:
+    """Private names that a file takes from elsewhere: imported, as attributes, or in strings."""
+    found, own = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(names=names):
+                found |= {alias.name for alias in names}
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                own.add(name)
+            case ast.Attribute(attr=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                own.add(name)
+            case ast.Call(func=ast.Attribute(attr="setattr") | ast.Name(id="getattr"), args=arguments):
+                texts = [text.value for text in arguments if isinstance(text, ast.Constant)]
+                found |= {str(text).rpartition(".")[2] for text in texts}
+    return {name for name in found if is_private(name)} - own
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_no_file_takes_a_private_name_of_another(path: Path) -> None:
+    assert not named_privately(path), "make the seam public, or test through the front"
+
+
 def test_every_floor_of_the_design_page_is_the_one_held_here() -> None:
     text = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
     block = text.split("```")[1]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from probe.cli import main
-from probe.fit.predict import _describe
+from probe.fit.predict import describe
 from probe.stats.classification import log_loss
 from probe.stats.paired import difference_interval
 from tests.shell import PROJECT, Shell
@@ -171,7 +171,7 @@ def test_linked_folders_are_followed_inside_and_refused_outside(
 
 
 def test_no_probability_loss_or_difference_is_a_negative_zero() -> None:
-    found = _describe("x", np.array([1.0000001, -1e-8, -0.0], np.float32), ("a", "b", "c"))
+    found = describe("x", np.array([1.0000001, -1e-8, -0.0], np.float32), ("a", "b", "c"))
     assert str([value for _, value in found.top5]) == "[1.0, 0.0, 0.0]"
     assert str(log_loss(np.array([[1.0, 0.0]]), np.array([0]))) == "0.0"
     assert "-0.0" not in [str(end) for end in difference_interval(5, 0, 5)]

@@ -184,17 +184,12 @@ def test_a_run_keeps_everything_and_is_not_repeated(shell: Shell) -> None:
 
 
 def test_a_killed_run_goes_on_after_its_last_epoch(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    from probe.commands import baseline
-
-    def killing(recipe: object, quiet: bool) -> object:
-        def told(epoch: int, figures: object) -> None:
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-        return told
+    def killing(message: str, quiet: bool = False) -> None:
+        if message.startswith("epoch 2/"):
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(baseline, "_epoch_note", killing)
+        patch.setattr("probe.commands.baseline.note", killing)
         shell(*RUN, "--epochs", 3, code=130)
     found = shell.json(*RUN, "--epochs", 3)
     assert "epoch 3/3" in shell.error

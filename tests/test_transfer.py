@@ -19,6 +19,7 @@ from probe.config import Home
 from probe.errors import WeightsError
 from probe.extract import dataset_of
 from probe.images.augment import parse_augment
+from probe.order import places_back
 from probe.runs import Run, open_run
 from probe.store import find_store
 from probe.studies.baselines import BASELINES
@@ -153,10 +154,10 @@ def test_a_line_that_is_no_command_is_refused(home: Home) -> None:
 def test_a_head_is_fitted_on_the_store_its_own_line_made(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_newest(*_: object) -> Any:
-        raise AssertionError("the newest store was taken")
+    def no_newest(name: str | None) -> Any:
+        assert places_back(name) is None, "the newest store was taken"
 
-    monkeypatch.setattr("probe.store.finding._newest", no_newest)
+    monkeypatch.setattr("probe.store.finding.places_back", no_newest)
     # Options set for the user's own work do not reach an experiment.
     monkeypatch.setenv("PROBE_FIT_DENSE_DROPOUT", "0.9")
     row = recipe(EXTRACT, "probe fit dense --hidden '' --epochs 30", part="validation")

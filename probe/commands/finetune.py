@@ -365,7 +365,7 @@ def _show_augment(home: Home, data: Dataset, path: Path, choices: Mapping[str, A
     pictures = []
     size = choices["size"] or 128
     way = pixel_path(data.jpeg_sides, size, exif=choices["exif"])
-    for batch in read_batches(data.source.read, _one_of_each(data), size, SHOWN, path=way):
+    for batch in read_batches(data.source.read, one_of_each(data), size, SHOWN, path=way):
         good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         rows += batch.rows[good].tolist()
         pictures.append(batch.pixels[good])
@@ -381,7 +381,7 @@ def _show_augment(home: Home, data: Dataset, path: Path, choices: Mapping[str, A
     click.echo(str(path))
 
 
-def _one_of_each(data: Dataset) -> NDArray[np.intp]:
+def one_of_each(data: Dataset) -> NDArray[np.intp]:
     """The training rows: one of each of `SHOWN` classes first, spread over all classes; then the rest."""
     import numpy as np
 

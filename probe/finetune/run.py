@@ -231,11 +231,11 @@ def _train(
     fitted = start is not None or head_result is not None
     settings = _settings(job, stages.material)
     result = stages.run("all", settings, trunk=ready.cut.trains, start_counts=fitted)
-    _check_converged(result)
+    check_converged(result)
     return head_result, result
 
 
-def _check_converged(result: LoopResult) -> None:
+def check_converged(result: LoopResult) -> None:
     """FitError when no epoch ended with a loss that is a number, or the one kept did not."""
     losses = result.history["loss"]
     kept = losses if result.kept_epoch == 0 else losses[result.kept_epoch - 1 : result.kept_epoch]

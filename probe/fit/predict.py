@@ -228,10 +228,11 @@ def predict_with(predictor: Predictor, inputs: Inputs) -> Iterator[Prediction]:
             if row in batch.problems:
                 yield Prediction(inputs.names[row], problem=batch.problems[row][1])
             else:
-                yield _describe(inputs.names[row], probabilities[place], predictor.classes)
+                yield describe(inputs.names[row], probabilities[place], predictor.classes)
 
 
-def _describe(name: str, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> Prediction:
+def describe(name: str, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> Prediction:
+    """What probabilities (C,) say of one image, to six places."""
     best = np.argsort(-probabilities, kind="stable")[:TOP]
     top = tuple((classes[i], _rounded(float(probabilities[i]))) for i in best)
     return Prediction(name, *top[0], top, probabilities=probabilities)

@@ -125,8 +125,8 @@ def fit(
         classes,
         options,
         lambda features: standardised(features, mean, scale),
-        lambda seed: _network(width, classes, options),
-        lambda model: DenseHead(mean, scale, *_folded(model)),
+        lambda seed: dense_network(width, classes, options),
+        lambda model: DenseHead(mean, scale, *folded_layers(model)),
         {
             "hidden": list(options.hidden),
             "dropout": options.dropout,
@@ -144,7 +144,8 @@ def _count_params(width: int, classes: int, options: DenseOptions) -> int:
     return sum((before + 1) * after for before, after in pairwise(widths)) + norms
 
 
-def _network(width: int, classes: int, options: DenseOptions) -> Any:
+def dense_network(width: int, classes: int, options: DenseOptions) -> Any:
+    """The network that is trained: preprocessed features (B, width) -> logits (B, classes), or one unit."""
     from probe.tensorflow_setup import keras
 
     layers = keras.layers
@@ -159,7 +160,7 @@ def _network(width: int, classes: int, options: DenseOptions) -> Any:
     return keras.Sequential([*stack, layers.Dense(1 if options.sigmoid else classes)])
 
 
-def _folded(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+def folded_layers(model: Any) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
     """Kernels and biases with batch normalisation, which is affine at prediction time, multiplied in."""
     kernels: list[Floats] = []
     biases: list[Floats] = []
