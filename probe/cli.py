@@ -14,8 +14,8 @@ from probe import __version__
 from probe.commands.console import any_console, echo, say_error
 from probe.commands.settings import command_context, is_on, read_settings, to_say
 from probe.config import CONFIG_FILE, DEFAULT_HOME, read_config
-from probe.errors import EXIT_FAILED, ProbeError
-from probe.registry import load_object, unknown_name
+from probe.errors import EXIT_FAILED, ProbeError, unknown_name
+from probe.registry import load_object
 from probe.signals import exit_code, wants_json
 
 COMMANDS = {

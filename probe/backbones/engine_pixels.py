@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probe.backbones import preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
-from probe.registry import unknown_name
+from probe.errors import unknown_name
 
 OUTPUTS = ("pixels", "pixels:map")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from probe.backbones.backbone import Backbone
-from probe.errors import WeightsError
-from probe.registry import load_object, unknown_name
+from probe.errors import WeightsError, unknown_name
+from probe.registry import load_object
 
 PREFIX = "keras:"
 

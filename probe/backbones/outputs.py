@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from probe.backbones.backbone import Backbone, BackboneSpec
-from probe.errors import UsageError
-from probe.registry import unknown_name
+from probe.errors import UsageError, unknown_name
 
 AVG_POOL = "avg_pool"
 MAP = ":map"

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from probe.backbones.backbone import Backbone
 from probe.backbones.engines import is_computed
-from probe.errors import UsageError
+from probe.errors import UsageError, unknown_name
 from probe.machine import Machine, read_machine
-from probe.registry import unknown_name
 
 AUTO = "auto"
 PRECISIONS = ("fp32", "bf16", "fp16")

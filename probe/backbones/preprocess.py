@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
-from probe.registry import unknown_name
+from probe.errors import UsageError, unknown_name
 
 Channels = tuple[float, ...]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from probe.backbones import keras_apps, keras_file
 from probe.backbones.backbone import PIXELS, Backbone, BackboneSpec, WeightsFile
-from probe.errors import UnknownNameError, WeightsError
-from probe.registry import Registry, unknown_name
+from probe.errors import UnknownNameError, WeightsError, unknown_name
+from probe.registry import Registry
 
 KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 

@@ -286,9 +286,9 @@ def _stored_backbone(
 
 def tune_settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:
     """The settings that the options of ``probe finetune`` as they were read come to."""
+    from probe.errors import unknown_name
     from probe.finetune.plan import TuneSettings
     from probe.images.augment import parse_augment
-    from probe.registry import unknown_name
     from probe.train.rules import DEFAULT_RATES, Optimiser
 
     if choices["optimiser"] not in DEFAULT_RATES:

@@ -16,8 +16,7 @@ import click
 from click.core import ParameterSource
 
 from probe.config import CONFIG_FILE
-from probe.errors import ProbeError, UsageError
-from probe.registry import LISTED
+from probe.errors import LISTED, ProbeError, UsageError
 
 PREFIX = "PROBE_"
 HOME = "PROBE_HOME"

@@ -32,8 +32,8 @@ from probe.datasets.splits import (
 from probe.datasets.tables import list_table
 from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
-from probe.errors import DataError, UnknownNameError, UsageError
-from probe.registry import Registry, load_object, unknown_name
+from probe.errors import DataError, UnknownNameError, UsageError, unknown_name
+from probe.registry import Registry, load_object
 from probe.units import count_groups
 
 MISSED = 0.01

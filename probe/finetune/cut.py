@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from probe.errors import UsageError
-from probe.registry import unknown_name
+from probe.errors import UsageError, unknown_name
 
 NUMBERED = re.compile(r"(first|last):([0-9]{1,6})")
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from probe import backbones
 from probe.config import Home
-from probe.errors import FitError, ProbeError, UsageError
+from probe.errors import FitError, ProbeError, UsageError, unknown_name
 from probe.fit.network import load_network, whole_model
 from probe.fit.predict import recorded_backbone
 from probe.heads import HEADS
 from probe.heads.head import Head, LayeredHead
 from probe.heads.saving import load_head
 from probe.images.path import recorded_path
-from probe.registry import load_object, unknown_name
+from probe.registry import load_object
 from probe.runs import Run, keeps_network
 from probe.versions import versions
 

@@ -20,11 +20,10 @@ from typing import Any
 from zipfile import BadZipFile
 
 from probe.config import Home
-from probe.errors import NOT_WRITABLE, RunError, UnknownNameError
+from probe.errors import NOT_WRITABLE, RunError, UnknownNameError, ambiguous_name, unknown_name
 from probe.hashing import file_hash
 from probe.order import Rank, one_at_a_time, places_back, rank
 from probe.records import FieldError, load_json
-from probe.registry import ambiguous_name, unknown_name
 from probe.runs.analysis import analyse
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
 from probe.runs.record import SCHEMA, Analysis, Record, Scores

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from probe.config import Home
-from probe.errors import ReadOnlyError, StoreError
+from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.order import Rank, one_at_a_time, rank
-from probe.registry import unknown_name
 from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
 from probe.store.locks import alone, writing

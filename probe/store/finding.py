@@ -9,9 +9,8 @@ from typing import Any
 
 from probe.config import Home
 from probe.datasets.folder import short_name
-from probe.errors import StoreError, UnknownNameError
+from probe.errors import StoreError, UnknownNameError, ambiguous_name, unknown_name
 from probe.order import places_back
-from probe.registry import ambiguous_name, unknown_name
 from probe.store.catalog import list_stores, store_folders
 from probe.store.reader import Store, open_store
 from probe.store.writer import is_store

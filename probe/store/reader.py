@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
 from probe.datasets.listing import few
-from probe.errors import StoreError, UnknownNameError
+from probe.errors import StoreError, UnknownNameError, unknown_name
 from probe.notebook import facts_html
-from probe.registry import unknown_name
 from probe.store.chunks import read_rows
 from probe.store.commits import Commit, checksums, read_commits
 from probe.store.files import LocalFiles

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from probe.errors import UsageError
+from probe.errors import UsageError, unknown_name
 from probe.images.augment import parse_augment
 from probe.networks import format_network, parse, replace_activation
 from probe.networks.notation import ACTIVATIONS
-from probe.registry import unknown_name
 from probe.runs.record import Published
 from probe.train.rules import DEFAULT_RATES, EarlyStop, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule

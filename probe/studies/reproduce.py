@@ -10,9 +10,8 @@ from probe.config import Home
 from probe.curves import CURVES
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
-from probe.errors import DataError, ProbeError, UsageError
+from probe.errors import DataError, ProbeError, UsageError, unknown_name
 from probe.progress import Progress
-from probe.registry import unknown_name
 from probe.runs import Run
 from probe.runs.record import TrainFacts, TuneFacts
 from probe.stats.intervals import mean_share_interval, wilson

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import canonical_json
-from probe.errors import UsageError
+from probe.errors import UsageError, unknown_name
 from probe.progress import Progress
-from probe.registry import unknown_name
 from probe.train.inputs import Inputs
 from probe.train.rules import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr, check_rate_rules
 from probe.train.schedule import parse_schedule

@@ -11,8 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from probe.errors import UsageError
-from probe.registry import unknown_name
+from probe.errors import UsageError, unknown_name
 
 MadeT = TypeVar("MadeT")
 CallT = TypeVar("CallT", bound=Callable[..., Any])
