@@ -30,7 +30,7 @@ from probe.finetune.plan import TuneJob, TuneSettings, prepare
 from probe.finetune.run import check_converged, finetune, plan
 from probe.fit import FitJob, fit
 from probe.fit.predict import load_predictor
-from probe.fit.samples import Choice
+from probe.fit.rows import Choice
 from probe.heads.logreg import LogregOptions
 from probe.images.augment import Augment
 from probe.images.decode import resize

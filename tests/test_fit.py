@@ -14,14 +14,14 @@ from probe.config import Home
 from probe.datasets import open_dataset
 from probe.errors import FitError, ProbeError, UsageError
 from probe.extract import ExtractJob, Views, extract
-from probe.fit import Choice, FitJob, compare, compare_all, fit
-from probe.fit.samples import load_parts, source_of
+from probe.fit import Choice, FitJob, fit
+from probe.fit.rows import load_parts, source_of
 from probe.heads.knn import KnnOptions
 from probe.heads.logreg import LogregOptions
 from probe.heads.saving import load_head
 from probe.images.augment import parse_augment
 from probe.report.runs import result_lines
-from probe.runs import Run
+from probe.runs import Run, compare, compare_all
 from probe.stats.calibration import fit_temperature
 from probe.stats.classification import log_loss
 from probe.store import Store, find_store, open_store, put_index

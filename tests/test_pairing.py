@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from probe.config import Home
 from probe.errors import FitError
-from probe.fit import compare, compared_on
-from probe.runs import Predictions, Record, Run, open_run, paired, write_run
+from probe.runs import Predictions, Record, Run, compare, compared_on, open_run, paired, write_run
 from probe.stats.paired import score_test
 from probe.units import group_codes
 from tests.shell import Shell

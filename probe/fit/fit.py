@@ -16,7 +16,7 @@ from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
 from probe.fit.classes import choose_classes, dropped_notes
 from probe.fit.curve import learning_curve, parse_sizes
-from probe.fit.samples import Choice, Part, load_parts, with_views
+from probe.fit.rows import Choice, Part, load_parts, with_views
 from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
 from probe.heads.class_rows import ClassRows

@@ -3,7 +3,15 @@
 from probe.errors import RunError
 from probe.runs.analysis import analyse, calibrate, scores
 from probe.runs.network import NETWORK_FILES, keeps_network, network_file
-from probe.runs.pairing import align, pair_predictions, paired, pairing_notes
+from probe.runs.pairing import (
+    align,
+    compare,
+    compare_all,
+    compared_on,
+    pair_predictions,
+    paired,
+    pairing_notes,
+)
 from probe.runs.predictions import Predictions
 from probe.runs.record import BASELINE, FINE_TUNED, FIT, Record, Scores
 from probe.runs.run import (
@@ -32,6 +40,9 @@ __all__ = [
     "align",
     "analyse",
     "calibrate",
+    "compare",
+    "compare_all",
+    "compared_on",
     "find_finished",
     "find_run",
     "keeps_network",

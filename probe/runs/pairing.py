@@ -1,4 +1,4 @@
-"""Results on the same test images, row by row."""
+"""Results on the same test images, row by row: is the difference real?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,29 @@ from probe.errors import FitError
 from probe.runs.predictions import Predictions
 from probe.runs.run import Run
 from probe.stats.clusters import joined_groups, same_groups
+from probe.stats.paired import Comparison, PairResult, compare_predictions, compare_several
 
 LEAST_SHARED = 0.5
 """Share of each test set that must be in common: below it, what remains is neither's test set, and test
 images of one are likely training images of the other."""
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Paired comparison of two runs' accuracy; FitError when they cannot be paired."""
+    left, right = paired([a, b])
+    return compare_predictions(left.correct, right.correct, groups=left.groups, name_a=a.name, name_b=b.name)
+
+
+def compare_all(runs: Sequence[Run]) -> list[PairResult]:
+    """Every pair of several runs on the test images that all of them share, with Holm's correction."""
+    sides = paired(runs)
+    correct = {run.name: side.correct for run, side in zip(runs, sides, strict=True)}
+    return compare_several(correct, groups=sides[0].groups)
+
+
+def compared_on(runs: Sequence[Run]) -> list[str]:
+    """Which images and groups a comparison of these runs rests on, one note each."""
+    return pairing_notes([run.predictions for run in runs], [run.name for run in runs])
 
 
 def paired(runs: Sequence[Run]) -> list[Predictions]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from probe.errors import RunError
 from probe.order import number_of
 from probe.records import APART, LEFT_OUT, FieldError, plain, read_record, spelt
 from probe.stats.calibration import ReliabilityBin
@@ -360,6 +362,15 @@ class Record:
             case _:
                 chosen = False
         return "choose the epoch" if chosen else ""
+
+
+def damaged(path: Path, error: FieldError) -> RunError:
+    """The error for a file of a run in which a value is not what it should be."""
+    return RunError(
+        f"{path} is damaged",
+        expected=f"{error.expected} as {error.place}" if error.place else error.expected,
+        found=error.found,
+    )
 
 
 def _has_analysis(found: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from probe.order import Rank, one_at_a_time, places_back, rank
 from probe.records import FieldError, load_json
 from probe.runs.analysis import analyse
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
-from probe.runs.record import SCHEMA, Analysis, Record, Scores
+from probe.runs.record import SCHEMA, Analysis, Record, Scores, damaged
 from probe.runs.tables import TABLES
 from probe.table import Table
 from probe.versions import versions
@@ -52,11 +52,7 @@ class Run:
         try:
             return Record.from_json(self.result)
         except FieldError as error:
-            raise RunError(
-                f"{self.path / RESULT} is damaged",
-                expected=f"{error.expected} as {error.place}" if error.place else error.expected,
-                found=error.found,
-            ) from error
+            raise damaged(self.path / RESULT, error) from error
 
     @property
     def test(self) -> Scores | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from probe.errors import RunError
 from probe.records import FieldError, plain, read_value, without_nan
-from probe.runs.record import TrainFacts, TuneFacts
+from probe.runs.record import TrainFacts, TuneFacts, damaged
 from probe.table import Table
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def read_history(folder: Path) -> SeedHistories:
     except FileNotFoundError:
         return ()
     except FieldError as error:
-        raise RunError(
-            f"{path} is damaged", expected=f"{error.expected} as {error.place}", found=error.found
-        ) from error
+        raise damaged(path, error) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read", found=str(error)) from error
     return found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.stats.classification import BLOCK_VALUES, ECE_BINS
+from probe.stats.classification import BLOCK_VALUES, ECE_BINS, binned_confidence
 from probe.stats.clusters import share_interval
 
 TEMPERATURES = (1e-3, 1e3)
@@ -26,9 +25,6 @@ class ReliabilityBin:
     accuracy_low: float
     accuracy_high: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def reliability(
     probabilities: NDArray[np.floating],
@@ -37,9 +33,7 @@ def reliability(
     groups: NDArray[np.str_] | None = None,
 ) -> list[ReliabilityBin]:
     """Equal-width bins of the top-1 probability, those without a row left out."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    confidence, right, which = binned_confidence(probabilities, labels, bins)
     found = []
     for number in np.unique(which):
         rows = which == number

@@ -153,13 +153,23 @@ def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
     return float(0.0 - np.log(np.clip(own, TINY, 1.0)).mean())
 
 
+def binned_confidence(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = ECE_BINS
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.intp]]:
+    """Of every row the top-1 probability, whether it is right, and its equal-width bin, all (N,).
+
+    Bin b holds the probabilities in (b / bins, (b + 1) / bins].
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    return confidence, right, np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+
+
 def expected_calibration_error(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = ECE_BINS
 ) -> float:
     """|confidence − accuracy| of the top-1 prediction over equal-width bins, weighted by their rows."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    confidence, right, which = binned_confidence(probabilities, labels, bins)
     gap = np.bincount(which, weights=confidence - right, minlength=bins)
     return float(np.abs(gap).sum() / len(labels))
 

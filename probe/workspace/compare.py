@@ -8,7 +8,8 @@ from typing import Any
 
 from probe.errors import UsageError
 from probe.notebook import lines_html
-from probe.runs import Run, find_run
+from probe.runs import Run, compare_all, compared_on, find_run
+from probe.runs import compare as compare_two
 from probe.stats.paired import Comparison, PairResult
 from probe.workspace.context import Context
 
@@ -72,8 +73,6 @@ def compare(context: Context, runs: Sequence[Run | str]) -> Compared:
 
     UsageError for less than two or one named twice, FitError for runs that cannot be paired.
     """
-    from probe.fit import compare, compare_all, compared_on
-
     if len(runs) < 2:
         raise UsageError("there is nothing to compare", expected="two runs or more", hint="probe runs ls")
     found = [run if isinstance(run, Run) else find_run(context.home, run) for run in runs]
@@ -83,5 +82,5 @@ def compare(context: Context, runs: Sequence[Run | str]) -> Compared:
     if len(found) > 2:
         pairs, notes = compare_all(found), tuple(compared_on(found))
         return Compared(names, tuple(pair.comparison for pair in pairs), notes, tuple(pairs))
-    comparison, notes = compare(*found), tuple(compared_on(found))
+    comparison, notes = compare_two(*found), tuple(compared_on(found))
     return Compared(names, (comparison,), notes)
