@@ -5,20 +5,25 @@ Nothing large is imported here: the program listens before it imports anything e
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 INTERRUPTED = "interrupted: what was finished is kept, the same command goes on from there"
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 JSON_FLAG = "--json"
+PR_SET_PDEATHSIG = 1
+"""linux/prctl.h"""
 
 _came: type[KeyboardInterrupt] | None = None
+_holds = False
 
 
 class Terminated(KeyboardInterrupt):
@@ -61,6 +66,30 @@ def interrupt_work() -> None:
     sys.unraisablehook = _send_again
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal in here is answered at the end; processes that are started in here never hear of Ctrl-C."""
+    global _holds
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread may receive it, and Python would then run the handler in this one.
+    _holds = True
+    try:
+        yield
+    finally:
+        _holds = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    check()
+
+
+def end_with(parent: int) -> None:
+    """In a worker: end when the process that started it does, however that ends; on Linux."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before it could be asked for
+        os._exit(EXIT_TERMINATED)
+
+
 def check() -> None:
     """Raise the exception of a signal once more, where a library has swallowed it; asked at every step."""
     if _came is not None and threading.current_thread() is threading.main_thread():
@@ -76,7 +105,8 @@ def _set(number: signal.Signals, handler: Any) -> None:
 def _interrupt(number: int, frame: Any) -> None:
     global _came
     _came = Terminated if number == signal.SIGTERM else KeyboardInterrupt
-    raise _came
+    if not _holds:
+        raise _came
 
 
 def _leave(number: int, frame: Any) -> None:

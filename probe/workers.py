@@ -1,7 +1,8 @@
 """Worker processes on this machine, each with a share of its own of the processors and GPUs.
 
 Whatever runs in parts gets its workers here. A worker takes its share before it does anything else, so what
-is imported in it later (TensorFlow, BLAS) sees no more than that.
+is imported in it later (TensorFlow, BLAS) sees no more than that. Ctrl-C is the business of the process that
+started them: it ends them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from probe.machine import VISIBLE, processors, usable_cpus, visible_gpus
+from probe.signals import end_with, held
 
 PREFIX = "probe-workers-"
 _held: list[IO[str]] = []
@@ -30,9 +32,18 @@ def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
     spawn = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
-        ProcessPoolExecutor(count, spawn, take_share, (folder, count, _devices())) as pool,
+        ProcessPoolExecutor(count, spawn, take_share, (folder, count, _devices(), os.getpid())) as pool,
     ):
-        yield pool
+        try:
+            with held():
+                # Each of these starts a process.
+                for _ in range(count):
+                    pool.submit(os.getpid)
+            yield pool
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 @contextmanager
@@ -44,10 +55,12 @@ def joblib_workers(count: int) -> Iterator[None]:
     if count == 1:
         yield
         return
-    from joblib import parallel_config
+    from joblib import Parallel, delayed, parallel_config
 
-    shares = (_kept_folder(count).name, count, _devices())
+    shares = (_kept_folder(count).name, count, _devices(), os.getpid())
     with parallel_config("loky", n_jobs=count, initializer=take_share, initargs=shares):
+        with held():
+            Parallel()(delayed(os.getpid)() for _ in range(count))
         yield
 
 
@@ -61,7 +74,7 @@ def _devices() -> tuple[str, ...]:
     return tuple(gpu.device for gpu in visible_gpus())
 
 
-def take_share(folder: str, count: int, devices: Sequence[str]) -> None:
+def take_share(folder: str, count: int, devices: Sequence[str], parent: int) -> None:
     """Take one of `count` shares for this process; the place of a worker that has ended is free again.
 
     Parameters
@@ -69,7 +82,9 @@ def take_share(folder: str, count: int, devices: Sequence[str]) -> None:
     folder : where the shares are marked as taken.
     devices : GPUs, as ``CUDA_VISIBLE_DEVICES`` calls them, of which each worker gets one. Where there are
         fewer than workers, those that share one leave each other memory.
+    parent : the process that started this one, and with which it ends.
     """
+    end_with(parent)
     for number in range(count):
         lock = (Path(folder) / str(number)).open("w")
         try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -76,3 +80,53 @@ def test_a_signal_that_a_library_swallows_is_not_lost(tmp_path: Path, number: si
     _, errors = done.communicate(timeout=60)
     assert done.returncode == CODES[number], errors
     assert "Traceback" not in errors
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Processes of the same session, without the one that was started."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "-s", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split() if int(pid) != process.pid]
+
+
+def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
+    while len(workers_of(process)) < count:
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [*CODES, signal.SIGKILL])
+@pytest.mark.parametrize("after", [0.0, 2.0])
+def test_workers_end_with_what_started_them(
+    pictures: Path, tmp_path: Path, number: signal.Signals, after: float
+) -> None:
+    process = start(
+        tmp_path, "extract", "--backbone", "pixels", "--size", "300", "--jobs", "2", str(pictures)
+    )
+    wait_for_workers(process, 2)
+    time.sleep(after)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal sends it to all
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == CODES.get(number, -number), errors
+    # A worker that is killed with its parent while it starts says so itself.
+    assert number == signal.SIGKILL or "Traceback" not in errors
+    while workers_of(process):  # the system ends those of a process that was killed
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough work for some seconds: one picture of noise under many names and a few bytes more each."""
+    root = tmp_path_factory.mktemp("pictures") / "pictures"
+    rng = np.random.default_rng(0)
+    stream = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (500, 500, 3), np.uint8)).save(stream, "png", compress_level=1)
+    for number in range(400):
+        folder = root / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(stream.getvalue() + bytes([number % 256, number // 256]))
+    return root
