@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from probe.plain import cell, one_line
+from probe.text import table
 
 SHOWN = 60
 """Rows that a notebook or a console shows; the rest are counted."""
@@ -74,10 +75,8 @@ class Table(Sequence[Mapping[str, Any]]):
         return pandas.DataFrame(self._rows, columns=list(self.columns))
 
     def __repr__(self) -> str:
-        lines = [self.columns, *(self._cells(row) for row in self._rows[:SHOWN])]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        texts = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-        return "\n".join(texts + self._rest())
+        cells = [self._cells(row) for row in self._rows[:SHOWN]]
+        return "\n".join(table(self.columns, cells) + self._rest())
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)

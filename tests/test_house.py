@@ -35,6 +35,7 @@ FLOORS = [
         "order",
         "records",
         "table",
+        "text",
         "notebook",
         "workers",
     ],

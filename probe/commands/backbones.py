@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from probe.backbones import BACKBONES
-from probe.commands.options import emit, json_option, table
+from probe.commands.options import (
+    emit,
+    json_option,
+)
+from probe.text import table
 
 
 @click.command(name="backbones")

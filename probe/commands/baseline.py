@@ -14,7 +14,6 @@ from probe.commands.options import (
     json_option,
     note,
     quiet_option,
-    table,
     wants_progress,
 )
 from probe.commands.rules_text import optimiser_text, plateau_text, scored_text, stops_text
@@ -31,6 +30,7 @@ from probe.datasets import DatasetOptions
 from probe.report.runs import result_lines
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.recipe import Published, Recipe
+from probe.text import table
 
 
 @click.group(name="baseline")

@@ -12,17 +12,16 @@ from probe.commands.options import (
     json_option,
     quiet_option,
     set_record,
-    table,
     whole_dataset_options,
 )
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check as check_row
 from probe.datasets.fetch import download_bytes
-from probe.datasets.listing import count_of, few
 from probe.datasets.place import is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.progress import Progress
+from probe.text import count_of, few, table
 from probe.units import count_groups
 from probe.workspace.context import Context
 from probe.workspace.data import fetch as fetch_row

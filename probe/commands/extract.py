@@ -13,11 +13,11 @@ from probe.commands.options import (
     json_option,
     quiet_option,
     set_record,
-    table,
 )
 from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE
+from probe.text import table
 from probe.workspace.context import Context
 from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
 from probe.workspace.keywords import read_keywords

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import click
 
-from probe.commands.options import emit, json_option, table
+from probe.commands.options import (
+    emit,
+    json_option,
+)
 from probe.heads import HEADS
+from probe.text import table
 
 
 @click.command(name="heads")

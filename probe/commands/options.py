@@ -179,17 +179,3 @@ def folder_facts(path: Path) -> str:
 def wants_progress(quiet: bool) -> bool:
     """Whether long work says how far it has come; see `probe.progress` for what is shown where."""
     return not quiet
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Left-aligned columns, numbers right-aligned."""
-    cells = [[one_line(str(cell)) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    numeric = [
-        all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))
-    ]
-    out = []
-    for line in [list(header), *cells]:
-        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
-        out.append("  ".join(parts).rstrip())
-    return out

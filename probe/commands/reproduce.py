@@ -9,11 +9,19 @@ from typing import Any
 
 import click
 
-from probe.commands.options import emit, json_option, limit_option, note, quiet_option, table, wants_progress
+from probe.commands.options import (
+    emit,
+    json_option,
+    limit_option,
+    note,
+    quiet_option,
+    wants_progress,
+)
 from probe.commands.training import epochs_option, precision_option, say_precision
 from probe.commands.transfer import TransferCommands
 from probe.config import Home
 from probe.errors import UsageError
+from probe.text import table
 
 
 @click.command(name="reproduce")

@@ -7,11 +7,19 @@ from typing import Any
 
 import click
 
-from probe.commands.options import confirmed, emit, folder_facts, json_option, note, nothing_in, table
+from probe.commands.options import (
+    confirmed,
+    emit,
+    folder_facts,
+    json_option,
+    note,
+    nothing_in,
+)
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_FAILED
 from probe.report.runs import result_lines
 from probe.runs import Run, RunError, find_run, list_runs, open_run, remove_run, run_folder
+from probe.text import table
 
 
 @click.group(name="runs")

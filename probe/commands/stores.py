@@ -16,13 +16,11 @@ from probe.commands.options import (
     note,
     nothing_in,
     quiet_option,
-    table,
     wants_progress,
 )
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
 from probe.datasets.dataset import count_parts
-from probe.datasets.listing import count_of
 from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
 from probe.order import places_back
 from probe.report.runs import conflicts_text, copies_text, parted_text
@@ -37,6 +35,7 @@ from probe.store import (
     store_folder,
     verify_store,
 )
+from probe.text import count_of, table
 from probe.units import count_groups
 
 if TYPE_CHECKING:

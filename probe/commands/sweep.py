@@ -13,7 +13,6 @@ from probe.commands.options import (
     json_option,
     note,
     quiet_option,
-    table,
     wants_progress,
 )
 from probe.commands.training import (
@@ -28,6 +27,7 @@ from probe.datasets import DatasetOptions
 from probe.errors import UsageError
 from probe.studies.baselines import BASELINES
 from probe.studies.recipe import FIELDS
+from probe.text import table
 
 if TYPE_CHECKING:
     from probe.studies.sweep_job import Sweep

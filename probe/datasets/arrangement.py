@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from probe.datasets.dataset import NO_SPLIT
-from probe.datasets.listing import count_of, few
 from probe.datasets.split_names import (
     BESIDE_PICTURES,
     PICTURES,
@@ -20,6 +19,7 @@ from probe.datasets.split_names import (
     split_folders,
 )
 from probe.errors import UsageError
+from probe.text import count_of, few
 
 
 class Layout(StrEnum):

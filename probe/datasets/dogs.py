@@ -13,11 +13,14 @@ from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, VAL
 from probe.datasets.files import find_images
 from probe.datasets.folder import labelled_files
 from probe.datasets.layout import layout_error
-from probe.datasets.listing import Listing, count_of
+from probe.datasets.listing import (
+    Listing,
+)
 from probe.datasets.opening import DatasetOptions
 from probe.datasets.place import find_data
 from probe.datasets.row import DatasetRow
 from probe.datasets.sources import FileSource
+from probe.text import count_of
 
 CLASSES = ("cat", "dog")
 SMALL = "2000"

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probe.config import HOME_MARKER, home_parts
-from probe.datasets.listing import count_of, few
 from probe.datasets.split_names import split_folders
 from probe.errors import DataError
+from probe.text import count_of, few
 
 SUFFIXES = frozenset(
     (

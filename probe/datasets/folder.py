@@ -12,10 +12,14 @@ import numpy as np
 from probe.datasets.arrangement import Arrangement, Layout, Placed, arrange
 from probe.datasets.dataset import UNLABELLED
 from probe.datasets.files import Found, find_images
-from probe.datasets.listing import Listing, count_of, few, string_array
+from probe.datasets.listing import (
+    Listing,
+    string_array,
+)
 from probe.datasets.sources import FileSource
 from probe.datasets.split_names import split_folders
 from probe.errors import DataError
+from probe.text import count_of, few
 
 
 def read_folder(

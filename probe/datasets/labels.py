@@ -12,11 +12,15 @@ from typing import Any
 from probe.datasets.dataset import NO_SPLIT
 from probe.datasets.files import find_images, has_image_suffix, is_utf8, leads_out
 from probe.datasets.folder import labelled_files, short_name
-from probe.datasets.listing import Listing, count_of, few, string_array
+from probe.datasets.listing import (
+    Listing,
+    string_array,
+)
 from probe.datasets.path_lists import read_list
 from probe.datasets.spellings import Spellings, composed
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
+from probe.text import count_of, few
 
 SPLIT_WORDS: Mapping[str, str] = {"": NO_SPLIT, **SPLIT_FOLDERS}
 

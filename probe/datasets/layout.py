@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from probe.datasets.files import Found, find_images, leads_out
-from probe.datasets.listing import count_of
 from probe.datasets.row import DatasetRow
 from probe.errors import DataError
+from probe.text import count_of
 
 _DEPTH = 3
 

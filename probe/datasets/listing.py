@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,13 +61,3 @@ class Listing:
 def string_array(values: list[str]) -> NDArray[np.str_]:
     """A str array also of an empty list (numpy would make floats of it)."""
     return np.array(values, dtype=np.str_) if values else np.empty(0, dtype="<U1")
-
-
-def count_of(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def few(names: Sequence[str]) -> str:
-    """The first six names, and a sign that there are more."""
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")

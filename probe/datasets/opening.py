@@ -18,7 +18,9 @@ from probe.datasets.files import find_images
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
-from probe.datasets.listing import Listing, count_of
+from probe.datasets.listing import (
+    Listing,
+)
 from probe.datasets.npz import read_npz
 from probe.datasets.row import DatasetRow
 from probe.datasets.splits import (
@@ -34,6 +36,7 @@ from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
 from probe.errors import DataError, UnknownNameError, UsageError, unknown_name
 from probe.registry import Registry, load_object
+from probe.text import count_of
 from probe.units import count_groups
 
 MISSED = 0.01

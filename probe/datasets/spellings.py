@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from probe.datasets.listing import count_of
 from probe.errors import DataError
+from probe.text import count_of
 
 DOTS = "written with ./ or doubled slashes"
 LETTERS = "with accents composed in another way (NFC, NFD) than in the names of the files"

@@ -27,12 +27,15 @@ from probe.config import Home
 from probe.datasets.dataset import NO_SPLIT, UNLABELLED
 from probe.datasets.folder import short_name
 from probe.datasets.labels import read_labelled_folder
-from probe.datasets.listing import Listing, count_of
+from probe.datasets.listing import (
+    Listing,
+)
 from probe.datasets.scratch import scratch_folder
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 from probe.hashing import file_stamp
 from probe.progress import Progress
+from probe.text import count_of
 
 PREFIX = "tfds:"
 IMAGES, LABELS, FACTS = "images", "labels.csv", "facts.json"

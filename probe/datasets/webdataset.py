@@ -20,9 +20,13 @@ from numpy.typing import NDArray
 from probe.datasets.columns import number_classes, parted
 from probe.datasets.files import SUFFIXES
 from probe.datasets.folder import short_name
-from probe.datasets.listing import Listing, count_of, string_array
+from probe.datasets.listing import (
+    Listing,
+    string_array,
+)
 from probe.datasets.sources import MAX_FILE_BYTES
 from probe.errors import DataError, UsageError
+from probe.text import count_of
 
 SUFFIX = ".tar"
 LABELS = ("cls", "class", "label")

@@ -16,7 +16,6 @@ from probe import backbones
 from probe.backbones.backbone import Extractor
 from probe.config import Home
 from probe.datasets.dataset import count_parts
-from probe.datasets.listing import count_of
 from probe.extract.background import BackgroundWriter
 from probe.extract.batch import load_for_new_store
 from probe.extract.compute import compute_units
@@ -39,6 +38,7 @@ from probe.store import (
     store_path,
     unit_rows,
 )
+from probe.text import count_of
 from probe.versions import versions
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
-from probe.datasets.listing import count_of
 from probe.errors import FitError, FitOptionError
 from probe.heads.head import Features, Samples
 from probe.store import FeatureArray, MappedRows, Serves, Store
+from probe.text import count_of
 
 DEFAULT_MEMORY = 2 << 30
 

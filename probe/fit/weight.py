@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probe.heads.head import Samples
 from probe.heads.knn import GRID
-from probe.runs.weight import images, named
+from probe.text import count_of, named
 
 Counts = NDArray[np.intp]
 
@@ -29,7 +29,7 @@ def fold_notes(folds: int, parts: Sequence[Samples], classes: Sequence[str]) -> 
     some = f"some of the {folds} folds hold out none of a class"
     alone = ", or all there is of it" if int(units[rare].min()) == 1 else ""
     few = [
-        f"{classes[c]} has {images(int(counts[c]))}"
+        f"{classes[c]} has {count_of(int(counts[c]), 'image')}"
         + ("" if units[c] == counts[c] else f" in {units[c]:,} groups")
         for c in rare
     ]
@@ -66,7 +66,7 @@ def curve_notes(
         if len(fewer) == len(counts):
             yield f"shots {text}: no class has so many, so this is all {counts.sum():,} training rows"
         elif fewer:
-            few = [f"{classes[number]} has {images(int(counts[number]))}" for number in fewer]
+            few = [f"{classes[number]} has {count_of(int(counts[number]), 'image')}" for number in fewer]
             yield f"shots {text}: {len(fewer)} of {len(counts)} classes have fewer and give all: {named(few)}"
     for share in fractions:
         raised = np.flatnonzero(np.round(share * counts) < 1)

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from probe.datasets.listing import count_of
 from probe.runs import Record, Run, RunError
 from probe.runs.record import ClassScores, Confused, FitFacts, MistakenImage
+from probe.text import count_of
 
 SHOWN = 5
 """Lines of each kind; ``--json`` has all that was kept."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probe.datasets.listing import count_of
 from probe.report.findings import finding_lines
 from probe.runs import Record, Run, Scores
 from probe.runs.record import CurvePoint, FitFacts, SeedSpread, TrainFacts
+from probe.text import count_of
 
 
 def result_lines(run: Run) -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.text import count_of, named
+
 FEW = 30
 """Images below which a figure of a part is told with what a single one of them moves."""
-
-NAMED = 3
 
 
 def part_notes(
@@ -30,7 +30,7 @@ def _part_notes(
     part: str, labels: NDArray[np.integer], classes: Sequence[str], chosen_on: bool
 ) -> Iterator[str]:
     if len(labels) < FEW:
-        what = f"the {part} part has {images(len(labels))}"
+        what = f"the {part} part has {count_of(len(labels), 'image')}"
         moved = f"a single one moves accuracy by {100 / len(labels):.0f} points"
         yield f"{what}: {moved}" + (", and what is chosen on them is half chosen by chance" * chosen_on)
     absent = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0).tolist()
@@ -38,13 +38,3 @@ def _part_notes(
         yield f"{len(absent)} of {len(classes)} classes have no image in the {part} part: " + named(
             [classes[number] for number in absent]
         )
-
-
-def images(count: int) -> str:
-    return f"{count:,} image" + "s" * (count != 1)
-
-
-def named(names: Sequence[str]) -> str:
-    """``a, b, c and 4 more``."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
-from probe.datasets.listing import few
 from probe.errors import StoreError, UnknownNameError, unknown_name
 from probe.notebook import facts_html
 from probe.store.chunks import read_rows
@@ -22,6 +21,7 @@ from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.spec import IMPORTED
+from probe.text import few
 
 READ = 0
 """Status of a row whose image was read; every other value says why not."""

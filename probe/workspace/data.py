@@ -13,11 +13,11 @@ from probe.datasets.arrangement import Layout
 from probe.datasets.dataset import count_parts
 from probe.datasets.fetch import download_bytes
 from probe.datasets.fetch import fetch as fetch_row
-from probe.datasets.listing import count_of, few
 from probe.datasets.place import is_fetched, is_missing
 from probe.datasets.splits import CARVED_SHARE
 from probe.errors import UsageError
 from probe.progress import Progress
+from probe.text import count_of, few
 from probe.workspace.context import Context
 from probe.workspace.keywords import at_least, one_of
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from probe.datasets import DatasetOptions
 from probe.datasets.dataset import Dataset
-from probe.datasets.listing import count_of
 from probe.errors import UsageError
+from probe.text import count_of
 from probe.workspace.backbones import check_choice, choose, resolve_choice
 from probe.workspace.context import Context
 from probe.workspace.data import read_images, set_line

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from probe.errors import UsageError
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
 from probe.runs import Run
 from probe.store import Store
+from probe.text import parse_bytes
 from probe.workspace.context import Context
 from probe.workspace.keywords import at_least
 from probe.workspace.stores import take_store
@@ -86,17 +86,3 @@ def _choice(wanted: FitKeywords) -> Any:
     from probe.fit import Choice
 
     return Choice(wanted.output, wanted.views, parse_bytes(wanted.memory, "--memory"))
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold); of the value of `option`."""
-    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
-    number = text.strip().upper().rstrip("KMGTB")
-    unit = text.strip().upper()[len(number) :]
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 <= size < float("inf"):
-        raise UsageError(f"{option} is not a size", expected="such as 500MB or 2GB", found=text)
-    return int(size)

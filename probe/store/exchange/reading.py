@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.labels import LabelRow, class_order, read_labels
-from probe.datasets.listing import count_of, string_array
+from probe.datasets.listing import (
+    string_array,
+)
 from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError, UsageError
 from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
+from probe.text import count_of
 
 NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits, groups and classes"
 

@@ -1,0 +1,55 @@
+"""How numbers, lists and tables are put into words, and sizes read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probe.errors import UsageError
+from probe.plain import one_line
+
+NAMED = 3
+"""Names that `named` lists."""
+
+
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first six names, and a sign that there are more."""
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+
+def named(names: Sequence[str]) -> str:
+    """``a, b, c and 4 more``."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Left-aligned columns, numbers right-aligned."""
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    numeric = [
+        all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))
+    ]
+    out = []
+    for line in [list(header), *cells]:
+        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
+        out.append("  ".join(parts).rstrip())
+    return out
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """``2GB``, ``500MB``, ``1e9`` -> bytes (decimal units, as disks are sold); of the value of `option`."""
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "": 1.0}
+    number = text.strip().upper().rstrip("KMGTB")
+    unit = text.strip().upper()[len(number) :]
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise UsageError(f"{option} is not a size", expected="such as 500MB or 2GB", found=text)
+    return int(size)
