@@ -222,6 +222,19 @@ def test_no_file_takes_a_private_name_of_another(path: Path) -> None:
     assert not named_privately(path), "make the seam public, or test through the front"
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_looks_into_the_json_of_a_result(path: Path) -> None:
+    """`Run.record` is typed; `Run.result` is for `--json` alone."""
+    looked = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Subscript | ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "result"
+    ]
+    assert not looked
+
+
 def test_every_floor_of_the_design_page_is_the_one_held_here() -> None:
     text = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
     block = text.split("```")[1]
