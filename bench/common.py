@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probe.machine import usable_cpus
+from probe.machine import cpu_flags, usable_cpus
 from probe.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +36,6 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 def machine() -> dict[str, Any]:
     """Facts that a figure cannot be read without."""
-    flags: set[str] = set()
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -44,12 +43,11 @@ def machine() -> dict[str, Any]:
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 model = value.strip()
-            elif name.strip() == "flags":
-                flags = set(value.split())
+                break
     return {
         "cpu": model,
         "cores": usable_cpus(),
-        "low_precision": sorted(flags & {"amx_bf16", "avx512_bf16", "avx512f", "avx2"}),
+        "low_precision": sorted(cpu_flags() & {"amx_bf16", "avx512_bf16", "avx512f", "avx2"}),
         "load_at_start": os.getloadavg()[0],
         "versions": versions(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from probe import backbones
-from probe.backbones.backbone import Extractor
+from probe.backbones.backbone import NO_WEIGHTS, Extractor
 from probe.extract.job import ExtractJob
 
 DEFAULT_BATCH = 32
@@ -21,7 +21,7 @@ WORTH_IT = 1.05
 
 def load_for_new_store(job: ExtractJob) -> Extractor:
     """The backbone with the batch size asked for, or for large sets the fastest of a short trial."""
-    if job.batch_size is not None or len(job.dataset) < TRIAL_FROM or job.backbone.weights == "none":
+    if job.batch_size is not None or len(job.dataset) < TRIAL_FROM or job.backbone.weights == NO_WEIGHTS:
         return backbones.load(job.backbone, batch_size=job.batch_size or DEFAULT_BATCH)
     best, best_speed = None, 0.0
     for size in CANDIDATES:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from probe import backbones
-from probe.backbones.backbone import BackboneSpec
+from probe.backbones.backbone import NO_WEIGHTS, BackboneSpec
 from probe.config import Home
 from probe.datasets import reopen
 from probe.datasets.dataset import Dataset
@@ -22,7 +22,7 @@ def has_images(store: Store) -> bool:
 
 def has_network(store: Store) -> bool:
     """Whether its backbone can be fine-tuned: pixels and imported embeddings have none."""
-    return has_images(store) and store.manifest.spec["backbone"]["weights"] != "none"
+    return has_images(store) and store.manifest.spec["backbone"]["weights"] != NO_WEIGHTS
 
 
 def backbone_of(store: Store, home: Home) -> BackboneSpec:
