@@ -107,5 +107,5 @@ def _limit_to(number: int, count: int, devices: Sequence[str]) -> None:
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", threads)
     if devices:
         os.environ[VISIBLE] = devices[number % len(devices)]
-    if len(devices) < count:
+    if devices and len(devices) < count:
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"

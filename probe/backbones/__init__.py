@@ -90,20 +90,20 @@ def resolve(
     WeightsError : the weights cannot be found, fetched or trusted.
     """
     row = find_row(name)
-    chosen_size = _size(row, size)
     chosen, reason = choose_precision(precision, row)
-    found = find(row, weights, chosen_size, home)
-    return BackboneSpec(
+    spec = BackboneSpec(
         name=row.name,
-        weights=found.identity,
-        size=chosen_size,
+        weights=weights,
+        size=_size(row, size),
         preprocess=_preprocess(row, preprocess),
         outputs=choose_outputs(row, outputs),
         precision=chosen,
         engine=choose_engine(row, chosen, engine).name,
-        weights_path=str(found.path) if found.path else None,
         precision_reason=reason,
     )
+    # Last, since they may have to be fetched.
+    found = find(row, weights, spec.size, home)
+    return replace(spec, weights=found.identity, weights_path=str(found.path) if found.path else None)
 
 
 def recorded(record: Mapping[str, Any], weights_path: str | None, home: Home) -> BackboneSpec:
