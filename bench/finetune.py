@@ -29,6 +29,7 @@ from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import TRAIN
+from probe.extract import ExtractJob
 from probe.finetune.assembly import assemble, head_spec
 from probe.finetune.cut import Cut, cut_network
 from probe.finetune.prefix import cached_parts, extract_prefix
@@ -57,7 +58,7 @@ def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
         fast = backbones.resolve(name, weights="random", precision="bf16", home=home)
         network = backbones.build_network(fast)
         cut = cut_network(network, backbones.find_row(name).stages, unfreeze=UNFREEZE)
-        store, _ = extract_prefix(dataset, fast, cut, home, exif=False, views=None)
+        store, _ = extract_prefix(ExtractJob(dataset, fast), cut, home)
         part = cached_parts(store)[TRAIN]
         sides: dict[str, Callable[[], Any]] = {}
         for precision in PRECISIONS:

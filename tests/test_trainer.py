@@ -15,8 +15,8 @@ from probe.studies.recipe import Recipe
 from probe.studies.trainer import train
 from probe.tensorflow_setup import keras, tf
 from probe.train.inputs import ArrayInputs, Part, TrainingData, batches, fit_normaliser
-from probe.train.loop import LoopSettings, fit_loop
-from probe.train.rules import EarlyStop, Optimiser, ReduceLr
+from probe.train.loop import fit_loop
+from probe.train.rules import EarlyStop, LoopSettings, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
 
 

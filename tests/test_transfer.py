@@ -74,7 +74,7 @@ def test_the_last_line_trains_as_the_row_says(row: Recipe, home: Home) -> None:
         return
     assert choices["batch_size"] == row.batch_size
     if last.command.name == "finetune":
-        settings = tune_settings(choices, None, "fp32")
+        settings = tune_settings(choices, None)
         assert (settings.optimiser, settings.stops, settings.reduce_lr) == (
             row.optimiser,
             row.stops,

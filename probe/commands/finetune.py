@@ -251,7 +251,7 @@ def _make_job(
     row = row_of(spec)
     trunk = choices["trunk"] or trunk
     spec = replace(spec, outputs=(trunk or row.default_output,))
-    return TuneJob(data, spec, row.stages, tune_settings(choices, trunk, spec.precision), choices["exif"])
+    return TuneJob(data, spec, row.stages, tune_settings(choices, trunk), choices["exif"])
 
 
 def _named_backbone(
@@ -284,7 +284,7 @@ def _stored_backbone(
     return spec, spec.outputs[0].partition(":")[0] if is_saved else None
 
 
-def tune_settings(choices: Mapping[str, Any], trunk: str | None, precision: str) -> TuneSettings:
+def tune_settings(choices: Mapping[str, Any], trunk: str | None) -> TuneSettings:
     """The settings that the options of ``probe finetune`` as they were read come to."""
     from probe.errors import unknown_name
     from probe.finetune.plan import TuneSettings
@@ -320,7 +320,6 @@ def tune_settings(choices: Mapping[str, Any], trunk: str | None, precision: str)
         ),
         stops=tuple(_early_stop(text) for text in choices["stop"]),
         reduce_lr=_reduce_lr(choices["reduce_lr"]) if choices["reduce_lr"] else None,
-        precision=precision,
         balanced=choices["class_weight"] == "balanced",
         augment=parse_augment(choices["augment"]),
         memory=None if choices["memory"] is None else int(choices["memory"] * 1e9),

@@ -108,7 +108,7 @@ def _head_training(chosen: Mapping[str, Any]) -> Facts:
 def _finetune(context: click.Context, stored: Facts) -> Facts:
     chosen = context.params
     row = find_row(chosen["backbone"] or stored["backbone"])
-    settings = asdict(tune_settings(chosen, chosen["trunk"], "fp32"))
+    settings = asdict(tune_settings(chosen, chosen["trunk"]))
     same = (
         *("trunk", "unfreeze", "freeze", "train_bn", "head", "head_epochs", "head_lr"),
         *("optimiser", "epochs", "batch_size", "reduce_lr", "clip", "balanced", "views", "seed"),

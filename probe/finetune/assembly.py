@@ -2,64 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from probe.finetune.cut import Cut
-from probe.networks import GlobalAveragePool, Network, parse
+from probe.finetune.head import HEAD, HeadSpec
+from probe.finetune.plan import Prepared
 from probe.train.rules import POLICIES
-
-HEAD = "tuned_"
-"""Goes before the names of the head's layers, so that none is called like a layer of the trunk."""
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What follows the trunk: `network` and the implied output over `classes`; two classes share one unit.
-
-    `pooled` says that it is the default, pooled features straight to the output: that is a linear classifier.
-    """
-
-    network: Network
-    classes: int
-    pooled: bool
-
-    @property
-    def binary(self) -> bool:
-        return self.classes == 2
-
-    @property
-    def loss(self) -> str:
-        return "binary_crossentropy" if self.binary else "sparse_categorical_crossentropy"
-
-    def apply(self, tensor: Any, *, policy: str, seed: int) -> Any:
-        from probe.networks.builder import apply, output_layer
-
-        # The mean over all places is taken in float32 at every precision, as for stored features.
-        dtype = "float32" if self.pooled else policy
-        hidden = apply(self.network, tensor, dtype=dtype, seed=seed, prefix=HEAD)
-        return output_layer(hidden, self.classes, seed=seed, binary=self.binary, prefix=HEAD)
-
-
-def head_spec(text: str | None, trunk: Any, classes: int) -> HeadSpec:
-    """The head as the user spelled it; None for pooled features straight to the output."""
-    if text is not None:
-        return HeadSpec(parse(text), classes, pooled=False)
-    is_map = len(trunk.output.shape) == 4
-    return HeadSpec((GlobalAveragePool(),) if is_map else (), classes, pooled=True)
-
-
-def count_head(head: HeadSpec, trunk: Any) -> tuple[int, int]:
-    """(all, trainable) parameters of the head, output layer included."""
-    from probe.tensorflow_setup import keras
-
-    inputs = keras.Input(trunk.output.shape[1:])
-    model = keras.Model(inputs, head.apply(inputs, policy="float32", seed=0))
-    return model.count_params(), sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 @dataclass(frozen=True)
@@ -106,37 +57,24 @@ class Assembly:
         return network
 
 
-def assemble(
-    cut: Cut,
-    head: HeadSpec,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    cached: bool,
-    size: int,
-    precision: str,
-    seed: int,
-    train_bn: bool = False,
-    scope: AbstractContextManager[Any] | None = None,
-) -> Assembly:
-    """Put the network together.
+def assemble(ready: Prepared, devices: Sequence[str] | None = None) -> Assembly:
+    """Put the network together: from the crossing tensors, or without a cache from preprocessed pixels.
 
-    Parameters
-    ----------
-    shapes : crossing layer -> shape of one image, see `Cut.shapes`.
-    cached : the crossing tensors are the inputs; otherwise pixels (S, S, 3) of `size`, preprocessed.
-    precision : ``fp32``, ``bf16`` or ``fp16`` compute; weights and output are float32.
-    train_bn : batch normalisation above the cut uses and updates batch statistics; otherwise it stays in
-        inference mode, in the frozen part always.
-    scope : of a ``tf.distribute`` strategy.
+    Weights and output are float32 at every precision. Batch normalisation above the cut stays in inference
+    mode unless ``train_bn`` asks for batch statistics; in the frozen part it always does.
+
+    `devices` train it together (``tf.distribute.MirroredStrategy``); None takes all GPUs where there are
+    several.
     """
     from probe.networks.builder import clone
     from probe.tensorflow_setup import keras, pin
 
     pin()
-    policy = POLICIES[precision]
-    with scope or nullcontext():
-        if cached:
-            inputs = [keras.Input(shape, name=name) for name, shape in shapes.items()]
+    job, cut = ready.job, ready.cut
+    policy, size = POLICIES[job.precision], job.backbone.size
+    with _scope(devices):
+        if ready.plan.prefix_cache:
+            inputs = [keras.Input(shape, name=name) for name, shape in ready.plan.crossing.items()]
             tensors = inputs
         else:
             inputs = [keras.Input((size, size, 3), name="pixels")]
@@ -147,9 +85,17 @@ def assemble(
         body = clone(suffix, policy, trainable=True) if suffix is not None else None
         features = _single(tensors)
         if body is not None:
-            features = (body if train_bn else _in_inference(body))(features)
-        model = keras.Model(_single(inputs), head.apply(features, policy=policy, seed=seed))
-    return Assembly(cut, head, model, body)
+            features = (body if job.settings.train_bn else _in_inference(body))(features)
+        output = ready.head.apply(features, policy=policy, seed=job.settings.seed)
+        model = keras.Model(_single(inputs), output)
+    return Assembly(cut, ready.head, model, body)
+
+
+def _scope(devices: Sequence[str] | None) -> AbstractContextManager[Any]:
+    from probe.tensorflow_setup import tf
+
+    chosen = devices or [device.name for device in tf.config.list_logical_devices("GPU")]
+    return tf.distribute.MirroredStrategy(list(chosen)).scope() if len(chosen) > 1 else nullcontext()
 
 
 def _in_inference(model: Any) -> Any:

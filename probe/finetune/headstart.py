@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.extract import ExtractJob, extract
+from probe.finetune.plan import Prepared
 from probe.heads import HEADS
 from probe.heads.class_rows import count_class_rows, expect_training_rows
 from probe.heads.head import Samples
 from probe.heads.linear import LinearHead
 from probe.heads.logreg import LogregOptions
+from probe.progress import Progress
 from probe.runs import Predictions, Record, Run, list_runs
 from probe.runs.record import FitFacts
 from probe.store import Store, list_stores, open_store, store_path
@@ -90,15 +92,24 @@ def _is_probe(record: Record, backbone: BackboneSpec, index: str, pixels: Mappin
     )
 
 
-def embeddings(
-    dataset: Dataset, backbone: BackboneSpec, home: Home, *, exif: bool, progress: bool = False
-) -> Store:
-    """A store with the pooled features ``backbone.outputs[0]`` of the data set, extracted if need be.
+def find_start(
+    ready: Prepared, home: Home, probes: Sequence[Run], *, progress: bool = False
+) -> HeadStart | None:
+    """Where the default head starts; None for other heads, and where heads are to start untrained."""
+    job = ready.job
+    if not ready.head.pooled or not job.settings.head_epochs:
+        return None
+    store = embeddings(job.images, home, progress=progress)
+    with Progress("head start", shown=progress):
+        return fit_start(store, job.backbone.outputs[0], job.dataset, probes[0] if probes else None)
+
+
+def embeddings(job: ExtractJob, home: Home, *, progress: bool = False) -> Store:
+    """A store with the pooled features that the job's backbone names first, extracted if need be.
 
     One of another precision serves where there is none of this one.
     """
-    job = ExtractJob(dataset, backbone, exif=exif)
-    wanted = job.spec()
+    dataset, backbone, wanted = job.dataset, job.backbone, job.spec()
     stores = sorted(
         list_stores(home)[0],
         key=lambda store: store.manifest.spec["backbone"].get("precision") != backbone.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from probe.backbones import preprocess
 from probe.config import Home
-from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, VAL
+from probe.datasets.dataset import SPLITS, TRAIN, VAL
 from probe.finetune.plan import Prepared, TuneJob
-from probe.finetune.prefix import ViewedInputs, cached_parts, extract_prefix, views_of
+from probe.finetune.prefix import extract_prefix
 from probe.store import Store
 from probe.train.inputs import ArrayInputs, Inputs, Part
 from probe.train.pixels import open_pictures
@@ -35,45 +35,52 @@ class Material:
     seconds: float = 0.0
 
 
-def _usable(job: TuneJob) -> NDArray[np.bool_]:
-    return (job.dataset.labels != UNLABELLED) & np.isin(job.dataset.splits, SPLITS)
-
-
-def labelled(job: TuneJob) -> TuneJob:
-    """The job on those rows that have a label and a split."""
-    return replace(job, dataset=job.dataset.take(np.flatnonzero(_usable(job))))
-
-
-def count_parts(job: TuneJob) -> dict[str, int]:
-    """Split -> labelled images, readable or not."""
-    usable = _usable(job)
-    return {split: int((usable & (job.dataset.splits == split)).sum()) for split in SPLITS}
-
-
-def open_material(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> Material:
+def open_material(ready: Prepared, home: Home, *, progress: bool = False) -> Material:
     """The prefix cache, extracted if need be, or the pictures, as the plan says."""
-    if ready.cache.used:
-        return _cached(job, ready, home, progress)
-    return _plain(job)
+    job = ready.job.on_labelled_rows()
+    return _cached(job, ready, home, progress) if ready.plan.prefix_cache else _plain(job)
 
 
 def _cached(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> Material:
-    settings = job.settings
-    views = views_of(settings.augment, settings.views, settings.seed)
-    store, seconds = extract_prefix(
-        job.dataset, job.backbone, ready.cut, home, exif=job.exif, views=views, progress=progress
-    )
+    views = job.settings.stored_views
+    store, seconds = extract_prefix(job.images, ready.cut, home, views=views, progress=progress)
     parts = cached_parts(store)
-    inputs: Inputs
-    if views is not None:
-        inputs = ViewedInputs(store, batch_size=settings.batch_size, seed=settings.seed)
-    else:
-        inputs = _array_inputs(job, parts, None)
+    inputs = _inputs(job, parts) if views is None else ViewedInputs(job, store)
     rows = {split: store.rows(split) for split in SPLITS}
     ids = {split: store.index.ids[mine] for split, mine in rows.items()}
     named = store.index.groups
     groups = {split: None if named is None else named[mine] for split, mine in rows.items()}
     return Material(inputs, parts, ids, None, groups, store, seconds)
+
+
+def cached_parts(store: Store, view: int = 0) -> dict[str, Part]:
+    """Train, val and test of the crossing tensors, mapped; `view` is of the training part."""
+    labels = store.index.labels
+    parts = {}
+    for split in SPLITS:
+        rows = store.rows(split)
+        shown = view if split == TRAIN else 0
+        arrays = tuple(store.features(output, shown).mapped(rows) for output in store.outputs)
+        parts[split] = Part(arrays if len(arrays) > 1 else arrays[0], labels[rows])
+    return parts
+
+
+class ViewedInputs:
+    """`Inputs` over a cache with K views: epoch by epoch the training part shows its next view."""
+
+    def __init__(self, job: TuneJob, store: Store) -> None:
+        numbers = range(1, store.view_count + 1)
+        self._views = [_inputs(job, cached_parts(store, view)) for view in numbers]
+
+    @property
+    def steps(self) -> int:
+        return self._views[0].steps
+
+    def training(self, epoch: int) -> Any:
+        return self._views[epoch % len(self._views)].training(epoch)
+
+    def validation(self) -> Any | None:
+        return self._views[0].validation()
 
 
 def _plain(job: TuneJob) -> Material:
@@ -92,10 +99,10 @@ def _plain(job: TuneJob) -> Material:
         parts[split] = Part(pictures, job.dataset.labels[readable])
         ids[split] = job.dataset.ids[readable]
         groups[split] = None if named is None else named[readable]
-    return Material(_array_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels, groups)
+    return Material(_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels, groups)
 
 
-def _array_inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any) -> Inputs:
+def _inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any = None) -> Inputs:
     return ArrayInputs(
         parts[TRAIN],
         parts[VAL] if len(parts[VAL]) else None,

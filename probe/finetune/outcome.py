@@ -1,21 +1,18 @@
-"""What came of a fine-tuning: predictions, the comparison with the frozen probe, the record of the run."""
+"""What came of a fine-tuning: the comparison with the frozen probe, the record of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from probe.datasets.dataset import TEST, VAL
+from probe.datasets.dataset import VAL
 from probe.errors import FitError
-from probe.extract import ExtractJob
-from probe.finetune.assembly import Assembly
 from probe.finetune.headstart import HeadStart
-from probe.finetune.material import Material
-from probe.finetune.plan import Prepared, TuneJob
+from probe.finetune.tuning import Trained, Tuning
 from probe.images.path import POLICY
-from probe.records import plain, without_nan
+from probe.records import without_nan
 from probe.runs import (
     FINE_TUNED,
     NETWORK_FILES,
@@ -29,20 +26,9 @@ from probe.runs import (
 from probe.runs.record import FitFacts, FrozenProbe, NetworkFacts, TuneFacts
 from probe.runs.weight import part_notes
 from probe.stats.paired import Comparison, compare_predictions
-from probe.train.inputs import batches
-from probe.train.loop import LoopResult, probabilities
+from probe.train.loop import LoopResult
 
 NETWORK = NETWORK_FILES[FINE_TUNED]
-
-
-def predict(network: Assembly, material: Material, name: str, job: TuneJob) -> Predictions:
-    """Probabilities of one part, (n, C); empty when the part is."""
-    part = material.parts[name]
-    if len(part):
-        found = probabilities(network.model, batches(part, job.settings.batch_size, material.prepare))
-    else:
-        found = np.empty((0, len(job.dataset.classes)), np.float32)
-    return Predictions(material.ids[name], part.labels.astype(np.int32), found, material.groups[name])
 
 
 @dataclass(frozen=True)
@@ -111,20 +97,14 @@ class Judgement:
     notes: tuple[str, ...]
 
 
-def judge(
-    test: Predictions,
-    start: HeadStart | None,
-    probes: Sequence[Run],
-    ready: Prepared,
-    result: LoopResult,
-    precision: str,
-) -> Judgement:
+def judge(tuning: Tuning, trained: Trained, test: Predictions) -> Judgement:
     """The comparison with the frozen probe, and what a reader of the result has to know."""
-    frozen, passed_over = find_frozen(test, start, probes) if len(test.ids) else (None, [])
+    plan, result = tuning.plan, trained.whole
+    frozen, passed_over = find_frozen(test, tuning.start, tuning.probes) if len(test.ids) else (None, [])
     comparison = _compare(test, frozen) if frozen is not None else None
-    kept = [kept_text(result, ready)] if result.start is not None else []
-    cache = f"{'prefix cache' if ready.cache.used else 'no prefix cache'}: {ready.cache.reason}"
-    notes = (cache, *kept, *passed_over, *_notes(comparison, frozen, precision))
+    kept = [kept_text(result, pooled=tuning.network.head.pooled)] if result.start is not None else []
+    cache = f"{'prefix cache' if plan.prefix_cache else 'no prefix cache'}: {plan.cache_reason}"
+    notes = (cache, *kept, *passed_over, *_notes(comparison, frozen, tuning.job.precision))
     return Judgement(comparison, frozen, notes)
 
 
@@ -146,8 +126,8 @@ def _notes(comparison: Comparison | None, frozen: Frozen | None, precision: str)
     return notes
 
 
-def kept_text(result: LoopResult, ready: Prepared) -> str:
-    """What the best epoch is, against the network before any training step."""
+def kept_text(result: LoopResult, *, pooled: bool) -> str:
+    """What the best epoch is, against the network before any training step; `pooled` is of the head."""
     rule, start = result.keep, result.start or {}
     if rule not in start:
         # The last epoch is kept, whatever the figures.
@@ -157,35 +137,25 @@ def kept_text(result: LoopResult, ready: Prepared) -> str:
     values = [value for value in result.history[rule] if np.isfinite(value)]
     best = (max if rule.endswith("accuracy") else min)(values, default=np.nan)
     if result.kept_epoch == 0:
-        kept = "the frozen probe" if ready.head.pooled else "the head on the frozen backbone"
+        kept = "the frozen probe" if pooled else "the head on the frozen backbone"
         return (
             f"no gain: {kept} is kept, {rule} {start[rule]:.4g} before any training, {best:.4g} at best after"
         )
     return f"epoch {result.kept_epoch} is kept: {rule} {best:.4g}, {start[rule]:.4g} before any training"
 
 
-def describe(
-    job: TuneJob,
-    ready: Prepared,
-    material: Material,
-    result: LoopResult,
-    head_result: LoopResult | None,
-    predictions: Mapping[str, Predictions],
-    start: HeadStart | None,
-    judgement: Judgement,
-) -> Record:
+def describe(tuning: Tuning, trained: Trained, test: Predictions) -> Record:
     """The result of a fine-tuning, but for its identity and the seconds."""
-    data, settings = job.dataset, job.settings
-    backbone = replace(job.backbone, outputs=job.backbone.outputs[:1], precision=settings.precision)
-    images = ExtractJob(data, job.backbone, exif=job.exif)
-    labels = {name: found.labels for name, found in predictions.items()}
-    weak = part_notes(labels[TEST], labels[VAL], data.classes, settings.keep != "last")
+    job, material = tuning.job, tuning.material
+    data, images, val = job.dataset, job.images, tuning.predict(VAL)
+    judgement = judge(tuning, trained, test)
+    weak = part_notes(test.labels, val.labels, data.classes, job.settings.keep != "last")
     return Record(
         kind=FINE_TUNED,
-        head=ready.plan.head,
-        chosen={"epoch": result.kept_epoch},
-        test=scores(predictions[TEST]),
-        val=scores(predictions[VAL]),
+        head=tuning.plan.head,
+        chosen={"epoch": trained.whole.kept_epoch},
+        test=scores(test),
+        val=scores(val),
         parts={name: len(part) for name, part in material.parts.items()},
         notes=(*judgement.notes, *weak),
         classes=tuple(data.classes),
@@ -193,36 +163,29 @@ def describe(
         dataset_facts=dict(data.facts),
         store=material.store.name if material.store is not None else None,
         index=images.index().hash,
-        backbone=backbone.key_part(),
+        backbone=replace(job.backbone, outputs=job.backbone.outputs[:1]).key_part(),
         pixels=images.pixels.key_part(),
         pixel_policy=POLICY,
-        facts=_facts(job, ready, material, result, head_result, start, judgement),
+        facts=_facts(tuning, trained, judgement),
     )
 
 
-def _facts(
-    job: TuneJob,
-    ready: Prepared,
-    material: Material,
-    result: LoopResult,
-    head_result: LoopResult | None,
-    start: HeadStart | None,
-    judgement: Judgement,
-) -> TuneFacts:
+def _facts(tuning: Tuning, trained: Trained, judgement: Judgement) -> TuneFacts:
+    backbone, material, start = tuning.job.backbone, tuning.material, tuning.start
     comparison, frozen = judgement.comparison, judgement.frozen
     return TuneFacts(
-        network=NetworkFacts(NETWORK, job.backbone.preprocess, job.backbone.size, ready.plan.trunk),
-        history=without_nan(result.history),
-        options=plain(job.settings),
-        plan=ready.plan.to_json(),
+        network=NetworkFacts(NETWORK, backbone.preprocess, backbone.size, tuning.plan.trunk),
+        history=without_nan(trained.whole.history),
+        options=tuning.job.options(),
+        plan=tuning.plan.to_json(),
         head_start=start.source if start is not None else None,
-        head_history=without_nan(head_result.history) if head_result is not None else None,
-        start=without_nan(result.start),
-        stopped=result.stopped,
-        training_seconds=round(result.seconds + (head_result.seconds if head_result else 0), 3),
+        head_history=without_nan(trained.head.history) if trained.head is not None else None,
+        start=without_nan(trained.whole.start),
+        stopped=trained.whole.stopped,
+        training_seconds=round(trained.seconds, 3),
         extraction_seconds=material.seconds,
         store_key=material.store.key if material.store is not None else None,
-        weights_path=job.backbone.weights_path,
+        weights_path=backbone.weights_path,
         comparison=comparison.to_json() if comparison else None,
         frozen_probe=FrozenProbe(frozen.run, frozen.name, frozen.precision) if frozen else None,
     )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.backbones.backbone import BackboneSpec
-from probe.config import Home
-from probe.datasets.dataset import Dataset
-from probe.finetune.assembly import HeadSpec, count_head, head_spec
+from probe.config import Home, canonical_json
+from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, Dataset
+from probe.extract import ExtractJob, Views
 from probe.finetune.cut import Cut, cut_network
-from probe.finetune.prefix import CacheChoice, choose_cache
+from probe.finetune.head import HeadSpec, count_head, head_spec
+from probe.finetune.prefix import choose_cache
 from probe.images.augment import Augment
 from probe.networks import format_network
+from probe.records import plain
 from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_rate_rules
 
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
@@ -34,7 +39,6 @@ class TuneSettings:
     keep : the epoch whose weights are kept; None is ``val_loss``, or the last without validation.
     head_epochs, head_lr : Adam on a head other than the default before the trunk moves; 0 epochs leave every
         head at its random start.
-    precision : ``fp32``, ``bf16`` or ``fp16``, in extraction and in training.
     balanced : weight every class by the inverse of its share of the training part.
     clip : largest norm of the whole gradient.
     train_bn : batch normalisation above the cut learns its statistics; otherwise it stays in inference mode.
@@ -54,7 +58,6 @@ class TuneSettings:
     keep: str | None = None
     head_epochs: int = 10
     head_lr: float = 1e-3
-    precision: str = "fp32"
     balanced: bool = False
     clip: float | None = None
     train_bn: bool = False
@@ -68,6 +71,12 @@ class TuneSettings:
         # The training loop checks it too, but only once the prefix has been extracted.
         check_rate_rules(self.optimiser, self.reduce_lr)
 
+    @property
+    def stored_views(self) -> Views | None:
+        """The augmented views that the cache holds of every training picture, None for none."""
+        wanted = self.views and self.augment.changes_pixels
+        return Views(self.views, self.augment, self.seed) if wanted else None
+
 
 @dataclass(frozen=True)
 class TuneJob:
@@ -75,7 +84,8 @@ class TuneJob:
 
     Attributes
     ----------
-    backbone : its first output is the pooled embedding that the frozen probe stands on.
+    backbone : its first output is the pooled embedding that the frozen probe stands on; its precision is that
+        of extraction and training.
     stages : of the backbone's row.
     """
 
@@ -84,6 +94,32 @@ class TuneJob:
     stages: Mapping[str, str]
     settings: TuneSettings
     exif: bool = False
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``bf16`` or ``fp16``."""
+        return self.backbone.precision
+
+    @property
+    def images(self) -> ExtractJob:
+        """The embeddings that the frozen probe stands on: their rows, labels and pixels are the job's."""
+        return ExtractJob(self.dataset, self.backbone, exif=self.exif)
+
+    def on_labelled_rows(self) -> TuneJob:
+        """The job on those rows that have a label and a split."""
+        return replace(self, dataset=self.dataset.take(np.flatnonzero(self._usable())))
+
+    def count_parts(self) -> dict[str, int]:
+        """Split -> labelled images, readable or not."""
+        usable = self._usable()
+        return {split: int((usable & (self.dataset.splits == split)).sum()) for split in SPLITS}
+
+    def options(self) -> dict[str, Any]:
+        """The settings and the precision as JSON takes them."""
+        return {**plain(self.settings), "precision": self.precision}
+
+    def _usable(self) -> NDArray[np.bool_]:
+        return (self.dataset.labels != UNLABELLED) & np.isin(self.dataset.splits, SPLITS)
 
 
 @dataclass(frozen=True)
@@ -141,13 +177,37 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with its network cut: the plan, and what training needs of it."""
+    """A job with its network cut and its plan; nothing is trained or written yet."""
 
+    job: TuneJob
     cut: Cut
     head: HeadSpec
-    shapes: dict[str, tuple[int, ...]]
-    cache: CacheChoice
     plan: Plan
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of everything that decides the result but the number of epochs."""
+        options = self.job.options()
+        for without_effect in ("epochs", "prefix_cache", "memory"):
+            del options[without_effect]
+        images = self.job.images
+        # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
+        pixels = {"pixels": images.pixels.key_part()} if images.pixels.scaled else {}
+        record = {
+            "backbone": self.job.backbone.key_part(),
+            "index": images.index().hash,
+            "exif": self.job.exif,
+            **pixels,
+            "settings": options,
+            "cached": self.plan.prefix_cache,
+        }
+        return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+    @property
+    def run_identity(self) -> str:
+        """sha256 that tells the run of one number of epochs from that of another."""
+        parts = [self.identity, self.job.settings.epochs]
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) -> Prepared:
@@ -168,12 +228,12 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
         home,
         wanted=settings.prefix_cache,
         augmented=settings.augment.changes_pixels,
-        views=settings.views if settings.augment.changes_pixels else 0,
+        views=settings.stored_views.count if settings.stored_views else 0,
         memory=settings.memory,
     )
     head_params, head_trainable = count_head(head, cut.trunk)
     trainable = cut.trainable_params + head_trainable
-    steps = -(-parts["train"] // settings.batch_size)
+    steps = -(-parts[TRAIN] // settings.batch_size)
     trained = cut.trunk.layers[cut.frozen :]
     plan = Plan(
         backbone=job.backbone.name,
@@ -190,23 +250,24 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
         parts=dict(parts),
         steps_per_epoch=steps,
         steps=steps * settings.epochs,
-        memory_bytes=_memory(cut, cut.params + head_params, trainable, settings),
+        memory_bytes=_memory(job, cut, cut.params + head_params, trainable),
         prefix_cache=cache.used,
         cache_bytes=cache.bytes,
         cache_reason=cache.reason,
         crossing=shapes,
     )
-    return Prepared(cut, head, shapes, cache, plan)
+    return Prepared(job, cut, head, plan)
 
 
-def _memory(cut: Cut, params: int, trainable: int, settings: TuneSettings) -> int:
+def _memory(job: TuneJob, cut: Cut, params: int, trainable: int) -> int:
     """Bytes: float32 weights, their gradients and optimiser slots, and what is kept of a batch to go back."""
+    settings = job.settings
     slots = SLOTS[settings.optimiser.name] + bool(settings.optimiser.momentum)
     kept = sum(
         int(np.prod([side or 0 for side in layer.output.shape[1:]]))
         for layer in cut.trunk.layers[cut.frozen :]
         if hasattr(layer.output, "shape")
     )
-    item = 4 if settings.precision == "fp32" else 2
+    item = 4 if job.precision == "fp32" else 2
     # Each value of the forward pass meets a gradient of its own size on the way back.
     return 4 * params + 4 * trainable * (1 + slots) + 2 * kept * settings.batch_size * item

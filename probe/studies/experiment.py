@@ -26,7 +26,6 @@ from probe.runs import (
     Predictions,
     Record,
     Run,
-    Scores,
     find_finished,
     scores,
     write_run,
@@ -66,8 +65,13 @@ class Experiment:
         """The recipe with its number of epochs."""
         return replace(self.recipe, epochs=self.epochs or self.recipe.epochs)
 
-    def identity(self, data: str) -> str:
-        """sha256 of all that decides the result, on data known as `data`."""
+    def pixels(self) -> Pixels:
+        """The images as they are trained on; read once, and at hand from then on."""
+        return load_pixels(self.source, self.recipe.size)
+
+    def identity(self) -> str:
+        """sha256 of all that decides the result."""
+        data = self.pixels().data.digest()
         parts = [IDENTITY_VERSION, self.planned.settings(), data, self.seed, self.precision]
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
@@ -104,12 +108,11 @@ def run_experiment(
     A state is written after every epoch, below ``PROBE_HOME/cache/training``, and removed when the run is
     kept. Raises UsageError for a recipe that is not one training, DataError for data that cannot be used.
     """
-    recipe = experiment.recipe
-    check_trainable(recipe)
+    check_trainable(experiment.recipe)
     started = time.perf_counter()
     with Progress(f"images of {experiment.source.spec}", shown=progress):
-        pixels = load_pixels(experiment.source, recipe.size)
-    identity = experiment.identity(pixels.data.digest())
+        pixels = experiment.pixels()
+    identity = experiment.identity()
     done = find_finished(home, identity) if experiment.resume else None
     if done is not None:
         return done, True
@@ -124,19 +127,17 @@ def run_experiment(
         on_epoch=on_epoch,
         progress=progress,
     )
-    predictions = _predictions(outcome, pixels)
-    record = replace(
-        _record(experiment, outcome, pixels, predictions),
-        identity=identity,
-        seconds=round(time.perf_counter() - started, 3),
-    )
+    test = outcome.predict("test", pixels)
+    seconds = round(time.perf_counter() - started, 3)
+    record = replace(_record(experiment, outcome, test), identity=identity, seconds=seconds)
 
     def write_more(folder: Path) -> None:
-        plot_curves({recipe.name: Course(outcome.history, outcome.kept_epoch)}, folder / CURVES)
+        course = Course(outcome.history, outcome.kept_epoch)
+        plot_curves({experiment.recipe.name: course}, folder / CURVES)
         outcome.model.save(folder / MODEL)
 
-    label = f"{slug(recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"
-    run = write_run(home, label, record, predictions, write_more)
+    label = f"{slug(experiment.recipe.name)}-{slug(pixels.dataset.name)}-s{experiment.seed}"
+    run = write_run(home, label, record, test, write_more)
     shutil.rmtree(work, ignore_errors=True)
     return run, False
 
@@ -183,29 +184,21 @@ def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _predictions(outcome: TrainOutcome, pixels: Pixels) -> Predictions:
-    test = pixels.data.test
-    if test is None:
-        nothing = np.empty((0, pixels.data.classes), np.float32)
-        return Predictions(np.empty(0, "<U1"), np.empty(0, np.int32), nothing)
-    return Predictions(pixels.ids["test"], test.labels, outcome.probabilities["test"], pixels.groups["test"])
-
-
-def _record(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels, test: Predictions) -> Record:
+def _record(experiment: Experiment, outcome: TrainOutcome, test: Predictions) -> Record:
     """The result of a training, but for its identity and the seconds."""
-    recipe, data, dataset = experiment.planned, pixels.data, pixels.dataset
-    val = data.val.labels if data.val else test.labels[:0]
+    recipe, pixels = experiment.planned, experiment.pixels()
+    dataset, val = pixels.dataset, outcome.predict("val", pixels)
     return Record(
         kind=BASELINE,
         head=recipe.name,
         chosen={"epoch": outcome.kept_epoch},
         test=scores(test),
-        val=_val_scores(outcome, pixels),
+        val=scores(val),
         parts={name: len(ids) for name, ids in pixels.ids.items()},
         notes=(
             *dataset.notes,
             *(f"differs from the study: {line}" for line in recipe.differs),
-            *part_notes(test.labels, val, dataset.classes, recipe.keep != "last"),
+            *part_notes(test.labels, val.labels, dataset.classes, recipe.keep != "last"),
         ),
         classes=tuple(dataset.classes),
         dataset=dataset.name,
@@ -243,14 +236,6 @@ def _facts(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels) -> Tra
         unreadable=pixels.unreadable,
         training_seconds=round(outcome.seconds, 3),
     )
-
-
-def _val_scores(outcome: TrainOutcome, pixels: Pixels) -> Scores | None:
-    val = pixels.data.val
-    if val is None:
-        return None
-    found = outcome.probabilities["val"]
-    return scores(Predictions(pixels.ids["val"], val.labels, found, pixels.groups["val"]))
 
 
 def _size(weights: Sequence[Any]) -> int:

@@ -14,10 +14,12 @@ from probe.config import canonical_json
 from probe.errors import UsageError
 from probe.images.augment import parse_augment
 from probe.networks import parse
+from probe.runs import Predictions
 from probe.studies.recipe import Recipe
 from probe.train.inputs import ArrayInputs, Normaliser, TrainingData, batches, fit_normaliser
-from probe.train.loop import LoopSettings, OnEpoch, fit_loop, probabilities
-from probe.train.rules import POLICIES
+from probe.train.loop import OnEpoch, fit_loop, probabilities
+from probe.train.pixels import Pixels
+from probe.train.rules import POLICIES, LoopSettings
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class TrainOutcome:
     trainable: int
     seconds: float
 
+    def predict(self, split: str, pixels: Pixels) -> Predictions:
+        """What the network says of ``val`` or ``test`` of the pixels that it was trained on."""
+        part = {"val": pixels.data.val, "test": pixels.data.test}[split]
+        labels = np.empty(0, np.int32) if part is None else part.labels
+        found = self.probabilities.get(split, np.empty((0, pixels.data.classes), np.float32))
+        return Predictions(pixels.ids[split], labels, found, pixels.groups[split])
+
 
 def train(
     recipe: Recipe,
@@ -66,6 +75,8 @@ def train(
     run by training.
     """
     recipe = replace(recipe, epochs=epochs or recipe.epochs, classes=data.classes)
+    identity = run_identity(recipe, data, seed=seed, precision=precision) if folder else ""
+    settings = loop_settings(recipe, precision)
     model = build_model(recipe, data.train.inputs.shape[1:], seed=seed, precision=precision)
     normaliser = fit_normaliser(recipe.normalise, data.train.inputs)
     inputs = ArrayInputs(
@@ -79,10 +90,10 @@ def train(
     result = fit_loop(
         model,
         inputs,
-        loop_settings(recipe, precision),
+        settings,
         folder=folder,
         resume=resume,
-        identity=run_identity(recipe, data, seed=seed, precision=precision) if folder else "",
+        identity=identity,
         on_epoch=on_epoch,
         progress=progress,
         name=recipe.name,

@@ -19,12 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.config import canonical_json
-from probe.errors import UsageError, unknown_name
+from probe.errors import UsageError
 from probe.progress import Progress
 from probe.train.inputs import Inputs
-from probe.train.rules import DEFAULT_RATES, KEEP, EarlyStop, Optimiser, ReduceLr, check_rate_rules
-from probe.train.schedule import parse_schedule
+from probe.train.rules import LoopSettings
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
@@ -32,30 +30,6 @@ MIN_DELTA = 1e-4
 """How much better counts as better for `ReduceLr`; Keras's own value."""
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How a model is trained.
-
-    Attributes
-    ----------
-    loss : Keras name, ``sparse_categorical_crossentropy`` or ``binary_crossentropy``.
-    stops, reduce_lr, keep : as in `Recipe`.
-    class_weights : class -> weight of its images in the loss.
-    clip_norm : largest norm of the whole gradient, None for no limit.
-    scale_loss : scale the loss against underflow; needed with float16 compute, not with bfloat16.
-    """
-
-    optimiser: Optimiser
-    epochs: int
-    loss: str = "sparse_categorical_crossentropy"
-    stops: tuple[EarlyStop, ...] = ()
-    reduce_lr: ReduceLr | None = None
-    keep: str = "val_accuracy"
-    class_weights: Mapping[int, float] | None = None
-    clip_norm: float | None = None
-    scale_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,12 +117,12 @@ def fit_loop(
     Raises UsageError when a figure is watched that these inputs do not give, or the state found belongs to
     another training.
     """
-    _check_monitors(settings, has_validation=inputs.validation() is not None)
+    settings.check(has_validation=inputs.validation() is not None)
     with model.distribute_strategy.scope():
-        optimiser = _keras_optimiser(settings, inputs.steps)
+        optimiser = settings.keras_optimiser(inputs.steps)
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
-    run = _Run(model, optimiser, settings, folder, _identity(settings, identity))
+    run = _Run(model, optimiser, settings, folder, settings.identity(identity))
     run.open(resume=resume)
     if start_counts and run.state.start is None:
         _score_start(run, model, inputs, on_epoch)
@@ -334,71 +308,10 @@ class _Run:
         _write(self.folder / STATE_FILE, asdict(self.state), _values(variables))
 
 
-def _keras_optimiser(settings: LoopSettings, steps: int) -> Any:
-    from probe.tensorflow_setup import keras, pin
-
-    pin()
-    asked = settings.optimiser
-    if asked.name not in DEFAULT_RATES:
-        raise unknown_name("optimiser", asked.name, DEFAULT_RATES)
-    check_rate_rules(asked, settings.reduce_lr)
-    # Keras 3 dropped the `decay` argument of its optimisers; this is what it meant.
-    inverse = keras.optimizers.schedules.InverseTimeDecay
-    rate = (
-        inverse(asked.lr, 1, asked.decay)
-        if asked.decay
-        else parse_schedule(asked.schedule).keras_rate(asked.lr, steps, settings.epochs)
-    )
-    extra: dict[str, Any] = {}
-    if asked.momentum:
-        if asked.name not in ("sgd", "rmsprop"):
-            raise UsageError(f"{asked.name} has no momentum to set", hint="use sgd or rmsprop")
-        extra["momentum"] = asked.momentum
-    if asked.nesterov and asked.name == "sgd":
-        extra["nesterov"] = True
-    made = keras.optimizers.get(
-        {
-            "class_name": asked.name,
-            "config": {"learning_rate": rate, "global_clipnorm": settings.clip_norm, **extra},
-        }
-    )
-    return keras.optimizers.LossScaleOptimizer(made) if settings.scale_loss else made
-
-
 def _learning_rate(optimiser: Any) -> float:
     # A Keras variable, or the tensor that a schedule computes.
     rate = optimiser.learning_rate
     return float(getattr(rate, "value", rate).numpy())
-
-
-def _check_monitors(settings: LoopSettings, *, has_validation: bool) -> None:
-    if settings.keep not in KEEP:
-        raise unknown_name("epoch to keep", settings.keep, KEEP)
-    watched = [settings.keep, *(rule.monitor for rule in settings.stops)]
-    if settings.reduce_lr:
-        watched.append(settings.reduce_lr.monitor)
-    missing = [monitor for monitor in watched if monitor.startswith("val_")]
-    if missing and not has_validation:
-        raise UsageError(
-            f"{missing[0]} is watched, but there is no validation part",
-            hint="carve one from the training part, or keep the last epoch",
-        )
-
-
-def _identity(settings: LoopSettings, identity: str) -> str:
-    """What a state must agree on; not the number of epochs, so that a training can be prolonged.
-
-    A schedule that ends with the last epoch is another one when that epoch moves.
-    """
-    plain = _plain(settings)
-    if not parse_schedule(settings.optimiser.schedule).needs_end:
-        del plain["epochs"]
-    return canonical_json([identity, plain])
-
-
-def _plain(settings: LoopSettings) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return plain
 
 
 def _state_from_json(found: Mapping[str, Any]) -> _State:

@@ -60,7 +60,7 @@ class Pixels:
 
     Attributes
     ----------
-    data : the parts, ready for `probe.studies.trainer.train`.
+    data : the parts, ready to be trained on.
     ids : ``train``, ``val``, ``test`` -> (n,) ids of the images of a part.
     groups : the same for their groups; None where the data set has none.
     unreadable : images that were left out because they could not be decoded.
@@ -77,7 +77,8 @@ class Pixels:
 @lru_cache(maxsize=1)
 def load_pixels(source: DataSource, size: int) -> Pixels:
     """Every labelled image of a split at `size` × `size`; the last answer is kept."""
-    return read_pixels(source.open(), size, source.home.cache, keep_colour=source.keep_colour)
+    dataset = source.open()
+    return read_pixels(dataset, size, source.home.cache, keep_colour=source.keep_colour)
 
 
 def load_training_data(source: DataSource, size: int) -> TrainingData:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from probe.errors import UsageError
+from probe.config import canonical_json
+from probe.errors import UsageError, unknown_name
 from probe.train.schedule import CONSTANT, parse_schedule
 
 DEFAULT_RATES: Mapping[str, float] = {
@@ -18,6 +21,8 @@ DEFAULT_RATES: Mapping[str, float] = {
     "adadelta": 1e-3,
 }
 """The optimisers there are, with Keras's own default learning rates."""
+
+WITH_MOMENTUM = ("sgd", "rmsprop")
 
 KEEP = ("val_accuracy", "val_loss", "last")
 """Which epoch's weights are kept: the best by a validation figure, or the last."""
@@ -70,3 +75,87 @@ def check_rate_rules(optimiser: Optimiser, reduce_lr: ReduceLr | None) -> None:
         raise UsageError(
             f"the learning rate cannot follow both {' and '.join(rules)}", expected="one of them at most"
         )
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How `probe.train.loop.fit_loop` trains a model.
+
+    Attributes
+    ----------
+    loss : Keras name, ``sparse_categorical_crossentropy`` or ``binary_crossentropy``.
+    stops, reduce_lr : what ends the training early, and what lowers its rate.
+    keep : the epoch whose weights are kept, one of `KEEP`.
+    class_weights : class -> weight of its images in the loss.
+    clip_norm : largest norm of the whole gradient, None for no limit.
+    scale_loss : scale the loss against underflow; needed with float16 compute, not with bfloat16.
+
+    UsageError, at once, for what no training could follow.
+    """
+
+    optimiser: Optimiser
+    epochs: int
+    loss: str = "sparse_categorical_crossentropy"
+    stops: tuple[EarlyStop, ...] = ()
+    reduce_lr: ReduceLr | None = None
+    keep: str = "val_accuracy"
+    class_weights: Mapping[int, float] | None = None
+    clip_norm: float | None = None
+    scale_loss: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEEP:
+            raise unknown_name("epoch to keep", self.keep, KEEP)
+        if self.optimiser.name not in DEFAULT_RATES:
+            raise unknown_name("optimiser", self.optimiser.name, DEFAULT_RATES)
+        if self.optimiser.momentum and self.optimiser.name not in WITH_MOMENTUM:
+            raise UsageError(f"{self.optimiser.name} has no momentum to set", hint="use sgd or rmsprop")
+        check_rate_rules(self.optimiser, self.reduce_lr)
+
+    def check(self, *, has_validation: bool) -> None:
+        """UsageError when a figure is watched that there is not without a validation part."""
+        watched = [self.keep, *(rule.monitor for rule in self.stops)]
+        if self.reduce_lr:
+            watched.append(self.reduce_lr.monitor)
+        missing = [monitor for monitor in watched if monitor.startswith("val_")]
+        if missing and not has_validation:
+            raise UsageError(
+                f"{missing[0]} is watched, but there is no validation part",
+                hint="carve one from the training part, or keep the last epoch",
+            )
+
+    def identity(self, training: str) -> str:
+        """What a state of `training` must agree on; not the epochs, so that a training can be prolonged.
+
+        A schedule that ends with the last epoch is another one when that epoch moves.
+        """
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not parse_schedule(self.optimiser.schedule).needs_end:
+            del plain["epochs"]
+        return canonical_json([training, plain])
+
+    def keras_optimiser(self, steps: int) -> Any:
+        """The Keras optimiser for epochs of `steps` batches."""
+        from probe.tensorflow_setup import keras, pin
+
+        pin()
+        asked = self.optimiser
+        # Keras 3 dropped the `decay` argument of its optimisers; this is what it meant.
+        inverse = keras.optimizers.schedules.InverseTimeDecay
+        rate = (
+            inverse(asked.lr, 1, asked.decay)
+            if asked.decay
+            else parse_schedule(asked.schedule).keras_rate(asked.lr, steps, self.epochs)
+        )
+        extra: dict[str, Any] = {}
+        if asked.momentum:
+            extra["momentum"] = asked.momentum
+        if asked.nesterov and asked.name == "sgd":
+            extra["nesterov"] = True
+        made = keras.optimizers.get(
+            {
+                "class_name": asked.name,
+                "config": {"learning_rate": rate, "global_clipnorm": self.clip_norm, **extra},
+            }
+        )
+        return keras.optimizers.LossScaleOptimizer(made) if self.scale_loss else made

@@ -1,0 +1,121 @@
+"""Fine-tuning that was killed, finished before, or runs on two devices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from probe.finetune.run import finetune
+from tests.tiny_tuning import tiny_job, with_large_pictures, write_material
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_material(tmp_path_factory.mktemp("material"))
+
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_a_finished_training_is_not_repeated_when_it_is_resumed(folder, home):
+    job = tiny_job(folder, home, unfreeze="conv3", epochs=1)
+    first, said = finetune(job, home), []
+    assert finetune(job, home, resume=True, say=said.append).name == first.name
+    assert "not repeated" in said[-1]
+    assert finetune(job, home).name != first.name
+    longer = replace(job, settings=replace(job.settings, epochs=2))
+    assert len(finetune(longer, home, resume=True).result["history"]["loss"]) == 2
+
+
+def test_a_training_whose_pictures_were_decoded_in_full_is_another(folder, home):
+    job = tiny_job(folder, home, unfreeze="conv3", epochs=1)
+    first = finetune(job, home)
+    large = replace(job, dataset=with_large_pictures(job.dataset))
+    second = finetune(large, home, resume=True)
+    assert second.name != first.name
+    assert [run.result["pixels"]["policy"] for run in (first, second)] == ["pillow-1", "pillow-2"]
+    assert finetune(large, home, resume=True).name == second.name
+    assert finetune(job, home, resume=True).name == first.name
+
+
+RESUME = """
+import sys
+from pathlib import Path
+from probe.config import Home
+from probe.finetune.run import finetune
+from tests.tiny_tuning import tiny_job
+folder, *rest = sys.argv[1:]
+def tell(epoch, figures): print("epoch", epoch, flush=True)
+for home, how in zip(rest[::2], rest[1::2]):
+    home = Home(Path(home))
+    job = tiny_job(Path(folder), home, unfreeze="conv2", head="F DO.3 D8 R", head_epochs=1, epochs=4)
+    print("run", finetune(job, home, resume=how == "resume", on_epoch=tell).path, flush=True)
+"""
+
+
+def start(*arguments):
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", RESUME, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def test_killed_in_the_second_epoch_and_resumed_ends_with_the_same_weights(folder, tmp_path):
+    killed = start(folder, tmp_path / "killed", "anew")
+    seen = []
+    for line in killed.stdout:
+        seen.append(line.strip())
+        if seen.count("epoch 1") == 2:  # of the head, and of head and trunk
+            killed.send_signal(signal.SIGKILL)
+            break
+    killed.stdout.close()
+    assert killed.wait() == -signal.SIGKILL
+    both = start(folder, tmp_path / "killed", "resume", tmp_path / "undisturbed", "anew")
+    lines = both.communicate()[0].splitlines()
+    ends = [number for number, line in enumerate(lines) if line.startswith("run ")]
+    second, first = lines[: ends[0]], lines[ends[0] + 1 : ends[1]]
+    assert second[-1] == "epoch 4"
+    assert len(second) < len(first)
+    weights = [
+        keras.models.load_model(Path(lines[end].removeprefix("run ")) / "network.keras").get_weights()
+        for end in ends
+    ]
+    for left, right in zip(*weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+MIRRORED = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from probe.config import Home
+from probe.finetune.run import finetune
+from tests.tiny_tuning import tiny_job
+folder, home = Path(sys.argv[1]), Home(Path(sys.argv[2]))
+job = tiny_job(folder, home, unfreeze="conv2", epochs=2)
+print(*finetune(job, home, devices=["CPU:0", "CPU:1"]).result["history"]["val_loss"])
+"""
+
+
+def test_two_devices_train_one_network(folder, home, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MIRRORED, str(folder), str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    together = [float(value) for value in done.stdout.split()]
+    alone = finetune(tiny_job(folder, home, unfreeze="conv2", epochs=2), home).result["history"]["val_loss"]
+    np.testing.assert_allclose(together, alone, rtol=1e-3)
