@@ -65,6 +65,23 @@ def test_csv_and_json_say_the_same(on_lite0: Shell) -> None:
         assert Path(line["id"]).exists()
 
 
+def test_several_processes_say_what_one_does(shell: Shell, tmp_path: Path) -> None:
+    shell("extract", "--backbone", "pixels", "--size", 8, "--limit", 100, "fashion-sample")
+    shell("fit", "centroid")
+    pictures = tmp_path / "pictures"
+    for number in range(4):
+        shutil.copytree(PHOTOS, pictures / str(number))
+    (pictures / "0" / "bad.jpg").write_text("no picture")
+    one = shell("predict", "latest", "--quiet", pictures, code=4)
+    said = shell.error
+    assert shell("predict", "latest", "--quiet", "--jobs", 2, pictures, code=4) == one
+    assert shell.error == said
+    assert len(one.splitlines()) == 42
+    run = find_run(Home(shell.home), None)
+    next(run.path.glob("head*")).unlink()
+    shell("predict", "latest", "--jobs", 2, pictures, code=1)
+
+
 def test_images_that_cannot_be_read_are_named_and_the_others_predicted(
     on_lite0: Shell, tmp_path: Path
 ) -> None:

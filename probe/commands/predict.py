@@ -21,11 +21,18 @@ from probe.workspace.runs import take_run
 @click.argument("run")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line in place of CSV.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Local processes, one per GPU when there are several.",
+)
 @follow_links_option
 @quiet_option
 @click.pass_obj
 def command(
-    home: Home, run: str, paths: tuple[str, ...], as_json: bool, follow_links: bool, quiet: bool
+    home: Home, run: str, paths: tuple[str, ...], as_json: bool, jobs: int, follow_links: bool, quiet: bool
 ) -> int:
     """Predict images with a RUN of `probe fit`, `probe finetune` or `probe baseline run`.
 
@@ -38,7 +45,9 @@ def command(
 
     context = Context(home, quiet)
     stdin = sys.stdin.buffer if STDIN in paths else None
-    predictions = predict_each(context, take_run(context, run), paths, follow_links=follow_links, stdin=stdin)
+    predictions = predict_each(
+        context, take_run(context, run), paths, follow_links=follow_links, jobs=jobs, stdin=stdin
+    )
     unreadable = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for number, prediction in enumerate(predictions):

@@ -17,6 +17,7 @@ from probe.progress import Progress
 from probe.runs import Run
 from probe.table import Table
 from probe.workspace.context import Context
+from probe.workspace.keywords import at_least
 
 if TYPE_CHECKING:
     from probe.fit import Prediction
@@ -89,9 +90,12 @@ class Predicted(Sequence["Prediction"]):
         return table_html(f"{len(self):,} predictions of {self.run}", self.table())
 
 
-def predict(context: Context, run: Run, paths: Sequence[str | Path], *, follow_links: bool) -> Predicted:
+def predict(
+    context: Context, run: Run, paths: Sequence[str | Path], *, follow_links: bool, jobs: int
+) -> Predicted:
     """All predictions at once; as `predict_each`."""
-    found = tuple(predict_each(context, run, [str(path) for path in paths], follow_links=follow_links))
+    names = [str(path) for path in paths]
+    found = tuple(predict_each(context, run, names, follow_links=follow_links, jobs=jobs))
     return Predicted(run.name, run.record.classes, found)
 
 
@@ -101,22 +105,28 @@ def predict_each(
     paths: Sequence[str],
     *,
     follow_links: bool = False,
+    jobs: int = 1,
     stdin: BinaryIO | None = None,
 ) -> Iterator[Prediction]:
     """Predict image files, folders of them and lists, one after the other; images are named as given.
 
     The inputs are looked for and the network is loaded before this returns. UsageError where there is no
-    image, WeightsError when the weights here are not those of the run, FitError for a run that cannot see
-    images.
+    image or no process, WeightsError when the weights here are not those of the run, FitError for a run that
+    cannot see images.
     """
-    from probe.fit import gather, predict_inputs
+    from probe.fit import gather, predict_in_processes, predict_inputs
+
+    at_least(1, jobs=jobs)
 
     if "" in paths:
         raise UsageError("one of the paths is empty", hint=". is the folder you are in")
     inputs = gather([Path(path) for path in paths], stdin=stdin, follow_links=follow_links)
     for line in inputs.notes:
         context.say(line)
-    predictions = predict_inputs(run, context.home, inputs)
+    if jobs > 1:
+        predictions = predict_in_processes(run, context.home, inputs, jobs)
+    else:
+        predictions = predict_inputs(run, context.home, inputs)
     with Progress(f"load {run.name}", shown=context.progress):
         first = list(islice(predictions, 1))  # the network is loaded before the first of them
     return chain(first, predictions)

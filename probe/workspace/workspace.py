@@ -105,9 +105,14 @@ class Workspace:
         return compare(self._context, runs)
 
     def predict(
-        self, run: Run | str, paths: str | Path | Sequence[str | Path], *, follow_links: bool = False
+        self,
+        run: Run | str,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        follow_links: bool = False,
+        jobs: int = 1,
     ) -> Predicted:
-        """Predict image files, folders of them or ``.txt`` lists with a run.
+        """Predict image files, folders of them or ``.txt`` lists with a run, in `jobs` local processes.
 
         Returns
         -------
@@ -121,7 +126,9 @@ class Workspace:
         WeightsError : the weights here are not those it was fitted on.
         """
         several = [paths] if isinstance(paths, str | Path) else paths
-        return predict(self._context, take_run(self._context, run), several, follow_links=follow_links)
+        return predict(
+            self._context, take_run(self._context, run), several, follow_links=follow_links, jobs=jobs
+        )
 
     def export(
         self, run: Run | str, format: str = "keras", *, output_file: str | Path | None = None
