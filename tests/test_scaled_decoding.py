@@ -283,6 +283,11 @@ def fitted(data: Dataset, home: Home) -> Run:
     return fit(FitJob(store), home)
 
 
+def way(run: Run) -> PixelPath:
+    """Of new pictures to the network of a run."""
+    return recorded_path(run.record.pixels, run.record.pixel_policy)
+
+
 def distance(run: Run, home: Home, folder: Path) -> float:
     """Between what the run recorded of its test images and what it predicts of their files."""
     recorded = zip(run.predictions.ids.tolist(), run.predictions.probabilities, strict=True)
@@ -303,7 +308,7 @@ def test_a_run_predicts_by_the_pixels_of_its_own_store(mixed: Path, home: Home, 
         # What wrote such stores knew of no other way.
         del result["pixel_policy"]
     run = replace(run, result=result)
-    assert recorded_path(run.record.pixels, run.record.pixel_policy) == PixelPath(scaled=not older)
+    assert way(run) == PixelPath(scaled=not older)
     assert distance(run, home, mixed) < 2e-6
     other = replace(run, result={**result, "pixel_policy": "pillow-2" if older else "pillow-1"})
     vars(other)["predictions"] = run.predictions
@@ -316,13 +321,13 @@ def test_a_run_on_small_pictures_sees_large_ones_as_the_maker_of_its_store_did(
     data = open_dataset(str(small), home)
     run = fitted(data, home)
     assert run.result["pixels"]["policy"] == "pillow-1"
-    assert recorded_path(run.record.pixels, run.record.pixel_policy).scaled
+    assert way(run).scaled
     (file,) = home.stores.glob("*/MANIFEST.json")
     manifest = json.loads(file.read_text())
     del manifest["facts"]["pixel_policy"]
     file.write_text(json.dumps(manifest))
     assert extract(job_on(data, home), home).reused
-    assert not recorded_path(fitted(data, home).result).scaled
+    assert not way(fitted(data, home)).scaled
 
 
 # ---- training --------------------------------------------------------------------------------------------
