@@ -37,7 +37,8 @@ from probe.heads.logreg import GRID, LogregOptions
 from probe.heads.neighbours import NeighbourSearch
 from probe.heads.ridge import RidgeOptions
 from probe.heads.rotation import Rotation
-from probe.heads.softmax_loss import MemoryLoss, softmax_residual
+from probe.heads.softmax_kernel import softmax_residual
+from probe.heads.softmax_loss import MemoryLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.store import open_store
 
@@ -222,9 +223,10 @@ def bench_solver(problem: Problem, rounds: int) -> list[dict[str, Any]]:
 
     def objective(flat: NDArray[np.float64], penalty: float) -> tuple[float, NDArray[np.float64]]:
         w = flat.astype(np.float32).reshape(shape[0], classes)
-        loss, residual = softmax_residual((inputs @ w)[:, None], labels, weights)
+        residual = inputs @ w
+        loss = softmax_residual(residual[:, None], labels, weights)
         w[-1] = 0
-        gradient = inputs.T @ residual[:, 0] + penalty * w
+        gradient = inputs.T @ residual + penalty * w
         return float(loss[0] + 0.5 * penalty * (w**2).sum()), gradient.astype(np.float64).ravel()
 
     def scipys() -> list[float]:

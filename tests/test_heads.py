@@ -313,7 +313,7 @@ def test_the_choice_is_the_stated_rule(digits):
 def test_the_search_looks_at_a_third_of_the_grid_and_finds_the_top():
     def score(c: float) -> Candidate:
         accuracy = -((np.log10(c) + 2.3) ** 2)
-        return Candidate(c, accuracy, 0.0, {}, None, np.zeros((1, 1)))
+        return Candidate(c, accuracy, 0.0, {})
 
     tried = bracketed(score)
     assert len(tried) <= 15
@@ -382,7 +382,8 @@ def test_streamed_cross_validation_is_the_same(digits):
 def test_c_chosen_by_cross_validation(digits):
     train, val, test = digits
     outcome = HEADS["logreg"].fit(train, val, 10, LogregOptions(cv=3))
-    best = max(outcome.path, key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
+    judged = [row for row in outcome.path if "cv_accuracy" in row]
+    best = max(judged, key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
     assert outcome.chosen == {"c": best["c"], "cv": 3}
     assert len(outcome.path) < 20
     kept = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(outcome.chosen["c"],)), refit=False)
@@ -390,6 +391,69 @@ def test_c_chosen_by_cross_validation(digits):
     assert (outcome.head.predict_proba(test.features).argmax(1) == test.labels).mean() > 0.94
     alone = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3, c=(1e-3, 1e-2)))
     assert [row["c"] for row in alone.path] == [1e-3, 1e-2]
+
+
+@pytest.mark.parametrize("together", [1, 10_000])
+def test_a_search_in_folds_chooses_only_among_values_that_every_fold_has_seen(together, digits, monkeypatch):
+    monkeypatch.setattr("probe.heads.crossval.TOGETHER", together)
+    train, _, _ = digits
+    outcome = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3))
+    judged = [row for row in outcome.path if "cv_accuracy" in row]
+    glanced = [row for row in outcome.path if "cv_accuracy" not in row]
+    assert 5 <= len(judged) < 20
+    assert glanced
+    assert all(
+        set(row) == {"c", "first_fold_accuracy", "first_fold_log_loss", "converged"} for row in glanced
+    )
+    values = [row["c"] for row in judged]
+    assert min(values) < outcome.chosen["c"] < max(values)
+    folds = stratified_folds(train.labels, 3)
+    alone = CrossValidator(train, 10, folds).run(tuple(values))
+    np.testing.assert_allclose([row["fold_accuracy"] for row in judged], alone.accuracy, atol=0.007)
+    np.testing.assert_allclose([row["cv_log_loss"] for row in judged], alone.mean_log_loss(), rtol=5e-3)
+
+
+def test_a_first_fold_that_misleads_only_decides_where_the_search_begins(digits, monkeypatch):
+    from probe.heads.crossval import FoldPath
+
+    train, _, _ = digits
+    expected = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3)).chosen["c"]
+    monkeypatch.setattr(FoldPath, "score", _first_fold_likes_small_values(FoldPath.score))
+    misled = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3))
+    judged = {row["c"]: row["cv_accuracy"] for row in misled.path if "cv_accuracy" in row}
+    assert misled.chosen["c"] > min(judged)
+    assert min(judged) < 1e-5 < expected
+    assert judged[misled.chosen["c"]] > judged[min(judged)]
+
+
+def _first_fold_likes_small_values(score):
+    """As `score`, except that the first fold alone is ever less right."""
+
+    def wrong(path, c):
+        found = score(path, c)
+        if len(path.group) == 1:
+            found[0] = 1 / (1 + c)
+        return found
+
+    return wrong
+
+
+def test_values_that_cost_much_are_searched_in_larger_steps_and_it_is_said(digits, monkeypatch):
+    train, val, _ = digits
+    usual = HEADS["logreg"].fit(train, val, 10)
+    assert not any("larger steps" in note for note in usual.notes)
+    monkeypatch.setattr("probe.heads.logreg.LOGITS", 5_000)
+    short = HEADS["logreg"].fit(train, val, 10)
+    assert len(short.path) < len(usual.path)
+    (note,) = (note for note in short.notes if "larger steps" in note)
+    assert "1,000 rows × 10 classes" in note
+    assert "--full-path" in note
+    best = max(row["val_accuracy"] for row in usual.path)
+    assert max(row["val_accuracy"] for row in short.path) >= best - 0.01
+    folds = HEADS["logreg"].fit(train, None, 10, LogregOptions(cv=3))
+    assert any("larger steps" in note for note in folds.notes)
+    given = HEADS["logreg"].fit(train, val, 10, LogregOptions(c=(0.01, 0.1)))
+    assert not any("larger steps" in note for note in given.notes)
 
 
 def test_folds_are_even_in_every_class():

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,9 +75,10 @@ class CrossValidator:
         self.rotation = Rotation.of(samples.features)
         self.in_memory = isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS
         self.inputs = self.rotation.inputs(samples.features) if self.in_memory else None
+        self._known: dict[int, dict[float, Floats]] = {}
 
     def run(self, values: tuple[float, ...]) -> CrossValidation:
-        """Every value of C, in rising order, on every fold."""
+        """Every value of C, in rising order, on every fold; solutions of earlier runs are gone on from."""
         import joblib
         from threadpoolctl import threadpool_limits
 
@@ -85,57 +87,104 @@ class CrossValidator:
         expect(len(values) * count)
         size = max(1, TOGETHER // self.classes) if self.in_memory else count
         groups = [range(first, min(first + size, count)) for first in range(0, count, size)]
+        # Those that go on from solutions take less time: last, where they may be fewer than the workers.
+        groups.sort(key=lambda group: group[0] in self._known)
         workers = joblib.effective_n_jobs(self.jobs)
         parts = []
         # By rounds, so that a last round with fewer groups than workers leaves no processor idle.
         for first in range(0, len(groups), workers):
             together = groups[first : first + workers]
-            with threadpool_limits(limits=max(1, workers // len(together)), user_api="blas"):
-                tasks = (joblib.delayed(self._group)(group, values) for group in together)
+            threads = max(1, workers // len(together))
+            with threadpool_limits(limits=threads, user_api="blas"):
+                tasks = (joblib.delayed(self._group)(group, values, threads) for group in together)
                 parts += joblib.Parallel(n_jobs=self.jobs, prefer="threads")(tasks)
-        accuracy, log_loss, converged = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-        return CrossValidation(values, accuracy, log_loss, converged, np.bincount(self.folds))
+        figures = np.empty((3, len(values), count))
+        for group, (found, solutions) in zip(groups, parts, strict=True):
+            figures[:, :, group.start : group.stop] = found
+            self.keep(group, solutions)
+        accuracy, log_loss, converged = figures
+        return CrossValidation(values, accuracy, log_loss, converged > 0, np.bincount(self.folds))
+
+    def keep(self, group: range, solutions: Mapping[float, Floats]) -> None:
+        """Start later runs of these folds from their solutions: C -> (R, folds of the group, C)."""
+        for column, fold in enumerate(group):
+            self._known[fold] = {c: found[:, column] for c, found in solutions.items()}
+
+    def known(self, group: range) -> dict[float, Floats]:
+        """What is kept of all folds of a group, as `keep` takes it."""
+        common = set.intersection(*(set(self._known.get(fold, {})) for fold in group))
+        return {c: np.stack([self._known[fold][c] for fold in group], axis=1) for c in sorted(common)}
 
     def _group(
-        self, group: range, values: tuple[float, ...]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Accuracy, log-loss and convergence (V, folds of the group)."""
-        path = SoftmaxPath(self._loss(group), self.tolerance)
-        accuracy = np.empty((len(values), len(group)))
-        log_loss = np.empty_like(accuracy)
-        converged = np.empty(accuracy.shape, dtype=bool)
+        self, group: range, values: tuple[float, ...], threads: int
+    ) -> tuple[NDArray[np.float64], Mapping[float, Floats]]:
+        """Accuracy, log-loss and convergence (3, V, folds of the group), and the solutions to keep."""
+        path = FoldPath(self, group, threads)
+        found = np.empty((3, len(values), len(group)))
         for row, c in enumerate(values):
-            solution = path.solve(c)
-            held_out = self._held_out(group, path.loss, solution.coefficients)
-            converged[row] = solution.converged
-            for column in np.flatnonzero(~solution.converged).tolist():
-                solved = self._exact(group[column]).solve(solution.coefficients[:, column], c, self.tolerance)
-                converged[row, column] = solved.converged
-                held_out[column] = self._held_out_of(group[column], solved)
-            for column, logits in enumerate(held_out):
-                labels = self.samples.labels[self.folds == group[column]]
-                accuracy[row, column], log_loss[row, column] = scores(softmax(logits), labels)
+            found[:, row] = path.score(c)
             step(len(group))
-        return accuracy, log_loss, converged
+        return found, path.solutions
+
+
+class FoldPath:
+    """One path of C for a group of folds, which are scored on the rows that each holds out.
+
+    It starts from what these folds have solved before. Nothing is taken from another fold, whose solution
+    has seen the rows that this one holds out.
+    """
+
+    def __init__(self, validator: CrossValidator, group: range, threads: int | None = None) -> None:
+        self.samples, self.classes, self.folds = validator.samples, validator.classes, validator.folds
+        self.rotation, self.inputs = validator.rotation, validator.inputs
+        self.class_weight, self.tolerance = validator.class_weight, validator.tolerance
+        self.group, self.threads = group, threads
+        self._path = SoftmaxPath(self._loss(), self.tolerance)
+        for c, coefficients in validator.known(group).items():
+            self._path.know(c, coefficients)
+
+    @property
+    def solutions(self) -> Mapping[float, Floats]:
+        """C -> coefficients (R, folds of the group, C) of the values solved last."""
+        return self._path.solved
+
+    def score(self, c: float) -> NDArray[np.float64]:
+        """Accuracy, log-loss and convergence (3, folds of the group) at one C."""
+        found = np.empty((3, len(self.group)))
+        solution = self._path.solve(c)
+        held_out = self._held_out(solution.coefficients)
+        found[2] = solution.converged
+        for column in np.flatnonzero(~solution.converged).tolist():
+            solved = self._exact(self.group[column]).solve(
+                solution.coefficients[:, column], c, self.tolerance
+            )
+            found[2, column] = solved.converged
+            held_out[column] = self._held_out_of(self.group[column], solved)
+        for column, logits in enumerate(held_out):
+            labels = self.samples.labels[self.folds == self.group[column]]
+            found[:2, column] = scores(softmax(logits), labels)
+        return found
 
     def _exact(self, fold: int) -> ExactLoss:
         weights = self._weights(range(fold, fold + 1))[:, 0]
-        return ExactLoss(self.samples.features, self.rotation, self.samples.labels, self.classes, weights)
+        samples = self.samples
+        return ExactLoss(
+            samples.features, self.rotation, samples.labels, self.classes, weights, threads=self.threads
+        )
 
     def _held_out_of(self, fold: int, solved: Solved) -> Floats:
         head = LinearHead(self.rotation.mean, self.rotation.scale, solved.weights, solved.bias)
         return head.decision(self.samples.features[np.flatnonzero(self.folds == fold)])
 
-    def _loss(self, group: range) -> SoftmaxLoss:
-        labels = self.samples.labels
+    def _loss(self) -> SoftmaxLoss:
+        labels, weights, threads = self.samples.labels, self._weights(self.group), self.threads
         if self.inputs is None:
-            return StreamedLoss(
-                self.samples.features, self.rotation, labels, self.classes, self._weights(group)
-            )
-        if len(group) > 1:
-            return MemoryLoss(self.inputs, labels, self.classes, self._weights(group))
-        kept = self.folds != group[0]
-        return MemoryLoss(self.inputs[kept], labels[kept], self.classes, self._weights(group)[kept])
+            features = self.samples.features
+            return StreamedLoss(features, self.rotation, labels, self.classes, weights, threads=threads)
+        if len(self.group) > 1:
+            return MemoryLoss(self.inputs, labels, self.classes, weights, threads=threads)
+        kept = self.folds != self.group[0]
+        return MemoryLoss(self.inputs[kept], labels[kept], self.classes, weights[kept], threads=threads)
 
     def _weights(self, group: range) -> Floats:
         """(N, folds of the group): 0 for the rows held out."""
@@ -147,12 +196,12 @@ class CrossValidator:
             )
         return weights
 
-    def _held_out(self, group: range, loss: SoftmaxLoss, coefficients: Floats) -> list[Floats]:
+    def _held_out(self, coefficients: Floats) -> list[Floats]:
         """Logits of the rows held out, for each fold of the group."""
-        held = [self.folds == fold for fold in group]
+        loss, held = self._path.loss, [self.folds == fold for fold in self.group]
         if self.inputs is None:
             return self._streamed(held, coefficients)
-        if isinstance(loss, MemoryLoss) and len(group) > 1:
+        if isinstance(loss, MemoryLoss) and len(self.group) > 1:
             return [loss.logits[rows, column] for column, rows in enumerate(held)]
         return [self.inputs[held[0]] @ coefficients[:, 0]]
 

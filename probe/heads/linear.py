@@ -69,7 +69,8 @@ class LinearHead:
 
 def softmax(logits: Floats) -> Floats:
     """Rows of (N, C) logits as probabilities."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exponentials = logits - logits.max(axis=1, keepdims=True)
+    np.exp(exponentials, out=exponentials)
     exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
 

@@ -6,18 +6,19 @@ and spread of the training rows only), the intercept unpenalised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError, FitOptionError, UsageError
-from probe.heads.crossval import CrossValidation, CrossValidator
+from probe.heads.crossval import CrossValidation, CrossValidator, FoldPath
 from probe.heads.draws import stratified_folds
 from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
-from probe.heads.linear import LinearHead, scores, softmax
+from probe.heads.linear import LinearHead, scores
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
@@ -27,10 +28,28 @@ from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
-STRIDE = 4
-"""The bracketed search first looks at every fourth value of the grid, then at those around the best."""
-SEARCHED = len(GRID[::STRIDE]) + 4
-"""Values that the search looks at, at most."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a search goes through the grid: every `stride`-th value, then around the best down to `finest`.
+
+    Of the values looked at first, which rise, it ends after `patience` in a row that are worse than the best.
+    """
+
+    stride: int
+    finest: int
+    patience: int
+
+    @property
+    def most(self) -> int:
+        """Values it looks at, at most."""
+        return len(GRID[:: self.stride]) + 2 * round(math.log2(self.stride / self.finest))
+
+
+USUAL = Search(stride=4, finest=1, patience=2)
+SHORT = Search(stride=8, finest=2, patience=1)
+"""Where there are more logits than are kept in memory (`LOGITS`), every value costs minutes."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +112,6 @@ class Candidate:
     accuracy: float
     log_loss: float
     row: dict[str, Any]
-    head: LogregHead
-    probabilities: Floats
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -115,29 +132,52 @@ def fit(
     if val is None:
         return _fit_single(train, classes, options, _only(options.c))
     solver = _Solver(train, classes, options)
-    predict = _predictor(solver.rotation, val)
+    best: tuple[Candidate, LogregHead, Floats] | None = None
 
     def score(c: float) -> Candidate:
+        nonlocal best
         solved, facts = solver.solve(c)
-        probabilities = predict(solved.coefficients)
+        head = solver.head(solved)
+        probabilities = averaged(head, val)
         accuracy, loss = scores(probabilities, val.labels)
-        row = {"c": c, "val_accuracy": accuracy, "val_log_loss": loss, **facts}
-        return Candidate(c, accuracy, loss, row, solver.head(solved), probabilities)
+        found = Candidate(
+            c, accuracy, loss, {"c": c, "val_accuracy": accuracy, "val_log_loss": loss, **facts}
+        )
+        # One is kept: with thousands of classes the probabilities of every value would fill the memory.
+        if best is None or (found.rank, -c) > (best[0].rank, -best[0].c):
+            best = found, head, probabilities
+        return found
 
-    tried = _try(score, options)
-    best = max(tried, key=lambda candidate: candidate.rank)
-    rows = [candidate.row for candidate in tried]
-    notes = constant_columns(solver.rotation.scale) + _notes(best.c, rows, options.c or GRID)
-    head = best.head
+    search = _search(train, classes)
+    rows = [candidate.row for candidate in _try(score, options, search)]
+    assert best is not None
+    (chosen, head, probabilities) = best
+    notes = constant_columns(solver.rotation.scale) + _notes(chosen.c, rows, options.c or GRID)
+    notes += _shortened(train, classes, options, search)
     if refit:
-        again = _fit_single(stack(train, val), classes, options, best.c)
+        again = _fit_single(stack(train, val), classes, options, chosen.c)
         notes += _unfinished(again.path, "the fit of the choice on train + validation")
         head = again.head  # type: ignore[assignment]
-    used_for = "choose C" if len(tried) > 1 else ""
-    return FitOutcome(head, {"c": best.c}, rows, best.probabilities, notes, val_used_for=used_for)
+    used_for = "choose C" if len(rows) > 1 else ""
+    return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, val_used_for=used_for)
 
 
-def bracketed(score: Callable[[float], Candidate], grid: tuple[float, ...] = GRID) -> list[Candidate]:
+def _search(samples: Samples, classes: int) -> Search:
+    return USUAL if len(samples) * classes <= LOGITS else SHORT
+
+
+def _shortened(samples: Samples, classes: int, options: LogregOptions, search: Search) -> tuple[str, ...]:
+    """What the search left out, and why."""
+    if search is USUAL or options.c or options.full_path:
+        return ()
+    why = f"{len(samples):,} rows × {classes:,} classes make every value expensive"
+    steps = f"every {search.stride}th of {len(GRID)} values, then every {search.finest}nd around the best"
+    return (f"C was searched in larger steps ({steps}): {why}; --full-path tries all",)
+
+
+def bracketed(
+    score: Callable[[float], Candidate], grid: tuple[float, ...] = GRID, search: Search = USUAL
+) -> list[Candidate]:
     """Score about a quarter of the grid: every fourth value upwards until two in a row are worse, then the
     neighbours of the best at half the distance, and again.
 
@@ -145,16 +185,16 @@ def bracketed(score: Callable[[float], Candidate], grid: tuple[float, ...] = GRI
     """
     tried: dict[int, Candidate] = {}
     best, worse = 0, 0
-    for position in range(0, len(grid), STRIDE):
+    for position in range(0, len(grid), search.stride):
         tried[position] = score(grid[position])
         if tried[position].rank > tried[best].rank:
             best, worse = position, 0
         elif position:
             worse += 1
-        if worse == 2:
+        if worse == search.patience:
             break
-    distance = STRIDE
-    while distance > 1:
+    distance = search.stride
+    while distance > search.finest:
         distance //= 2
         centre = best
         for position in (centre - distance, centre + distance):
@@ -178,26 +218,57 @@ def _fit_cross_validated(
         class_weight=options.class_weight,
         jobs=options.jobs,
     )
-    grid = options.c or GRID
-    search = not options.c and not options.full_path
-    tried = _rows(validator.run(grid[::STRIDE] if search else grid))
-    if search:
-        top = grid.index(max(tried, key=_cv_rank)["c"])
-        near = range(max(0, top - STRIDE + 1), min(len(grid), top + STRIDE))
-        tried += _rows(validator.run(tuple(grid[position] for position in near if position != top)))
-    best = max(tried, key=_cv_rank)
-    final = kept = _fit_single(pool, classes, options, best["c"])
+    search = _search(pool, classes)
+    if options.c or options.full_path:
+        tried = _rows(validator.run(options.c or GRID))
+    else:
+        tried = _searched_in_folds(validator, search)
+    best = max((row for row in tried if "cv_accuracy" in row), key=_cv_rank)
+    final = kept = _fit_single(pool, classes, options, best["c"], validator.rotation)
     if refit and val is not None:
         kept = _fit_single(train, classes, options, best["c"])
     probabilities = None if val is None else averaged(kept.head, val)
-    notes = constant_columns(validator.rotation.scale) + _notes(best["c"], tried, grid)
+    notes = constant_columns(validator.rotation.scale) + _notes(best["c"], tried, options.c or GRID)
     notes += _unfinished(final.path, "the fit of the choice on all of these rows") + _never_right(pool, folds)
+    notes += _shortened(pool, classes, options, search)
     if val is not None and val.views:
         notes += ("C was chosen in folds of plain features, not of averages",)
     # Without the refit no fold had them in it.
     used_for = "choose C, in folds with the training rows" if refit and len(tried) > 1 else ""
     chosen = {"c": best["c"], "cv": options.cv}
     return FitOutcome(final.head, chosen, tried, probabilities, notes, val_used_for=used_for)
+
+
+def _searched_in_folds(validator: CrossValidator, search: Search) -> list[dict[str, Any]]:
+    """One fold says where to look, all folds say what is best there: only values that all have seen count.
+
+    The window of five values moves on while its best lies at its edge, so that one fold's chance decides
+    nothing but where the search begins.
+    """
+    first = FoldPath(validator, range(1))
+    seen: dict[int, dict[str, Any]] = {}
+
+    def glance(c: float) -> Candidate:
+        accuracy, log_loss, converged = first.score(c)[:, 0].tolist()
+        figures = {"first_fold_accuracy": accuracy, "first_fold_log_loss": log_loss}
+        step()
+        return Candidate(c, accuracy, log_loss, {"c": c, **figures, "converged": converged > 0})
+
+    expect(len(GRID[:: search.stride]))
+    glances = bracketed(glance, GRID, replace(search, finest=search.stride))
+    validator.keep(first.group, first.solutions)
+    top = GRID.index(max(glances, key=lambda found: found.rank).c)
+    reach, edge = search.stride // 2, True
+    while edge:
+        window = range(max(0, top - reach), min(len(GRID), top + reach + 1), search.finest)
+        new = [position for position in window if position not in seen]
+        rows = _rows(validator.run(tuple(GRID[position] for position in new)))
+        seen.update(zip(new, rows, strict=True))
+        top = max(sorted(seen), key=lambda position: _cv_rank(seen[position]))
+        edge = top in (min(seen), max(seen)) and 0 < top < len(GRID) - 1
+    judged = [seen[position] for position in sorted(seen)]
+    values = {row["c"] for row in judged}
+    return [found.row for found in glances if found.c not in values] + judged
 
 
 def _never_right(pool: Samples, folds: NDArray[np.intp]) -> tuple[str, ...]:
@@ -229,20 +300,22 @@ def _cv_rank(row: dict[str, Any]) -> tuple[float, float]:
     return row["cv_accuracy"], -row["cv_log_loss"]
 
 
-def _try(score: Callable[[float], Candidate], options: LogregOptions) -> list[Candidate]:
+def _try(score: Callable[[float], Candidate], options: LogregOptions, search: Search) -> list[Candidate]:
     every = options.c or options.full_path
-    expect(len(options.c or GRID) if every else SEARCHED)
+    expect(len(options.c or GRID) if every else search.most)
 
     def counted(c: float) -> Candidate:
         found = score(c)
         step()
         return found
 
-    return [counted(c) for c in sorted(options.c or GRID)] if every else bracketed(counted)
+    return [counted(c) for c in sorted(options.c or GRID)] if every else bracketed(counted, GRID, search)
 
 
-def _fit_single(samples: Samples, classes: int, options: LogregOptions, c: float) -> FitOutcome:
-    solver = _Solver(samples, classes, options)
+def _fit_single(
+    samples: Samples, classes: int, options: LogregOptions, c: float, rotation: Rotation | None = None
+) -> FitOutcome:
+    solver = _Solver(samples, classes, options, rotation)
     solved, facts = solver.solve(c)
     row = {"c": c, **facts}
     notes = constant_columns(solver.rotation.scale) + _unfinished([row])
@@ -264,9 +337,11 @@ def _only(values: tuple[float, ...]) -> float:
 class _Solver:
     """One path on the samples, every solution of which is looked at again in float64."""
 
-    def __init__(self, samples: Samples, classes: int, options: LogregOptions) -> None:
+    def __init__(
+        self, samples: Samples, classes: int, options: LogregOptions, rotation: Rotation | None = None
+    ) -> None:
         weights = balanced_weights(samples.labels, classes) if options.class_weight else None
-        self.rotation = Rotation.of(samples.features)
+        self.rotation = rotation or Rotation.of(samples.features)
         columns = None if weights is None else weights[:, None]
         self._path = SoftmaxPath(softmax_loss(self.rotation, samples, classes, columns), options.tolerance)
         self._exact = ExactLoss(samples.features, self.rotation, samples.labels, classes, weights)
@@ -294,23 +369,6 @@ def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Fl
     if isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS:
         return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
     return StreamedLoss(samples.features, rotation, samples.labels, classes, weights)
-
-
-def _predictor(rotation: Rotation, val: Samples) -> Callable[[Floats], Floats]:
-    """Coefficients (R + 1, C) -> validation probabilities (N, C); rotates an array once for all of them."""
-    every = (val.features, *val.views)
-    arrays = [features for features in every if isinstance(features, np.ndarray)]
-    if len(arrays) < len(every):
-        return lambda coefficients: averaged(
-            LogregHead(rotation.mean, rotation.scale, *rotation.back(coefficients)), val
-        )
-    inputs = [rotation.inputs(features) for features in arrays]
-
-    def predict(coefficients: Floats) -> Floats:
-        mean: Floats = np.stack([softmax(part @ coefficients) for part in inputs]).mean(axis=0)
-        return mean
-
-    return predict
 
 
 def _notes(c: float, tried: list[dict[str, Any]], values: tuple[float, ...]) -> tuple[str, ...]:

@@ -9,18 +9,22 @@ Numerical Optimization, ch. 7.1), preconditioned by the same diagonal as the flo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from probe.heads.head import Features, Floats, Labels, blocks
 from probe.heads.rotation import Rotation
-from probe.heads.standardise import Float64s, exactly_standardised
+from probe.heads.softmax_kernel import Float64s, class_spread, in_order, residual_of_rows
+from probe.heads.standardise import exactly_standardised
+from probe.machine import usable_cpus
 
 KEPT_VALUES = 1 << 24
 """Features kept in float64 while one problem is solved; more are converted anew in every pass."""
-ROWS = 1024
+ROWS, BLOCK_LOGITS = 1024, 1 << 21
+"""Rows, and logits, that a thread works on at a time."""
 MAX_STEPS = 60
 MAX_PRODUCTS = 2000
 """Newton steps, and Hessian products of all of them together, before the fit counts as not converged."""
@@ -71,14 +75,18 @@ class ExactLoss:
         labels: Labels,
         classes: int,
         weights: Floats | None = None,
+        *,
+        threads: int | None = None,
     ) -> None:
         self.labels, self.classes, self.rotation = labels, classes, rotation
+        self.threads = threads or usable_cpus()
         row_weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
         self.total = float(row_weights.sum())
         self.weights = row_weights / self.total
         self._features = features
         self._axes = rotation.axes.astype(np.float64)
         self._kept: list[tuple[slice, Float64s]] | None = None
+        self._rows = min(ROWS, max(64, BLOCK_LOGITS // classes))
 
     def solve(self, start: Floats, c: float, tolerance: float) -> Solved:
         """From coefficients (R + 1, C) to within `tolerance` of the minimum, or as near as it goes."""
@@ -162,19 +170,18 @@ class ExactLoss:
 
     def _at(self, coefficients: Float64s, weights: Float64s, penalty: float) -> _Point:
         """Look at weights (D, C), which are the coefficients (R + 1, C) off the axes."""
-        loss = 0.0
-        by_weights, by_bias = np.zeros_like(weights), np.zeros(self.classes)
-        spread = np.zeros(self.classes)
-        for rows, block in self._blocks():
-            logits = block @ weights + coefficients[-1]
-            losses, shares, residual = _softmax(logits, self.labels[rows])
+
+        def look_at(part: tuple[slice, Float64s]) -> tuple[float, Float64s, Float64s, Float64s]:
+            rows, block = part
+            residual = block @ weights
+            residual += coefficients[-1]
+            losses, _ = residual_of_rows(residual, self.labels[rows])
             mine = self.weights[rows]
-            loss += float(mine @ losses)
-            # p(1 − p) by the residual, which of the true class is −(1 − p): no cancellation near p = 1.
-            spread += mine @ (np.abs(residual) * np.where(residual < 0, shares, 1 - shares))
             residual *= mine[:, None]
-            by_weights += block.T @ residual
-            by_bias += residual.sum(axis=0)
+            spread = class_spread(residual[:, None], self.labels[rows], mine[:, None])[0]
+            return float(mine @ losses), spread, block.T @ residual, residual.sum(axis=0)
+
+        loss, spread, by_weights, by_bias = self._sums(look_at)
         by_weights += penalty * weights
         objective = loss + 0.5 * penalty * float((weights**2).sum())
         excess = float((by_weights**2).sum()) / (2 * penalty)
@@ -185,16 +192,35 @@ class ExactLoss:
     def _curvature(self, point: _Point, direction: Float64s, penalty: float) -> Float64s:
         """The Hessian at a point times a direction, both (R + 1, C)."""
         weights, along = self._axes @ point.coefficients[:-1], self._axes @ direction[:-1]
-        by_weights, by_bias = penalty * along, np.zeros(self.classes)
-        for rows, block in self._blocks():
-            _, shares, _ = _softmax(block @ weights + point.coefficients[-1], self.labels[rows])
-            bent = block @ along + direction[-1]
+
+        def bend_at(part: tuple[slice, Float64s]) -> tuple[Float64s, Float64s]:
+            rows, block = part
+            shares = block @ weights
+            shares += point.coefficients[-1]
+            _, true = residual_of_rows(shares, self.labels[rows])
+            shares[np.arange(len(true)), self.labels[rows]] = true
+            bent = block @ along
+            bent += direction[-1]
             bent -= np.einsum("nc,nc->n", shares, bent)[:, None]
             bent *= shares
             bent *= self.weights[rows][:, None]
-            by_weights += block.T @ bent
-            by_bias += bent.sum(axis=0)
-        return np.vstack([self._axes.T @ by_weights, by_bias])
+            return block.T @ bent, bent.sum(axis=0)
+
+        by_weights, by_bias = self._sums(bend_at)
+        return np.vstack([self._axes.T @ (by_weights + penalty * along), by_bias])
+
+    def _sums(self, work: Callable[[tuple[slice, Float64s]], tuple[Any, ...]]) -> list[Any]:
+        """The sum over all blocks of each thing that `work` finds in one, blocks side by side."""
+        from threadpoolctl import threadpool_limits
+
+        threads = self.threads if len(self.labels) > self._rows else 1
+        with threadpool_limits(limits=1 if threads > 1 else None, user_api="blas"):
+            found = in_order(work, self._blocks(), threads)
+            sums = list(next(found))
+            for some in found:
+                for number, share in enumerate(some):
+                    sums[number] += share
+        return sums
 
     def _blocks(self) -> Iterator[tuple[slice, Float64s]]:
         """Standardised rows in float64."""
@@ -208,27 +234,10 @@ class ExactLoss:
 
     def _read(self) -> Iterator[tuple[slice, Float64s]]:
         for rows, block in blocks(self._features):
-            for start in range(0, len(block), ROWS):
-                part = block[start : start + ROWS]
+            for start in range(0, len(block), self._rows):
+                part = block[start : start + self._rows]
                 first = rows.start + start
                 yield (
                     slice(first, first + len(part)),
                     exactly_standardised(part, self.rotation.mean, self.rotation.scale),
                 )
-
-
-def _softmax(logits: Float64s, labels: Labels) -> tuple[Float64s, Float64s, Float64s]:
-    """Losses (n,), shares (n, C), and shares minus the true class (n, C); nothing cancels near 0 or 1."""
-    own = np.arange(len(labels)), labels
-    shares = logits - logits.max(axis=1, keepdims=True)
-    highest = shares[own]
-    np.exp(shares, out=shares)
-    true = shares[own]
-    shares[own] = 0.0
-    others = shares.sum(axis=1)
-    losses = np.log1p(others + (true - 1)) - highest
-    shares /= (others + true)[:, None]
-    residual = shares.copy()
-    residual[own] = -others / (others + true)
-    shares[own] = true / (others + true)
-    return losses, shares, residual

@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.heads.head import Features, Floats, Labels, blocks
 from probe.heads.rotation import Rotation
+from probe.heads.softmax_kernel import Float64s, class_spread, in_order, pieces, softmax_residual
 from probe.heads.standardise import standardised
-
-Float64s = NDArray[np.float64]
+from probe.machine import usable_cpus
 
 LOGITS = 1 << 26
 """Logits that are kept in memory, a few times over; with more, rows are streamed."""
 BLOCK_LOGITS = 1 << 22
 """Logits of a block of streamed rows."""
+SHARED_LOGITS = 1 << 18
+"""Logits of a piece of rows that one thread looks at; beneath it others are not worth starting."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class SoftmaxLoss(Protocol):
     priors: Floats
     variance: Floats
 
-    def reset(self, intercept: Floats) -> None:
-        """Go to zero coefficients with this intercept (B, C)."""
+    def reset(self, coefficients: Floats) -> None:
+        """Go to these coefficients (R, B, C), from wherever it was."""
         ...
 
     def mark(self) -> None:
@@ -94,17 +95,26 @@ class MemoryLoss:
 
     lines_are_free = True
 
-    def __init__(self, inputs: Floats, labels: Labels, classes: int, weights: Floats | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Floats,
+        labels: Labels,
+        classes: int,
+        weights: Floats | None = None,
+        *,
+        threads: int | None = None,
+    ) -> None:
         self.inputs = inputs
         self.labels = np.asarray(labels, dtype=np.intp)
         self.classes = classes
+        self.threads = threads or usable_cpus()
         self.total, self.weights = _normalised(weights, len(inputs))
         self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.einsum("nr,nr->r", inputs, inputs) / np.float32(len(inputs))
-        self.reset(np.zeros_like(self.priors))
+        self.reset(np.zeros((inputs.shape[1], *self.priors.shape), dtype=np.float32))
 
-    def reset(self, intercept: Floats) -> None:
-        self.logits = np.tile(intercept, (len(self.labels), 1, 1))
+    def reset(self, coefficients: Floats) -> None:
+        self.logits = self._logits_of(coefficients)
         self._along = self.logits
         self._marks = deque([self.logits], maxlen=3)
 
@@ -112,26 +122,45 @@ class MemoryLoss:
         self._marks.append(self.logits)
 
     def aim(self, direction: Floats) -> None:
-        self._along = (self.inputs @ direction.reshape(len(direction), -1)).reshape(self.logits.shape)
+        self._along = self._logits_of(direction)
 
     def aim_on(self, order: int) -> None:
         self._along = difference(self._marks, order)
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
-        loss, residual = softmax_residual(self._logits_at(step), self.labels, self.weights)
-        return Look(loss, residual=residual)
+        residual = np.empty_like(self.logits)
+
+        def look_at(rows: slice) -> Float64s:
+            loss = np.zeros(len(step))
+            for few in pieces(rows.stop - rows.start, problems * classes):
+                here = slice(rows.start + few.start, rows.start + few.stop)
+                self._go(step, here, residual[here])
+                loss += softmax_residual(residual[here], self.labels[here], self.weights[here])
+            return loss
+
+        rows, problems, classes = residual.shape
+        shares = pieces(rows, problems * classes, SHARED_LOGITS)
+        found = in_order(look_at, shares, self.threads if len(shares) > 1 else 1)
+        return Look(np.sum(list(found), axis=0), residual=residual)
 
     def slope(self, look: Look, direction: Floats) -> Float64s:
         assert look.residual is not None
         return dots(look.residual, self._along)
 
     def accept(self, step: Float64s) -> None:
-        self.logits = self._logits_at(step)
+        there = np.empty_like(self.logits)
+        self._go(step, slice(None), there)
+        self.logits = there
 
-    def _logits_at(self, step: Float64s) -> Floats:
-        logits: Floats = self._along * step.astype(np.float32)[:, None]
-        logits += self.logits
-        return logits
+    def _go(self, step: Float64s, rows: slice, there: Floats) -> None:
+        """Write the logits of some rows a step along into `there`."""
+        np.multiply(self._along[rows], step.astype(np.float32)[:, None], out=there)
+        there += self.logits[rows]
+
+    def _logits_of(self, coefficients: Floats) -> Floats:
+        """(N, B, C) of coefficients (R, B, C)."""
+        _, problems, classes = coefficients.shape
+        return (self.inputs @ coefficients.reshape(len(coefficients), -1)).reshape(-1, problems, classes)
 
     def gradient(self, look: Look) -> Floats:
         assert look.residual is not None
@@ -140,7 +169,7 @@ class MemoryLoss:
 
     def spread(self, look: Look) -> Floats:
         assert look.residual is not None
-        return class_spread(look.residual, self.weights)
+        return class_spread(look.residual, self.labels, self.weights)
 
 
 class StreamedLoss:
@@ -158,16 +187,19 @@ class StreamedLoss:
         labels: Labels,
         classes: int,
         weights: Floats | None = None,
+        *,
+        threads: int | None = None,
     ) -> None:
         self.features = features
         self.rotation = rotation
+        self.threads = threads or usable_cpus()
         self.labels = np.asarray(labels, dtype=np.intp)
         self.classes = classes
         self.total, self.weights = _normalised(weights, len(self.labels))
         self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.append(rotation.variance, np.float32(1))
 
-    def reset(self, intercept: Floats) -> None:
+    def reset(self, coefficients: Floats) -> None:
         """Nothing is kept between looks."""
 
     def mark(self) -> None:
@@ -183,30 +215,40 @@ class StreamedLoss:
         """Nothing is kept between looks."""
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
+        from threadpoolctl import threadpool_limits
+
         there = coefficients + direction * step.astype(np.float32)[:, None]
         problems = there.shape[1]
         flat = there.reshape(len(there), -1)
         weights, bias = self.rotation.axes @ flat[:-1], flat[-1]
-        loss = np.zeros(problems)
-        spread = np.zeros((problems, self.classes), dtype=np.float32)
-        by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
-        for rows, block in self._blocks(problems):
-            logits = (block @ weights + bias).reshape(len(block), problems, self.classes)
-            block_loss, residual = softmax_residual(logits, self.labels[rows], self.weights[rows])
-            loss += block_loss
-            spread += class_spread(residual, self.weights[rows])
-            residual = residual.reshape(len(block), -1)
-            by_weights += block.T @ residual
-            by_bias += residual.sum(axis=0)
+
+        def look_at(part: tuple[slice, Floats]) -> tuple[Float64s, Floats, Floats, Floats]:
+            rows, values = part
+            block = standardised(values, self.rotation.mean, self.rotation.scale)
+            logits = block @ weights
+            logits += bias
+            residual = logits.reshape(len(block), problems, self.classes)
+            loss = softmax_residual(residual, self.labels[rows], self.weights[rows])
+            spread = class_spread(residual, self.labels[rows], self.weights[rows])
+            return loss, spread, block.T @ logits, logits.sum(axis=0)
+
+        found = [np.zeros(problems), np.zeros((problems, self.classes), np.float32)]
+        found += [np.zeros_like(weights), np.zeros_like(bias)]
+        # A thread of its own for every block: products within one are not divided again.
+        with threadpool_limits(limits=1 if self.threads > 1 else None, user_api="blas"):
+            for some in in_order(look_at, self._blocks(problems), self.threads):
+                for whole, share in zip(found, some, strict=True):
+                    whole += share
+        loss, spread, by_weights, by_bias = found
         gradient = np.vstack([self.rotation.axes.T @ by_weights, by_bias]).reshape(there.shape)
         return Look(loss, gradient=gradient, spread=spread)
 
     def _blocks(self, problems: int) -> Iterator[tuple[slice, Floats]]:
-        """Standardised rows, so few at a time that their logits of all problems are few as well."""
+        """Rows, so few at a time that their logits of all problems are few as well."""
         step = max(64, BLOCK_LOGITS // (problems * self.classes))
         for rows, values in blocks(self.features):
             for start in range(0, len(values), step):
-                part = standardised(values[start : start + step], self.rotation.mean, self.rotation.scale)
+                part = values[start : start + step]
                 yield slice(rows.start + start, rows.start + start + len(part)), part
 
     def slope(self, look: Look, direction: Floats) -> Float64s:
@@ -219,32 +261,6 @@ class StreamedLoss:
     def spread(self, look: Look) -> Floats:
         assert look.spread is not None
         return look.spread
-
-
-def softmax_residual(logits: Floats, labels: Labels, weights: Floats) -> tuple[Float64s, Floats]:
-    """Weighted loss (B,) of logits (N, B, C), and its derivative by them (N, B, C)."""
-    at_label = np.arange(len(logits))[:, None], np.arange(logits.shape[1])[None, :], labels[:, None]
-    residual = logits - logits.max(axis=2, keepdims=True)
-    own = residual[at_label]
-    np.exp(residual, out=residual)
-    # p − 1 and log p of the true class cancel where p is near one; the share of the others does not.
-    true = residual[at_label]
-    residual[at_label] = 0.0
-    others = residual.sum(axis=2)
-    losses = np.log1p(others + (true - 1)) - own
-    factors = weights / (others + true)
-    residual *= factors[:, :, None]
-    residual[at_label] = -others * factors
-    return np.einsum("nb,nb->b", weights, losses, dtype=np.float64), residual
-
-
-def class_spread(residual: Floats, weights: Floats) -> Floats:
-    """Weighted sum over rows of p(1 − p), (B, C)."""
-    # |residual| / weight is p, or 1 − p for the true class: p(1 − p) is the same either way.
-    inverse = np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)
-    squares = np.einsum("nbc,nbc,nb->bc", residual, residual, inverse)
-    spread: Floats = np.abs(residual).sum(axis=0) - squares
-    return spread
 
 
 def dots(a: Floats, b: Floats) -> Float64s:

@@ -9,7 +9,8 @@ a whole path cheap:
 * logits are linear in the coefficients, so once those of the search direction are known a line search costs
   no matrix product: an iteration is exactly two, Z·P and Zᵀ·R;
 * the solution of one C starts the next, moved on the way the last ones went by line searches that are free
-  for the same reason, and the curvature pairs are kept: only the penalty's share in them changes with C.
+  for the same reason, and the curvature pairs are kept: only the penalty's share in them changes with C;
+* a C between two that are solved starts between their solutions.
 
 It ends where |gradient|²/(2·penalty) bounds the distance to the minimum well enough, as in
 `probe.heads.softmax_exact`, which goes on in float64 where float32 does not get there.
@@ -28,10 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.head import Floats
-from probe.heads.softmax_loss import Float64s, Look, SoftmaxLoss, difference, dots
+from probe.heads.softmax_kernel import Float64s
+from probe.heads.softmax_loss import Look, SoftmaxLoss, difference, dots
 
 MEMORY = 4
+CLIMB, ROUGHLY = 4.0, 1e-2
+"""A large C is climbed to by this factor at a time, with solutions in between as rough as this."""
 DECADE = 10.0
+SPAN = 100.0
+"""Solutions further apart than this factor in C say little of those between them."""
+KEPT = 4
+"""Solutions that are kept, those nearest in C to the last."""
 DEPTH = 1e-4
 RESOLUTION = 1e-9
 STALLED = 1e-8
@@ -59,7 +67,8 @@ class Solution:
 class SoftmaxPath:
     """B problems on the same rows, solved for one C after another (rising C is cheapest).
 
-    `tolerance` is the relative distance to the minimum at which a problem counts as solved.
+    `tolerance` is the relative distance to the minimum at which a problem counts as solved; `solved` has the
+    coefficients (R, B, C) at some values of C, those nearest to the last.
     """
 
     def __init__(self, loss: SoftmaxLoss, tolerance: float = TOLERANCE) -> None:
@@ -68,39 +77,69 @@ class SoftmaxPath:
         self._penalised = np.ones((len(loss.variance), 1, 1), dtype=np.float32)
         self._penalised[-1] = 0.0
         self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=MEMORY)
+        self.solved: dict[float, Floats] = {}
         self._restart()
 
     def solve(self, c: float) -> Solution:
-        """The minimum at `c`, reached from the last one in steps of at most a decade.
+        """The minimum at `c`, from between its neighbours or from below in steps of `CLIMB`.
 
         Going straight to a large C from far below takes several times the iterations and stops further off.
         """
-        if c * DECADE < self._last:
+        self._approach(c)
+        if c > DECADE * self._last:
+            steps = math.ceil(math.log(c / self._last, CLIMB))
+            for between in np.geomspace(self._last, c, steps + 1)[1:-1]:
+                self._minimise(float(between), max(ROUGHLY, self.tolerance))
+        solution = self._minimise(c, self.tolerance)
+        self._keep(solution)
+        return solution
+
+    def know(self, c: float, coefficients: Floats) -> None:
+        """Take these coefficients (R, B, C) for near the minimum at `c`."""
+        self.solved[c] = coefficients
+
+    def _approach(self, c: float) -> None:
+        """Go where to start for `c`, by what is solved below and above it."""
+        below = max((known for known in self.solved if known <= c), default=0.0)
+        above = min((known for known in self.solved if known > c), default=math.inf)
+        if below and above > SPAN * below:
+            if below != self._last:
+                self._go_to(self.solved[below], below)
+        elif below:
+            share = np.float32(math.log(c / below) / math.log(above / below))
+            self._go_to((1 - share) * self.solved[below] + share * self.solved[above], c)
+        elif c * DECADE >= above:
+            self._go_to(self.solved[above], above)
+        elif above < math.inf:
             self._restart()
-        steps = math.ceil(math.log(c / self._last, DECADE)) if c > self._last else 1
-        for between in np.geomspace(self._last, c, steps + 1)[1:-1]:
-            self._minimise(float(between))
-        return self._minimise(c)
+
+    def _go_to(self, coefficients: Floats, c: float) -> None:
+        """Leave the way the last solutions went, and go on from here."""
+        self.coefficients, self._last = coefficients, c
+        self.loss.reset(coefficients)
+        self._marks = deque([coefficients], maxlen=3)
+        nowhere = np.zeros_like(coefficients)
+        self._here = self.loss.look(coefficients, nowhere, np.zeros(len(self.loss.total)))
+
+    def _keep(self, solution: Solution) -> None:
+        self.solved[solution.c] = solution.coefficients
+        if len(self.solved) > KEPT:
+            del self.solved[max(self.solved, key=lambda known: abs(math.log(known / solution.c)))]
 
     def _restart(self) -> None:
         """Back to zero coefficients: climbing again is shorter than coming down from overgrown ones."""
         loss = self.loss
-        self.coefficients = np.zeros((len(loss.variance), len(loss.total), loss.classes), dtype=np.float32)
+        start = np.zeros((len(loss.variance), len(loss.total), loss.classes), dtype=np.float32)
         # The minimum as C goes to zero: class frequencies alone. A class without rows gets next to nothing.
-        self.coefficients[-1] = np.log(np.maximum(loss.priors, 0.1 / loss.total.max()))
-        self.coefficients[-1] -= self.coefficients[-1].mean(axis=1, keepdims=True)
-        loss.reset(self.coefficients[-1])
-        nowhere = np.zeros_like(self.coefficients)
-        loss.aim(nowhere)
-        self._here = loss.look(self.coefficients, nowhere, np.zeros(len(loss.total)))
-        self._null = self._here.loss
-        self._marks = deque([self.coefficients], maxlen=3)
-        self._pairs.clear()
+        start[-1] = np.log(np.maximum(loss.priors, 0.1 / loss.total.max()))
+        start[-1] -= start[-1].mean(axis=1, keepdims=True)
         # Where the penalty's curvature equals the loss's on the widest axis; below it there is little to fit.
         widest = float(loss.total.max() * loss.variance[:-1].max(initial=1e-30))
-        self._last = loss.classes / widest
+        self._go_to(start, loss.classes / widest)
+        self._null = self._here.loss
+        self._pairs.clear()
 
-    def _minimise(self, c: float) -> Solution:
+    def _minimise(self, c: float, tolerance: float) -> Solution:
         # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
         penalty = (2.0 if self.loss.classes == 2 else 1.0) / (c * self.loss.total)
         self._extrapolate(penalty)
@@ -115,10 +154,10 @@ class SoftmaxPath:
             direction = -self._inverse_times(full, hessian, penalty)
             slope = dots(full, direction)
             excess = self._excess(full, penalty, spread)
-            converged = excess <= self.tolerance * objective
+            converged = excess <= tolerance * objective
             # What the L-BFGS model still expects to gain is then beneath the rounding of float32.
             stalled = -0.5 * slope <= STALLED * objective
-            active = (excess > self._allowed(objective)) & ~(stalled & ~converged)
+            active = (excess > self._allowed(objective, tolerance)) & ~(stalled & ~converged)
             if not active.any():
                 break
             direction[:, ~active] = 0.0
@@ -139,7 +178,7 @@ class SoftmaxPath:
         objective = self._objective(penalty)
         full = gradient + self._ridge(penalty) * self.coefficients
         excess = self._excess(full, penalty, self.loss.spread(self._here))
-        converged = excess <= self.tolerance * objective
+        converged = excess <= tolerance * objective
         return Solution(c, self.coefficients, objective, self._here.loss, iterations, converged)
 
     def _excess(self, gradient: Floats, penalty: Float64s, spread: Floats) -> Float64s:
@@ -148,14 +187,14 @@ class SoftmaxPath:
         intercept = gradient[-1].astype(np.float64) ** 2 / np.maximum(spread, 1e-30)
         return np.asarray(squares + intercept.sum(axis=1))
 
-    def _allowed(self, objective: Float64s) -> Float64s:
+    def _allowed(self, objective: Float64s, tolerance: float) -> Float64s:
         """The distance to the minimum (B,) that counts as none.
 
         At small C the whole fit lowers the objective by little, and a share of the objective would allow it
         all: there the share is of what has been gained over class frequencies, down to what float32 resolves.
         """
         gained = np.maximum(DEPTH * (self._null - objective), RESOLUTION * objective)
-        return np.minimum(self.tolerance * objective, gained)
+        return np.minimum(tolerance * objective, gained)
 
     def _objective(self, penalty: Float64s) -> Float64s:
         return self._here.loss + 0.5 * penalty * self._squares(self.coefficients)
