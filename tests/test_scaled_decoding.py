@@ -366,7 +366,7 @@ def test_the_head_does_not_start_from_an_older_store_of_large_pictures(
     for folder in (mixed, small):
         data = open_dataset(str(folder), home)
         old = extract(job_on(before(data), home), home)
-        found = embeddings(data, job_on(data, home).backbone, home, exif=False)
+        found = embeddings(job_on(data, home), home)
         assert (found.name == old.store) == (folder == small)
 
 
