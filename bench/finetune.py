@@ -17,6 +17,7 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ from probe.backbones.backbone import BackboneSpec
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import TRAIN
-from probe.extract import ExtractJob
-from probe.finetune.assembly import assemble, head_spec
-from probe.finetune.cut import Cut, cut_network
-from probe.finetune.prefix import cached_parts, extract_prefix
+from probe.finetune.assembly import assemble
+from probe.finetune.cut import Cut
+from probe.finetune.material import cached_parts
+from probe.finetune.plan import Prepared, TuneJob, TuneSettings, prepare
+from probe.finetune.prefix import extract_prefix
 from probe.train.inputs import ArrayInputs, Part
 from probe.train.rules import POLICIES
 
@@ -56,16 +58,18 @@ def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
         pictures = _pictures(Path(folder) / "pictures.npz", images)
         dataset = open_dataset(str(Path(folder) / "pictures.npz"), home)
         fast = backbones.resolve(name, weights="random", precision="bf16", home=home)
-        network = backbones.build_network(fast)
-        cut = cut_network(network, backbones.find_row(name).stages, unfreeze=UNFREEZE)
-        store, _ = extract_prefix(ExtractJob(dataset, fast), cut, home)
+        settings = TuneSettings(unfreeze=UNFREEZE, batch_size=BATCH)
+        job = TuneJob(dataset, fast, backbones.find_row(name).stages, settings)
+        ready = prepare(job, backbones.build_network(fast), job.count_parts(), home)
+        store, _ = extract_prefix(job.images, ready.cut, home)
         part = cached_parts(store)[TRAIN]
         sides: dict[str, Callable[[], Any]] = {}
         for precision in PRECISIONS:
-            sides[f"cache {precision}"] = _cached(cut, part, precision)
+            sides[f"cache {precision}"] = _cached(ready, part, precision)
         for precision in PRECISIONS:
             whole = backbones.build_network(fast)
-            sides[f"keras {precision}"] = _whole(whole, cut, Part(pictures, part.labels), fast, precision)
+            decoded = Part(pictures, part.labels)
+            sides[f"keras {precision}"] = _whole(whole, ready.cut, decoded, fast, precision)
         for run in sides.values():
             run()
         times = interleave(sides, rounds)
@@ -93,16 +97,10 @@ def _pictures(path: Path, images: int) -> Any:
     return pictures
 
 
-def _cached(cut: Cut, part: Part, precision: str) -> Callable[[], Any]:
-    model = assemble(
-        cut,
-        head_spec(None, cut.trunk, CLASSES),
-        cut.shapes(SIZE),
-        cached=True,
-        size=SIZE,
-        precision=precision,
-        seed=0,
-    ).model
+def _cached(ready: Prepared, part: Part, precision: str) -> Callable[[], Any]:
+    """The network above the cut, on the same stored activations at every precision."""
+    job = replace(ready.job, backbone=replace(ready.job.backbone, precision=precision))
+    model = assemble(replace(ready, job=job)).model
     return _epoch(model, ArrayInputs(part, None, batch_size=BATCH, seed=0))
 
 
