@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, plain lines elsewhere, both with an estimate, on stderr.
+"""How far long work has come: a bar on a terminal or in a notebook, plain lines elsewhere, all with an estimate.
 
 Elsewhere nothing is written of work that is done within `FIRST_S`, and then a line every `EVERY_S` at most,
 also while a single step takes longer than that: a log stays short, and is never silent.
@@ -67,7 +67,7 @@ class Progress:
         self.n = initial
         self._shown: _Bar | _Lines | None = None
         if shown:
-            kind = _Bar if sys.stderr.isatty() else _Lines
+            kind = _Bar if sys.stderr.isatty() or in_notebook() else _Lines
             self._shown = kind(what, total, unit, initial, in_bytes)
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
@@ -108,11 +108,23 @@ class Progress:
                 self._shown.show(self.n)
 
 
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this process: it has a place for bars, although it is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
 class _Bar:
     def __init__(self, what: str, total: int | None, unit: str, initial: int, in_bytes: bool) -> None:
-        from tqdm import tqdm
+        if in_notebook():
+            # It costs the import of asyncio, which a kernel has imported already.
+            from tqdm.auto import tqdm
 
-        known_size = all(os.get_terminal_size(sys.stderr.fileno()))
+            known_size = True
+        else:
+            from tqdm import tqdm
+
+            known_size = all(os.get_terminal_size(sys.stderr.fileno()))
         # One that is gone leaves no line: what remains on the screen are notes and the result.
         self._bar: Any = tqdm(
             desc=what,

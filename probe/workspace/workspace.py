@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.config import Home, default_home
+from probe.datasets.listing import count_of
 from probe.workspace.compare import Compared, compare
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords
@@ -167,7 +168,7 @@ class Workspace:
         return DataSets(self._context)
 
     def __repr__(self) -> str:
-        return f"<Workspace {self.home}: {len(self.stores):,} stores, {len(self.runs):,} runs>"
+        return f"<Workspace {self.home}: {count_of(len(self.stores), 'store')}, {count_of(len(self.runs), 'run')}>"
 
     def _repr_html_(self) -> str:
         return f"<div><strong>Workspace {escape(str(self.home.resolve()))}</strong></div>" + "".join(
