@@ -43,7 +43,7 @@ bench: $(STAMP)  ## Measure: interleaved pairs, medians, ratios, written to benc
 faults: $(STAMP)  ## Kill extractions at random moments and compare every byte
 	$(BIN)/python -m bench.faults
 
-samples: $(STAMP)  ## Rebuild data/samples from the Debian package dataset-fashion-mnist
+samples: $(STAMP)  ## Rebuild the bundled sample from the Debian package dataset-fashion-mnist
 	$(BIN)/python data/samples/make_fashion_sample.py
 
 clean:  ## Remove the environment and caches; data/ stays

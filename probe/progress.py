@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal or in a notebook, plain lines elsewhere, all with an estimate.
+"""How far long work has come: a bar on a terminal and in a notebook, plain lines elsewhere, with an estimate.
 
 Elsewhere nothing is written of work that is done within `FIRST_S`, and then a line every `EVERY_S` at most,
 also while a single step takes longer than that: a log stays short, and is never silent.

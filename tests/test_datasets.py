@@ -17,6 +17,7 @@ from probe.errors import DataError, UnknownNameError, UsageError
 from probe.hashing import content_hash
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+SHIPPED = Path(__file__).parents[1] / "probe" / "datasets" / "samples"
 
 
 @pytest.fixture
@@ -419,8 +420,8 @@ def test_the_sample_is_the_declared_one(home):
     assert dataset.classes == row.class_names
     for split, count in (("train", 200), ("val", 50), ("test", 100)):
         assert set(Counter(dataset.labels[dataset.splits == split].tolist()).values()) == {count}
-    digest = hashlib.sha256((SAMPLES / "fashion-sample.npz").read_bytes()).hexdigest()
-    assert digest in (SAMPLES / "README.md").read_text()
+    digest = hashlib.sha256((SHIPPED / "fashion-sample.npz").read_bytes()).hexdigest()
+    assert digest in (SHIPPED / "README.md").read_text()
 
 
 def test_the_photographs_are_a_class_folder(home):
@@ -432,11 +433,11 @@ def test_the_photographs_are_a_class_folder(home):
 
 
 def test_the_sample_elsewhere_or_nowhere(tmp_path, home, monkeypatch):
-    monkeypatch.setattr("probe.datasets.sample.CHECKOUT", tmp_path)
+    monkeypatch.setattr("probe.datasets.sample.SHIPPED", tmp_path)
     with pytest.raises(DataError, match="not on this machine") as caught:
         open_dataset("fashion-sample", home)
     assert "make_fashion_sample.py" in str(caught.value)
-    source = SAMPLES / "fashion-sample.npz"
+    source = SHIPPED / "fashion-sample.npz"
     assert len(open_dataset("fashion-sample", home, DatasetOptions(source=source))) == 3_500
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from probe.commands.finetune import one_of_each
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.fit.predict import load_predictor
 from probe.images.decode import resize
 from probe.runs import open_run
+from probe.workspace.finetune import one_of_each
 from tests.shell import PHOTOS
 from tests.tiny_tuning import write_material
 

@@ -12,7 +12,6 @@ import pytest
 
 from probe.backbones import find_row
 from probe.cli import cli
-from probe.commands.finetune import tune_settings
 from probe.commands.transfer import TransferCommands, parse_line
 from probe.commands.transfer_steps import step_lines, transfer_steps
 from probe.config import Home
@@ -26,6 +25,7 @@ from probe.studies.baselines import BASELINES
 from probe.studies.recipe import Published, Recipe
 from probe.studies.reproduce import Plan, Verdict, reproduce
 from probe.train.rules import EarlyStop, Optimiser
+from probe.workspace.finetune import tune_keywords, tune_settings
 from tests.shell import Shell
 
 ROWS = [row for row in BASELINES.values() if row.kind == "transfer"]
@@ -74,7 +74,7 @@ def test_the_last_line_trains_as_the_row_says(row: Recipe, home: Home) -> None:
         return
     assert choices["batch_size"] == row.batch_size
     if last.command.name == "finetune":
-        settings = tune_settings(choices, None)
+        settings = tune_settings(tune_keywords(choices), None)
         assert (settings.optimiser, settings.stops, settings.reduce_lr) == (
             row.optimiser,
             row.stops,

@@ -282,6 +282,12 @@ WRONG: dict[str, tuple[Callable[[probe.Workspace], object], type[probe.ProbeErro
     "a number for a list": (lambda w: w.fit("logreg", c=0.1), UsageError, "a list of numbers"),
     "no size": (lambda w: w.fit("logreg", memory="much"), UsageError, "500MB"),
     "another head's option": (lambda w: w.fit("knn", cv=3), UnknownNameError, "no option called 'cv'"),
+    "no epochs": (lambda w: w.finetune(epochs=0), UsageError, "at least 1"),
+    "no network": (
+        lambda w: w.finetune(w.stores.latest(), unfreeze="all"),
+        probe.ProbeError,
+        "pixels",
+    ),
     "no store": (lambda w: w.fit("knn", "nothing"), UnknownNameError, "no store called"),
 }
 
@@ -311,10 +317,10 @@ def options_of(*words: str) -> dict[str, Any]:
     return {max(o.opts, key=len).lstrip("-").replace("-", "_"): o.default for o in options}
 
 
-ELSEWHERE = {"json", "quiet", "dry_run", "shard"}
-"""Options of what a command prints, and of one part of several: a workspace has no such keywords."""
+ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment"}
+"""Options of what a command prints or draws, and of one part of several: a workspace has no such keywords."""
 
-VERBS = {"extract": ["extract"], "fit": ["fit", "majority"]}
+VERBS = {"extract": ["extract"], "fit": ["fit", "majority"], "finetune": ["finetune"]}
 
 
 @pytest.mark.parametrize("verb", VERBS)

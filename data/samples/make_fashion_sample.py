@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-TARGET = Path(__file__).with_name("fashion-sample.npz")
+TARGET = Path(__file__).parents[2] / "probe" / "datasets" / "samples" / "fashion-sample.npz"
 CLASSES = 10
 
 

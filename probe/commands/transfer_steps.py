@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from probe.backbones import find_row
-from probe.commands.finetune import tune_settings
 from probe.commands.rules_text import optimiser_text, plateau_text, scored_text, stops_text
 from probe.commands.transfer import parse_line
 from probe.config import Home
 from probe.heads import HEADS
 from probe.registry import load_object
 from probe.studies.recipe import Recipe
+from probe.workspace.finetune import tune_keywords, tune_settings
 
 Facts = dict[str, Any]
 
@@ -108,7 +108,7 @@ def _head_training(chosen: Mapping[str, Any]) -> Facts:
 def _finetune(context: click.Context, stored: Facts) -> Facts:
     chosen = context.params
     row = find_row(chosen["backbone"] or stored["backbone"])
-    settings = asdict(tune_settings(chosen, chosen["trunk"]))
+    settings = asdict(tune_settings(tune_keywords(chosen), chosen["trunk"]))
     same = (
         *("trunk", "unfreeze", "freeze", "train_bn", "head", "head_epochs", "head_lr"),
         *("optimiser", "epochs", "batch_size", "reduce_lr", "clip", "balanced", "views", "seed"),

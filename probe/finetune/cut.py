@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.backbones.outputs import AVG_POOL
 from probe.errors import UsageError, unknown_name
 
 NUMBERED = re.compile(r"(first|last):([0-9]{1,6})")
@@ -123,9 +124,10 @@ def _trunk(network: Any, stages: Mapping[str, str], name: str | None) -> Any:
             found=f"{len(network.inputs)} inputs, {len(network.outputs)} outputs",
         )
     pixels = network.inputs[0]
-    if name is None:
-        return keras.Model(pixels, network.outputs[0])
     layers = [layer.name for layer in network.layers]
+    # As the name of an output it stands for the end of a network that has no layer called so.
+    if name is None or (name == AVG_POOL and AVG_POOL not in layers):
+        return keras.Model(pixels, network.outputs[0])
     wanted = stages.get(name, name)
     if wanted not in layers:
         raise unknown_name("stage or layer to cut at", name, [*stages, *layers])

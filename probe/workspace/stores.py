@@ -14,11 +14,11 @@ def take_store(context: Context, named: Store | str | None, serves: Serves | Non
     if isinstance(named, Store):
         return named
     found = find_store(context.home, named, serves)
-    say_store(context, found.name, named)
+    _say_store(context, found.name, named)
     return found
 
 
-def say_store(context: Context, name: str, asked: str | None) -> None:
+def _say_store(context: Context, name: str, asked: str | None) -> None:
     """Which store was taken, where it was not named in full."""
     if asked is None:
         context.say(f"store {name} (the newest)")

@@ -8,9 +8,9 @@ from pathlib import Path
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
-from probe.store import Store, find_store, fits_a_store, is_store_name, newest_of
+from probe.store import Store, fits_a_store, is_store_name, newest_of
 from probe.workspace.context import Context
-from probe.workspace.stores import say_store
+from probe.workspace.stores import take_store
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class TuneStores:
 
 def choose_stores(
     context: Context,
-    dataset: str | None,
-    store: str | None,
+    dataset: Store | str | None,
+    store: Store | str | None,
     backbone: str | None,
     options: DatasetOptions,
 ) -> TuneStores:
@@ -37,29 +37,25 @@ def choose_stores(
     """
     from probe.extract import has_images, has_network
 
-    home = context.home
     if dataset is None:
-        both = find_store(home, store, has_network if backbone is None else has_images)
-        say_store(context, both.name, store)
+        both = take_store(context, store, has_network if backbone is None else has_images)
         return TuneStores(both, None if backbone is not None else both)
     images = None
-    if _means_a_store(home, dataset, options):
-        images = find_store(home, dataset, has_network if backbone is None and store is None else has_images)
-        say_store(context, images.name, dataset)
+    if isinstance(dataset, Store) or _means_a_store(context.home, dataset, options):
+        images = take_store(
+            context, dataset, has_network if backbone is None and store is None else has_images
+        )
     if backbone is not None:
         return TuneStores(images, None)
     if store is not None:
-        base = find_store(home, store, has_network)
-        say_store(context, base.name, store)
-    elif images is not None:
-        base = images
-    elif (of_dataset := newest_of(home, dataset, has_network)) is not None:
-        base = of_dataset
-        context.say(f"store {base.name} (the newest of {dataset})")
-    else:
-        base = find_store(home, None, has_network)
-        say_store(context, base.name, None)
-    return TuneStores(images, base)
+        return TuneStores(images, take_store(context, store, has_network))
+    if images is not None:
+        return TuneStores(images, images)
+    of_dataset = newest_of(context.home, str(dataset), has_network)
+    if of_dataset is None:
+        return TuneStores(None, take_store(context, None, has_network))
+    context.say(f"store {of_dataset.name} (the newest of {dataset})")
+    return TuneStores(None, of_dataset)
 
 
 def _means_a_store(home: Home, name: str, options: DatasetOptions) -> bool:

@@ -13,6 +13,7 @@ from probe.workspace.compare import Compared, compare
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords
 from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
+from probe.workspace.finetune import TuneKeywords, finetune
 from probe.workspace.fit import FitKeywords, choose_store, fit
 from probe.workspace.keywords import divide, takes
 from probe.workspace.lists import DataSets, Runs, Stores
@@ -95,6 +96,45 @@ class Workspace:
         wanted, options = divide(keywords, FitKeywords, load_object(row.options))
         return fit(self._context, row, choose_store(self._context, store, wanted), wanted, options)
 
+    @takes(TuneKeywords, DataKeywords, without=["rehash"])
+    def finetune(
+        self,
+        dataset: Store | str | Path | None = None,
+        *,
+        store: Store | str | None = None,
+        resume: bool = False,
+        tensorboard: str | Path | None = None,
+        **keywords: Any,
+    ) -> Run:
+        """Train a head and the upper part of a backbone, and compare with the frozen probe.
+
+        Parameters
+        ----------
+        dataset : a store, for its images and its backbone, or a data set; by default those of the newest
+            store that has a network.
+        store : whose backbone is taken, where it is not that of `dataset`.
+        resume : continue this very call after its last finished epoch; a finished one is not repeated.
+        tensorboard : folder for TensorBoard's logs.
+        keywords : the options of ``probe finetune``, see `probe.workspace.finetune.TuneKeywords`, and of how
+            a data set is read.
+
+        Raises
+        ------
+        UsageError : an option is unknown, of the wrong type, or asks for what cannot be.
+        StoreError, DataError : the store or its images are not what they were.
+        FitError : there is nothing to train on, or the training diverged.
+        """
+        wanted, data = divide(keywords, TuneKeywords, DataKeywords)
+        return finetune(
+            self._context,
+            str(dataset) if isinstance(dataset, Path) else dataset,
+            store,
+            wanted,
+            data.options(),
+            resume=resume,
+            tensorboard=Path(tensorboard) if tensorboard else None,
+        )
+
     def compare(self, *runs: Run | str) -> Compared:
         """Compare two runs or more on the test images they share: score test and its interval.
 
@@ -168,7 +208,8 @@ class Workspace:
         return DataSets(self._context)
 
     def __repr__(self) -> str:
-        return f"<Workspace {self.home}: {count_of(len(self.stores), 'store')}, {count_of(len(self.runs), 'run')}>"
+        stores, runs = count_of(len(self.stores), "store"), count_of(len(self.runs), "run")
+        return f"<Workspace {self.home}: {stores}, {runs}>"
 
     def _repr_html_(self) -> str:
         return f"<div><strong>Workspace {escape(str(self.home.resolve()))}</strong></div>" + "".join(
