@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from probe import backbones
-from probe.commands.finetune import command, tune_settings
+from probe.commands.finetune import command
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError
 from probe.finetune.cut import cut_network
 from probe.finetune.plan import TuneJob, TuneSettings, prepare
 from probe.studies.baselines import BASELINES
+from probe.workspace.finetune import tune_keywords, tune_settings
 
 HEAD8 = "F D1024 R B DO.5 D1024 R B DO.5 D512 R B DO.5"
 
@@ -150,7 +151,7 @@ def test_the_command_lines_of_the_studies_fit_their_networks(row, network, home)
         replace_classes(row.classes),
         backbones.resolve(name, size=row.size, weights="random", precision="fp32", home=home),
         backbones.find_row(name).stages,
-        tune_settings(choices, choices["trunk"]),
+        tune_settings(tune_keywords(choices), choices["trunk"]),
     )
     found = prepare(job, network(name, row.size), {"train": 10, "val": 0, "test": 0}, home).plan
     assert row.params in (None, found.params)

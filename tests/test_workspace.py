@@ -351,7 +351,7 @@ def test_nothing_from_outside_reaches_a_notebook_unescaped(tmp_path: Path) -> No
     store = space.extract(tmp_path / "pic&tures", backbone="pixels", size=4)
     first, second = space.fit("centroid"), space.fit("majority")
     pictures = [tmp_path / "pic&tures" / "<i>two" / "1<u>.png"]
-    shown = [space, store, space.stores, space.runs, space.data]
+    shown = [space, store, first, space.stores, space.runs, space.data]
     shown += [space.compare(first, second), space.predict(first, pictures)]
     for thing in shown:
         html = thing._repr_html_()
@@ -362,3 +362,4 @@ def test_nothing_from_outside_reaches_a_notebook_unescaped(tmp_path: Path) -> No
     assert store.name in repr(store)
     assert "\n" not in repr(store)
     assert store.name in repr(space.stores)
+    assert f"test accuracy {first.test.accuracy:.4f}" in repr(first)

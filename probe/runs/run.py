@@ -12,7 +12,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ from zipfile import BadZipFile
 from probe.config import Home
 from probe.errors import NOT_WRITABLE, RunError, UnknownNameError, ambiguous_name, unknown_name
 from probe.hashing import file_hash
+from probe.notebook import facts_html
 from probe.order import Rank, one_at_a_time, places_back, rank
+from probe.plain import one_line
 from probe.records import FieldError, load_json
 from probe.runs.analysis import analyse
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
@@ -35,12 +37,12 @@ RESULT = "result.json"
 RESULT_CAP = 64 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run: its folder, and ``result.json`` as it is there, which `record` has typed."""
 
     path: Path
-    result: Mapping[str, Any] = field(repr=False)
+    result: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -95,6 +97,36 @@ class Run:
         if name not in TABLES:
             raise unknown_name("table of a run", name, TABLES)
         return TABLES[name](self)
+
+    def __repr__(self) -> str:
+        scored = f", test accuracy {_accuracy(self.test)}" if self.test is not None else ""
+        return one_line(f"<Run {self.name}: {self.record.head} on {self.record.dataset}{scored}>")
+
+    def _repr_html_(self) -> str:
+        record = self.record
+        chosen = {
+            name: f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in (record.chosen or {}).items()
+        }
+        facts = {
+            "head": record.head,
+            "chosen": ", ".join(f"{name} {value}" for name, value in chosen.items()),
+            "data set": record.dataset,
+            "backbone": record.backbone_name,
+            "store": record.store,
+            "images": ", ".join(f"{part} {count:,}" for part, count in record.parts.items()),
+            "test accuracy": self.test and f"{_accuracy(self.test)} on {self.test.n:,} images",
+            "val accuracy": self.val and f"{_accuracy(self.val)} on {self.val.n:,} images",
+            "notes": "; ".join(record.notes),
+            "path": self.path,
+        }
+        return facts_html(f"Run {self.name}", facts)
+
+
+def _accuracy(scores: Scores) -> str:
+    """``0.8340 (95 % interval 0.8097 – 0.8558)``."""
+    low, high = scores.interval
+    return f"{scores.accuracy:.4f} (95 % interval {low:.4f} – {high:.4f})"
 
 
 class NotKeptError(RunError):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
 from probe.runs import Run
-from probe.store import Store
 from probe.text import parse_bytes
 from probe.workspace.context import Context
 from probe.workspace.keywords import at_least
-from probe.workspace.stores import take_store
+
+if TYPE_CHECKING:
+    from probe.store import Store
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class FitKeywords:
 def choose_store(context: Context, named: Store | str | None, wanted: FitKeywords) -> Store:
     """The store that is meant; of several the newest that has labels and what is asked for."""
     from probe.fit import serves_fit
+    from probe.workspace.stores import take_store
 
     return take_store(context, named, serves_fit(_choice(wanted)))
 

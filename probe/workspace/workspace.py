@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.config import Home, default_home
-from probe.datasets.listing import count_of
+from probe.text import count_of
 from probe.workspace.compare import Compared, compare
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords
