@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from probe.backbones import keras_file
 from probe.backbones.preprocess import Convention, convention
 from probe.runs import Run, network_file
-from probe.runs.record import TrainFacts, TuneFacts
+from probe.runs.record import InputFacts, TrainFacts, TuneFacts
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,15 @@ def load_network(run: Run) -> TrainedNetwork:
     if isinstance(facts, TuneFacts):
         return TrainedNetwork(model, facts.network.size, convention(facts.network.preprocess))
     assert isinstance(facts, TrainFacts)  # the other kind that keeps a network
-    seen = Convention(facts.input.mean, facts.input.scale, grey=facts.input.channels == 1)
-    return TrainedNetwork(model, facts.input.size, seen)
+    mean, scale = (_by_place(values, facts.input) for values in (facts.input.mean, facts.input.scale))
+    return TrainedNetwork(model, facts.input.size, Convention(mean, scale, grey=facts.input.channels == 1))
+
+
+def _by_place(values: tuple[float, ...], facts: InputFacts) -> tuple[Any, ...]:
+    """Numbers of every place as nested (S, S, channels), numbers of channels as they are."""
+    if len(values) == facts.channels:
+        return values
+    return tuple(np.reshape(values, (facts.size, facts.size, facts.channels)).tolist())
 
 
 def whole_model(network: TrainedNetwork) -> Any:

@@ -208,7 +208,10 @@ class TuneFacts:
 
 @dataclass(frozen=True)
 class InputFacts:
-    """What a network trained from scratch was trained to see: (pixels − mean) / scale, a number a channel."""
+    """What a network trained from scratch was trained to see: (pixels − mean) / scale.
+
+    `mean` and `scale` have a number a channel, or one for every place, row by row and channels last.
+    """
 
     size: int
     channels: int

@@ -122,21 +122,22 @@ class TrainingData:
 class Normaliser:
     """Pixels 0 … 255 to network inputs: (pixel − mean) / scale.
 
-    One number per channel, or (H, W, channels) of them as nested tuples.
+    One number per channel, or one for every place of the picture, row by row and channels last.
     """
 
-    mean: tuple[Any, ...]
-    scale: tuple[Any, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
 
     def __call__(self, pixels: Any) -> Any:
         """(B, H, W, channels) tensor of any type, H and W known -> float32."""
         from probe.tensorflow_setup import tf
 
         values = tf.cast(pixels, tf.float32)
-        if isinstance(self.mean[0], tuple):
-            return (values - tf.constant(self.mean)) / tf.constant(self.scale)
         if len({*self.mean}) == len({*self.scale}) == 1:
             return (values - self.mean[0]) / self.scale[0]
+        if len(self.mean) != values.shape[-1]:
+            mean, scale = (tf.reshape(tf.constant(one), values.shape[1:]) for one in (self.mean, self.scale))
+            return (values - mean) / scale
         # A line of pixels at a time: broadcasting three numbers costs several times what the arithmetic does.
         height, width = values.shape[1:3]
         lines = tf.reshape(values, (-1, height, width * len(self.mean)))
@@ -177,11 +178,7 @@ def _pixelwise(images: NDArray[np.uint8]) -> Normaliser:
     # Sums of whole numbers: the difference is exact, and zero where every picture has the same value.
     variance = (count * squares - total**2) / count**2
     scale = np.where(variance > 0, np.sqrt(variance), 1.0)
-    return Normaliser(_nested(total / count), _nested(scale))
-
-
-def _nested(values: NDArray[np.float64]) -> tuple[Any, ...]:
-    return tuple(tuple(tuple(place) for place in line) for line in values.tolist())
+    return Normaliser(tuple((total / count).ravel().tolist()), tuple(scale.ravel().tolist()))
 
 
 class Inputs(Protocol):

@@ -19,8 +19,8 @@ _MEAN_OF_5 = "the published figure is the mean of five fits on the shuffled trai
 _KERAS_START = "weights start as Keras starts them; the source has PyTorch's start"
 _GREY = "pictures have three equal channels, which are one feature three times over"
 
-LOGREG_1 = Recipe(
-    name="fashion-mnist/logreg-c1",
+LOGREG = Recipe(
+    name="fashion-mnist/logreg",
     summary="logistic regression on standardised pixels, C = 1",
     data=_DATA,
     size=28,
@@ -30,21 +30,15 @@ LOGREG_1 = Recipe(
     validation=0.0,
     published=(Published(0.841),),
     source=f"{_TABLE}, LogisticRegression C=1 penalty=l2",
-    commands=(_EXTRACT, f"probe fit logreg --c {1 / 3}"),
-    ours=(f"{_GREY}: a weight shared by three costs a third, so that C/3 is the source's C",),
+    commands=(_EXTRACT, f"probe fit logreg --c {1 / 3} --tolerance 1e-3"),
+    ours=(
+        f"{_GREY}: a weight shared by three costs a third, so that C/3 is the source's C",
+        "fitted to within a thousandth of the minimum",
+    ),
     differs=("one softmax over the classes in place of one against the rest",),
 )
-LOGREG_10 = replace(
-    LOGREG_1,
-    name="fashion-mnist/logreg-c10",
-    summary="logistic regression on standardised pixels, C = 10",
-    published=(Published(0.839),),
-    source=f"{_TABLE}, LogisticRegression C=10 penalty=l2",
-    commands=(_EXTRACT, f"probe fit logreg --c {10 / 3}"),
-)
-
 KNN_1 = replace(
-    LOGREG_1,
+    LOGREG,
     name="fashion-mnist/knn-1",
     summary="the nearest neighbour among standardised pixels",
     published=(Published(0.839),),
@@ -219,7 +213,7 @@ CNN_AUGMENTED = Recipe(
 )
 
 ROWS = (
-    *(LOGREG_1, LOGREG_10, KNN_1, KNN_5, KNN_9),
+    *(LOGREG, KNN_1, KNN_5, KNN_9),
     *(MLP_100, MLP_TANH, MLP_10, MLP_256),
     *(CNN_83K, CNN_113K, CNN_BN, CNN_AUGMENTED),
 )
