@@ -112,6 +112,18 @@ def test_resnet_cut_by_count_crosses_two_tensors_and_by_stage_one(network):
     assert cut(network, "resnet50", unfreeze="block5").crossing == ("conv4_block6_out",)
 
 
+def test_the_pooled_output_is_a_place_to_cut_whatever_its_layer_is_called():
+    """A store of a saved model calls its last layer ``avg_pool``, as every pooled output is called."""
+    from probe.tensorflow_setup import keras
+
+    layers = keras.layers
+    pixels = keras.Input((8, 8, 3))
+    inner = layers.Conv2D(2, 3, name="block1")(pixels)
+    model = keras.Model(pixels, layers.GlobalAveragePooling2D(name="pooled")(inner))
+    found = cut_network(model, {}, trunk="avg_pool", unfreeze="block1")
+    assert found.trunk.layers[-1].name == "pooled"
+
+
 def test_all_none_last_and_first_count_keras_layers(network):
     layers = len(network("vgg16").layers)
     assert cut(network, "vgg16", unfreeze="all").frozen == 0

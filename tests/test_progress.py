@@ -12,7 +12,7 @@ import pytest
 
 from probe import progress
 from probe.commands.options import note
-from probe.progress import Progress, counting, describe, duration, expect, step
+from probe.progress import Progress, counting, describe, duration, expect, in_notebook, step
 
 END = "<end>"
 
@@ -140,3 +140,7 @@ def test_lines_go_past_a_stderr_that_points_elsewhere(at_once, capsys):
     with Progress("extract", 2, "img") as bar:
         bar.update(2)
     assert capsys.readouterr().err.startswith("extract: 2 of 2 img (100 %), 0 s\n")
+
+
+def test_outside_of_a_kernel_there_are_no_widgets():
+    assert not in_notebook()

@@ -288,6 +288,12 @@ WRONG: dict[str, tuple[Callable[[probe.Workspace], object], type[probe.ProbeErro
         probe.ProbeError,
         "pixels",
     ),
+    "no number of processes": (
+        lambda w: w.predict(w.runs.latest(), ["a.jpg"], jobs="2"),
+        UsageError,
+        "a whole number",
+    ),
+    "no format": (lambda w: w.export(w.runs.latest(), "pickle"), UnknownNameError, "keras"),
     "no store": (lambda w: w.fit("knn", "nothing"), UnknownNameError, "no store called"),
 }
 
@@ -320,7 +326,13 @@ def options_of(*words: str) -> dict[str, Any]:
 ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment"}
 """Options of what a command prints or draws, and of one part of several: a workspace has no such keywords."""
 
-VERBS = {"extract": ["extract"], "fit": ["fit", "majority"], "finetune": ["finetune"]}
+VERBS = {
+    "extract": ["extract"],
+    "fit": ["fit", "majority"],
+    "finetune": ["finetune"],
+    "predict": ["predict"],
+    "export": ["export"],
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -329,7 +341,7 @@ def test_keywords_are_the_options_with_their_defaults(space: probe.Workspace, ve
         {"from": "source"}.get(name, name): default for name, default in options_of(*VERBS[verb]).items()
     }
     parameters = inspect.signature(getattr(space, verb)).parameters.values()
-    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    keywords = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
     assert set(options) - set(keywords) <= ELSEWHERE
     unset = (None, False, (), inspect.Parameter.empty)
     for name in set(options) & set(keywords):

@@ -15,7 +15,7 @@ from probe.workspace.data import DataKeywords
 from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
 from probe.workspace.finetune import TuneKeywords, finetune
 from probe.workspace.fit import FitKeywords, choose_store, fit
-from probe.workspace.keywords import divide, takes
+from probe.workspace.keywords import divide, read_value, takes
 from probe.workspace.lists import DataSets, Runs, Stores
 from probe.workspace.predict import Predicted, predict
 from probe.workspace.runs import take_run
@@ -167,6 +167,7 @@ class Workspace:
         WeightsError : the weights here are not those it was fitted on.
         """
         several = [paths] if isinstance(paths, str | Path) else paths
+        jobs = read_value("jobs", jobs, int)
         return predict(
             self._context, take_run(self._context, run), several, follow_links=follow_links, jobs=jobs
         )
