@@ -29,6 +29,7 @@ COMMANDS = {
     "baseline": "Train the experiments of the studies from scratch, by name.",
     "sweep": "Train a recipe over a grid of its fields, with seeds and folds.",
     "reproduce": "Run a study and print published against measured.",
+    "plot": "Draw the training curves of runs over one another.",
     "runs": "List, show and remove results.",
     "data": "List, fetch and check the data sets that have a name.",
     "backbones": "Name the backbones and their stages.",

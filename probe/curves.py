@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,13 @@ SMOOTH_FROM = 25
 """Epochs from which on a moving average is drawn: it looks back over 1 / (1 − 0.8) = 5 of them."""
 
 PANELS = ("loss", "accuracy")
-WIDTH, HEIGHT = 6.0, 4.2
+WIDTH, HEIGHT = 6.0, 4.0
 """Of one panel, inches."""
+LEGEND_ROW = 0.21
+"""Inches that a row of the legend takes."""
+LETTERS = 170
+"""Of the legend in a row over both panels."""
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def smooth(values: Sequence[float | None], weight: float = SMOOTHING) -> list[float]:
@@ -59,48 +65,79 @@ def smooth(values: Sequence[float | None], weight: float = SMOOTHING) -> list[fl
     return smoothed
 
 
-def plot_curves(courses: Courses, path: Path, *, title: str = "", smoothing: float = SMOOTHING) -> Path:
+def check_format(path: Path) -> None:
+    """UsageError unless curves can be written to `path`."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"curves cannot be written to {path}", expected="a name that ends in " + ", ".join(FORMATS)
+        )
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}")
+
+
+def plot_curves(
+    courses: Courses,
+    path: Path,
+    *,
+    title: str = "",
+    smoothing: float = SMOOTHING,
+    smooth_from: int = SMOOTH_FROM,
+) -> Path:
     """Draw runs over one another and write a picture; the suffix of `path` decides its format.
 
     As `draw_curves`. Returns `path`.
     """
-    figure = draw_curves(courses, title=title, smoothing=smoothing)
+    figure = draw_curves(courses, title=title, smoothing=smoothing, smooth_from=smooth_from)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
 
 
-def draw_curves(courses: Courses, *, title: str = "", smoothing: float = SMOOTHING) -> Any:
+def picture_of(courses: Courses, *, title: str = "") -> bytes:
+    """The PNG of `draw_curves`, for a page that holds its pictures itself."""
+    drawn = io.BytesIO()
+    draw_curves(courses, title=title).savefig(drawn, dpi=120, format="png")
+    return drawn.getvalue()
+
+
+def draw_curves(
+    courses: Courses, *, title: str = "", smoothing: float = SMOOTHING, smooth_from: int = SMOOTH_FROM
+) -> Any:
     """The figure (``matplotlib.figure.Figure``) of runs over one another: a panel for loss, one for accuracy.
 
-    Training is dashed, validation solid; the lines are the values as they were measured. From `SMOOTH_FROM`
-    epochs on they are faint, and their moving average (`smooth`) is drawn over them and named in the legend
-    with its factor; `smoothing` 0 leaves it out. The kept epoch is marked and named. A start that was scored
-    is epoch 0 of the validation line.
+    A run is a colour. Training is dashed, validation solid; the lines are the values as they were measured.
+    From `smooth_from` epochs on they are faint, and their moving average (`smooth`) is drawn over them; the
+    legend names its factor. `smoothing` 0 leaves it out. The kept epoch is marked and named. A start that was
+    scored is epoch 0 of the validation line.
     """
     from matplotlib.figure import Figure
 
-    # Figure without pyplot: no window system, and nothing global to clean up.
-    figure = Figure(figsize=(WIDTH * len(PANELS), HEIGHT), layout="constrained")
     runs = {run: course if isinstance(course, Course) else Course(course) for run, course in courses.items()}
-    named: dict[str, Any] = {}
+    colours = _colours(len(runs))
+    # Figure without pyplot: no window system, and nothing global to clean up.
+    figure = Figure(layout="constrained")
     for axes, name in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for position, (run, course) in enumerate(runs.items()):
-            _draw_run(axes, name, run, course, f"C{position % 10}", smoothing)
+        for (run, course), colour in zip(runs.items(), colours, strict=True):
+            _draw_run(axes, name, run, course, colour, smoothing, smooth_from)
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         _tick_whole_epochs(axes, runs.values())
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
-    if named:
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize="small"
-        )
-    figure.suptitle(title)
+    rows = _add_legend(figure, runs, colours, title, smoothing)
+    figure.set_size_inches(WIDTH * len(PANELS), HEIGHT + LEGEND_ROW * rows)
     return figure
 
 
-def _draw_run(axes: Any, name: str, run: str, course: Course, colour: str, smoothing: float) -> None:
+def _colours(count: int) -> list[Any]:
+    """One for each run: ten that are told apart easily, twenty where they are needed, then again."""
+    from matplotlib import colormaps
+
+    found = colormaps["tab10" if count <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    return [found[position % len(found)] for position in range(count)]
+
+
+def _draw_run(
+    axes: Any, name: str, run: str, course: Course, colour: Any, smoothing: float, smooth_from: int
+) -> None:
     validation = f"val_{name}"
     lines = (
         ("training", _points(course, name), {"color": colour, "linestyle": "--"}),
@@ -109,21 +146,25 @@ def _draw_run(axes: Any, name: str, run: str, course: Course, colour: str, smoot
     for part, (epochs, values), style in lines:
         if not values:
             continue
-        averaged = smoothing > 0 and len(values) >= SMOOTH_FROM
+        averaged = smoothing > 0 and len(values) >= smooth_from
         axes.plot(
             epochs,
             values,
             label=f"{run}, {part}",
-            alpha=0.4 if averaged else 1.0,
+            alpha=0.35 if averaged else 1.0,
             linewidth=1.0 if averaged else 1.6,
             # A line of few points shows where they are; a single one would not be seen at all.
-            marker="" if averaged else ".",
+            marker="." if len(values) < SMOOTH_FROM and not averaged else "",
             **style,
         )
         if averaged:
-            label = f"{run}, {part}, moving average (factor {smoothing:g})"
+            label = f"{run}, {part}, {_average_text(smoothing)}"
             axes.plot(epochs, smooth(values, smoothing), label=label, linewidth=1.8, **style)
     _mark_kept(axes, run, course, (validation, name), colour)
+
+
+def _average_text(smoothing: float) -> str:
+    return f"moving average (factor {smoothing:g})"
 
 
 def _points(course: Course, figure: str) -> tuple[list[int], list[float]]:
@@ -135,24 +176,65 @@ def _points(course: Course, figure: str) -> tuple[list[int], list[float]]:
     return epochs, [math.nan if value is None else value for value in values]
 
 
-def _mark_kept(axes: Any, run: str, course: Course, figures: Sequence[str], colour: str) -> None:
+def _mark_kept(axes: Any, run: str, course: Course, figures: Sequence[str], colour: Any) -> None:
     """A ring around the kept epoch, on the first of `figures` that has a value there."""
     for figure in figures:
         found = dict(zip(*_points(course, figure), strict=True))
         if course.kept is not None and course.kept in found:
-            what = f"epoch {course.kept}" if course.kept else "epoch 0, before training"
-            axes.plot(
-                [course.kept],
-                [found[course.kept]],
-                linestyle="",
-                marker="o",
-                markersize=10,
-                markerfacecolor="none",
-                markeredgewidth=2,
-                color=colour,
-                label=f"{run}, kept: {what}",
-            )
+            axes.plot([course.kept], [found[course.kept]], color=colour, label=f"{run}, kept", **_RING)
             return
+
+
+_RING: Mapping[str, Any] = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgewidth": 2,
+}
+
+
+def _add_legend(
+    figure: Any, runs: Mapping[str, Course], colours: Sequence[Any], title: str, smoothing: float
+) -> int:
+    """Below the runs, above the title and how lines are to be read; the number of rows that it takes."""
+    from matplotlib.lines import Line2D
+
+    drawn = {line.get_label() for axes in figure.axes for line in axes.get_lines()}
+    entries = [
+        Line2D([], [], color=colour, linewidth=2.5, label=run + _kept_text(course.kept))
+        for (run, course), colour in zip(runs.items(), colours, strict=True)
+        if f"{run}, training" in drawn or f"{run}, validation" in drawn
+    ]
+    average = _average_text(smoothing)
+    ways: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+        (", training", "training", {"linestyle": "--"}),
+        (", validation", "validation", {"linestyle": "-"}),
+        (f", {average}", "as measured", {"linewidth": 1.0, "alpha": 0.35}),
+        (f", {average}", average, {"linewidth": 1.8}),
+        (", kept", "kept epoch", _RING),
+    )
+    reading = [
+        Line2D([], [], color="0.35", label=label, **style)
+        for ending, label, style in ways
+        if any(str(line).endswith(ending) for line in drawn)
+    ]
+    if not entries:
+        return 0
+    longest = max(len(str(entry.get_label())) for entry in entries)
+    columns = max(1, min(len(entries), LETTERS // (longest + 8)))
+    plain = {"fontsize": "small", "frameon": False}
+    figure.legend(handles=entries, loc="outside lower center", ncols=columns, **plain)
+    # A title of the figure would be written over the legend; this one is part of it.
+    above = {"loc": "outside upper center", "ncols": len(reading), "title": title or None}
+    figure.legend(handles=reading, title_fontsize="large", **above, **plain)
+    return math.ceil(len(entries) / columns) + 1 + bool(title)
+
+
+def _kept_text(kept: int | None) -> str:
+    if kept is None:
+        return ""
+    return f" (kept: epoch {kept})" if kept else " (kept: epoch 0, before training)"
 
 
 def _tick_whole_epochs(axes: Any, courses: Any) -> None:

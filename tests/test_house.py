@@ -263,6 +263,7 @@ LIGHT = {
     "baseline list": ["baseline", "list"],
     "sweep help": ["sweep", "--help"],
     "reproduce help": ["reproduce", "--help"],
+    "plot help": ["plot", "curves", "--help"],
 }
 
 

@@ -91,7 +91,10 @@ def command(
     if output is not None:
         title = f"probe reproduce {study or '(every study)'}"
         write_report(
-            verdicts, output, title + (f", scaled down: {plan.scaled_down}" if plan.scaled_down else "")
+            verdicts,
+            output,
+            title + (f", scaled down: {plan.scaled_down}" if plan.scaled_down else ""),
+            home,
         )
     records = [_record(asdict(verdict)) for verdict in verdicts]
     emit(

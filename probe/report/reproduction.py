@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from probe.config import Home
+from probe.curves import picture_of
 from probe.errors import UsageError
+from probe.runs import course_of, find_run
+from probe.studies.baselines import COMPARISONS
 from probe.studies.reproduce import ABOVE, BELOW, INSIDE, NO_FIGURE, NOT_RUN, Verdict
 
 HEADINGS = ("experiment", "published", "measured, 95 % interval", "verdict", "remarks")
@@ -20,10 +25,21 @@ READING = (
 )
 
 
-def write_report(verdicts: Sequence[Verdict], path: Path, title: str) -> None:
-    """Write ``.html`` or ``.md`` as the suffix says; UsageError for another one."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page: what it shows, and its PNG."""
+
+    title: str
+    png: bytes
+
+
+def write_report(verdicts: Sequence[Verdict], path: Path, title: str, home: Home) -> None:
+    """Write ``.html`` (with the curves) or ``.md`` as the suffix says; UsageError for another one."""
     check_suffix(path)
-    text = html(verdicts, title) if path.suffix == ".html" else markdown(verdicts, title)
+    if path.suffix == ".html":
+        text = html(verdicts, title, draw_comparisons(verdicts, home))
+    else:
+        text = markdown(verdicts, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -70,7 +86,20 @@ def markdown(verdicts: Sequence[Verdict], title: str) -> str:
     return "\n".join([*lines, "", *READING, ""])
 
 
-def html(verdicts: Sequence[Verdict], title: str) -> str:
+def draw_comparisons(verdicts: Sequence[Verdict], home: Home) -> list[Picture]:
+    """What the studies draw over one another, as far as two or more of the runs are among the verdicts."""
+    runs = {verdict.experiment: verdict.run for verdict in verdicts if verdict.run is not None}
+    pictures = []
+    for comparison in COMPARISONS:
+        found = {row: course_of(find_run(home, runs[row])) for row in comparison.rows if row in runs}
+        courses = {row.partition("/")[2]: course for row, course in found.items() if course is not None}
+        if len(courses) > 1:
+            study = comparison.rows[0].partition("/")[0]
+            pictures.append(Picture(f"{study}: {comparison.title}", picture_of(courses)))
+    return pictures
+
+
+def html(verdicts: Sequence[Verdict], title: str, comparisons: Sequence[Picture] = ()) -> str:
     """A page that reads on a telephone too; pictures are part of it."""
     rows = "\n".join(_row(verdict) for verdict in verdicts)
     commands = "".join(
@@ -84,6 +113,7 @@ def html(verdicts: Sequence[Verdict], title: str) -> str:
         head="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
         rows=rows,
         commands=f"<h2>Commands</h2>\n<dl>\n{commands}</dl>" if commands else "",
+        comparisons=_comparisons(comparisons),
         curves=_pictures(verdicts),
         reading="".join(f"<p>{escape(line)}</p>" for line in READING),
     )
@@ -100,16 +130,26 @@ def _row(verdict: Verdict) -> str:
     return f'<tr class="{escape(kind)}">{head}{columns}</tr>'
 
 
+def _comparisons(pictures: Sequence[Picture]) -> str:
+    figures = [f"<h3>{escape(picture.title)}</h3>{_image(picture)}" for picture in pictures]
+    return "<h2>Comparisons</h2>\n" + "\n".join(figures) if figures else ""
+
+
 def _pictures(verdicts: Sequence[Verdict]) -> str:
-    shown = {verdict.curves: verdict.experiment for verdict in verdicts if verdict.curves is not None}
+    """The curves of every experiment; those of a sweep have all of its settings."""
+    shown = {verdict.curves: verdict for verdict in verdicts if verdict.curves is not None}
     figures = [
-        f"<details><summary>{escape(name)}</summary>"
-        f'<img alt="training curves of {escape(name)}" src="data:image/png;base64,'
-        f'{base64.b64encode(path.read_bytes()).decode()}"></details>'
-        for path, name in shown.items()
+        f"<details open><summary>{escape(verdict.experiment)}: {escape(verdict.summary)}</summary>"
+        f"{_image(Picture(verdict.experiment, path.read_bytes()))}</details>"
+        for path, verdict in shown.items()
         if path.is_file()
     ]
     return "<h2>Curves</h2>\n" + "\n".join(figures) if figures else ""
+
+
+def _image(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode()
+    return f'<img alt="training curves: {escape(picture.title)}" src="data:image/png;base64,{data}">'
 
 
 def _commands(verdicts: Sequence[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
@@ -170,6 +210,7 @@ footer {{ font-size: .85rem; opacity: .8; }}
 {rows}
 </tbody>
 </table>
+{comparisons}
 {curves}
 {commands}
 <footer>{reading}</footer>

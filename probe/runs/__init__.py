@@ -2,6 +2,7 @@
 
 from probe.errors import RunError
 from probe.runs.analysis import analyse, calibrate, scores
+from probe.runs.history import course_of
 from probe.runs.network import NETWORK_FILES, keeps_network, network_file
 from probe.runs.pairing import (
     align,
@@ -43,6 +44,7 @@ __all__ = [
     "compare",
     "compare_all",
     "compared_on",
+    "course_of",
     "find_finished",
     "find_run",
     "keeps_network",

@@ -33,6 +33,14 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Experiments whose curves the study draws over one another; `rows` are their names."""
+
+    title: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One experiment.
 

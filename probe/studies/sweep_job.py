@@ -14,7 +14,7 @@ from pathlib import Path
 from probe.config import Home, canonical_json
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
-from probe.errors import UsageError
+from probe.errors import DataError, UsageError
 from probe.stats.choice import Choice
 from probe.store import slug
 from probe.studies.recipe import Recipe
@@ -154,6 +154,24 @@ def sweep(
     }
     (folder / SWEEP).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     return Sweep(folder, rows, results, reused, dataset.notes, choice)
+
+
+def find_sweep(home: Home, name: str) -> Path | None:
+    """The folder of a finished sweep by its name or a unique part of it; None for none and for several."""
+    folders = {path.parent.name: path.parent for path in sorted(home.sweeps.glob(f"*/{SWEEP}"))}
+    if name in folders:
+        return folders[name]
+    found = [path for folder, path in folders.items() if name and name in folder]
+    return found[0] if len(found) == 1 else None
+
+
+def sweep_courses(folder: Path) -> dict[str, Course]:
+    """Setting -> how its cells went, their mean where there are several; DataError for a damaged file."""
+    try:
+        record = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        return _courses([CellResult(**cell) for cell in record["cells"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / SWEEP} cannot be read", found=str(error)) from error
 
 
 def _courses(results: Sequence[CellResult]) -> dict[str, Course]:

@@ -11,7 +11,7 @@ from probe.studies.baselines import (
     pathmnist,
     scenes15,
 )
-from probe.studies.recipe import Recipe
+from probe.studies.recipe import Comparison, Recipe
 
 BASELINES: Registry[Recipe] = Registry(
     "baseline",
@@ -26,5 +26,8 @@ BASELINES: Registry[Recipe] = Registry(
         *fashion_mnist.ROWS,
     ],
 )
+
+COMPARISONS: tuple[Comparison, ...] = (*cifar100_a.COMPARISONS, *cub200.COMPARISONS)
+"""What the studies draw over one another."""
 
 STUDIES: tuple[str, ...] = tuple(dict.fromkeys(row.study for row in BASELINES.values()))

@@ -6,7 +6,7 @@
 
 from dataclasses import replace
 
-from probe.studies.recipe import Published, Ran, Recipe
+from probe.studies.recipe import Comparison, Published, Ran, Recipe
 from probe.train.rules import EarlyStop, Optimiser
 
 SPLIT = "validation is a tenth of train by content; the study takes the first tenth of the file"
@@ -158,6 +158,13 @@ DROPOUT_LOW = replace(
     network=_DROPOUT.replace("DO.25", "DO.1").replace("DO.5", "DO.1"),
     published=_published(0.58),
     source="EXPERIMENTS section 2, dropout-low",
+)
+
+COMPARISONS = (
+    Comparison("basenet: three augmentations", (FLIPZOOM.name, SHEAR.name, ALLAUG.name)),
+    Comparison("batch normalisation after or before the activation", (BN_AFTER.name, BN_BEFORE.name)),
+    Comparison("batch normalisation after the dense layer or not", (BN_AFTER.name, BN_FC.name)),
+    Comparison("dropout: high or low", (DROPOUT.name, DROPOUT_LOW.name)),
 )
 
 ROWS = (
