@@ -25,6 +25,10 @@ def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:
         return send(self, request, **rest)
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", only_here)
+    # Processes that a test starts find nobody at this port either.
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
 @pytest.fixture

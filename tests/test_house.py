@@ -19,6 +19,7 @@ FLOORS = [
         "errors",
         "registry",
         "config",
+        "children",
         "cluster",
         "hashing",
         "internet",

@@ -31,6 +31,7 @@ from probe.report.runs import result_lines
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.recipe import Published, Recipe
 from probe.text import table
+from probe.studies.recipe import Published, Ran, Recipe
 
 
 @click.group(name="baseline")
@@ -91,6 +92,7 @@ def show(home: Home, name: str, as_json: bool) -> None:
         "sweep": {field: list(values) for field, values in recipe.sweep},
         "folds": recipe.folds,
         "published": [asdict(published) for published in recipe.published],
+        "ran": None if recipe.ran is None else asdict(recipe.ran),
         "source": recipe.source,
         "ours": list(recipe.ours),
         "differs": list(recipe.differs),
@@ -202,6 +204,7 @@ def _show_lines(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
             ("published", f"{_figure(p)} on {p.part}{f' ({p.label})' if p.label else ''}{_took(p)}")
             for p in recipe.published
         ),
+        ("ran there", _ran_text(recipe.ran) if recipe.ran else ""),
         ("source", recipe.source),
         *(("ours", line) for line in recipe.ours),
         *(("differs", line) for line in recipe.differs),
@@ -232,6 +235,11 @@ def _training_facts(recipe: Recipe) -> list[tuple[str, str]]:
         *(("sweep", f"{field}: {', '.join(values)}") for field, values in recipe.sweep),
         ("folds", f"{recipe.folds}-fold cross-validation" if recipe.folds else ""),
     ]
+
+
+def _ran_text(ran: Ran) -> str:
+    best = "" if ran.val_accuracy is None else f", validation accuracy {ran.val_accuracy:.4f} at best"
+    return f"{ran.epochs} epochs{best}" + ("" if ran.best_epoch is None else f", in epoch {ran.best_epoch}")
 
 
 def _took(published: Published) -> str:

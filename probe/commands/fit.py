@@ -116,6 +116,11 @@ def _common_options() -> list[click.Option]:
             help="Fit folds and curves on a cluster, tcp://host:port.  [default: on this machine]",
         ),
         click.Option(
+            ["--reuse"],
+            is_flag=True,
+            help="Give the finished run of this very fit, if there is one, in place of another.",
+        ),
+        click.Option(
             ["--memory"],
             default="2GB",
             help="Features larger than this stay on disk and are streamed (logreg, dense, conv).",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +17,12 @@ from probe.commands.options import (
     wants_progress,
 )
 from probe.commands.training import epochs_option, precision_option, say_precision
-from probe.commands.transfer import TransferCommands
 from probe.config import Home
 from probe.errors import UsageError
 from probe.text import table
+
+if TYPE_CHECKING:
+    from probe.studies.recipe import Recipe
 
 
 @click.command(name="reproduce")
@@ -39,6 +40,16 @@ from probe.text import table
 @limit_option
 @precision_option
 @click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Experiments at a time, each in a process of its own.",
+)
+@click.option(
+    "--dask", metavar="ADDRESS", help="Run on a Dask cluster, tcp://host:port.  [default: on this machine]"
+)
+@click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a report: .html or .md.  [default: none]",
@@ -54,6 +65,8 @@ def command(
     epochs: int | None,
     limit: int | None,
     precision: str,
+    jobs: int,
+    dask: str | None,
     output: Path | None,
     as_json: bool,
     quiet: bool,
@@ -61,15 +74,19 @@ def command(
     """Run every experiment of a STUDY (by default of all) and print published against measured.
 
     STUDY is a name from `probe baseline list` before the slash, or one experiment. Every experiment is
-    accounted for; what cannot be run here is said with the reason. What has been trained before with the same
-    recipe and data is not repeated, so an interrupted reproduction goes on where it was.
+    accounted for; what cannot be run here is said with the reason. What has been trained or fitted before
+    with the same recipe and data is not repeated, so an interrupted reproduction goes on where it was.
 
     An experiment on a pretrained network is a few lines of `probe extract`, `probe fit` and `probe finetune`
-    (`probe baseline show NAME`); they are run here one after the other.
+    (`probe baseline show NAME`), run one after the other. Every experiment has a process of its own, so that
+    memory does not grow with their number; the table is the same whatever --jobs.
     """
-    from probe.report.reproduction import HEADINGS, cells, check_suffix, counts, write_report
-    from probe.studies.reproduce import QUICK_EPOCHS, QUICK_LIMIT, Plan, recipes_of, reproduce
+    from probe.report.reproduction import cells, check_suffix, counts, filled, write_report
+    from probe.studies.reproduce import QUICK_EPOCHS, QUICK_LIMIT, Plan, recipes_of
+    from probe.studies.rows import Rows, reproduce_in_processes
 
+    if jobs > 1 and dask is not None:
+        raise UsageError("--jobs and --dask exclude each other")
     if output is not None:
         check_suffix(output)
     recipes = recipes_of(study)
@@ -82,10 +99,15 @@ def command(
     if plan.scaled_down:
         note(f"scaled down: {plan.scaled_down}; the figures say nothing about the study", quiet)
     verdicts = []
-    program = click.get_current_context().find_root().command
-    transfer = TransferCommands(program, home, plan, precision, quiet)
-    for verdict in reproduce(recipes, plan, home, transfer, progress=wants_progress(quiet)):
-        name, _, measured, said, _ = cells(verdict)
+    extra = {"program": _program(), "precision": precision, "quiet": quiet}
+    rows = Rows("probe.commands.reproduce_row", extra, jobs, dask)
+
+    def say(recipe: Recipe, line: str) -> None:
+        note(line if jobs == 1 else f"{recipe.name}: {line}", quiet)
+
+    progress = wants_progress(quiet)
+    for verdict in reproduce_in_processes(recipes, plan, home, rows, say=say, progress=progress):
+        name, _, measured, said, *_ = cells(verdict)
         note(f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet)
         verdicts.append(verdict)
     if output is not None:
@@ -96,12 +118,12 @@ def command(
             title + (f", scaled down: {plan.scaled_down}" if plan.scaled_down else ""),
             home,
         )
-    records = [_record(asdict(verdict)) for verdict in verdicts]
+    records = [verdict.to_json() for verdict in verdicts]
     emit(
         {"study": study, "scaled_down": plan.scaled_down or None, "rows": records},
         as_json,
         lambda: [
-            *table(HEADINGS, [cells(verdict) for verdict in verdicts]),
+            *table(*filled(verdicts)),
             counts(verdicts),
             *([f"report    {output}"] if output else []),
         ],
@@ -119,6 +141,8 @@ def data_map(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _record(verdict: dict[str, Any]) -> dict[str, Any]:
-    curves = verdict["curves"]
-    return {**verdict, "curves": None if curves is None else str(curves)}
+def _program() -> str:
+    """Where the program lies that a process runs the lines of experiments with."""
+    program = click.get_current_context().find_root().command
+    assert program.callback is not None
+    return f"{program.callback.__module__}:{program.callback.__name__}"

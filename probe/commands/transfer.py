@@ -6,18 +6,20 @@ options is left out: an experiment is what its lines say.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shlex
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from probe.commands.options import note
-from probe.config import Home
+from probe.config import Home, canonical_json
+from probe.order import one_at_a_time
 from probe.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class TransferCommands:
             note(f"{recipe.name}: {line}", self.quiet)
             context = parse_line(self.program, line, self.home)
             context.params.update(self._changes(context.params, data, store))
-            answer = _answer(context)
+            with _alone(self.home, context):
+                answer = _answer(context)
             store = store if "run" in answer else answer["store"]
         return open_run(self.home.runs / answer["run"])
 
@@ -70,6 +73,7 @@ class TransferCommands:
             "limit": self.plan.limit,
             "precision": self.precision,
             "resume": True,
+            "reuse": True,
             "as_json": True,
             "quiet": self.quiet,
             **{name: min(params[name], most) for name in EPOCHS if most and name in params},
@@ -93,6 +97,19 @@ def parse_line(program: click.Command, line: str, home: Home) -> click.Context:
         else:
             context = command.make_context(command.name, words, parent=context)
     return context
+
+
+@contextmanager
+def _alone(home: Home, context: click.Context) -> Iterator[None]:
+    """Let no other process extract the same at the same time: what waits finds the store finished."""
+    if context.command.name != "extract":
+        yield
+        return
+    options = canonical_json({name: str(value) for name, value in context.params.items()})
+    folder = home.cache / "extracting" / hashlib.sha256(options.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder):
+        yield
 
 
 def _answer(context: click.Context) -> dict[str, Any]:

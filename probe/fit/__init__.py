@@ -2,6 +2,7 @@
 
 from probe.fit.fit import FitJob, fit
 from probe.fit.parallel import predict_in_processes
+from probe.fit.fit import FitJob, finished_fit, fit
 from probe.fit.predict import STDIN, Prediction, gather, predict, predict_inputs
 from probe.fit.rows import Choice, serves_fit
 
@@ -10,6 +11,7 @@ __all__ = [
     "Choice",
     "FitJob",
     "Prediction",
+    "finished_fit",
     "fit",
     "gather",
     "predict",

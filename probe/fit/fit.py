@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from probe.cluster import joblib_on
-from probe.config import Home
+from probe.config import Home, canonical_json
 from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
 from probe.fit.classes import choose_classes, dropped_notes
@@ -23,12 +24,26 @@ from probe.heads.class_rows import ClassRows
 from probe.heads.head import FitOutcome, Head, averaged
 from probe.heads.saving import save_head
 from probe.progress import Progress, counting
-from probe.runs import FIT, Predictions, Record, Run, Scores, analyse, calibrate, scores, write_run
+from probe.registry import load_object
+from probe.runs import (
+    FIT,
+    Predictions,
+    Record,
+    Run,
+    Scores,
+    analyse,
+    calibrate,
+    find_finished,
+    scores,
+    write_run,
+)
 from probe.runs.record import Calibration, CurvePoint, FitFacts, SeedSpread
 from probe.runs.tables import write_history
 from probe.runs.weight import part_notes
 from probe.stats.intervals import mean_share_interval
 from probe.store import Store, slug
+
+IDENTITY_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,31 @@ class FitJob:
     dask: str | None = None
     progress: bool = False
     drop_small_classes: int = 0
+
+    def identity(self) -> str:
+        """sha256 of all that decides the result: where it is computed, and how it is told, are left out."""
+        options = load_object(HEADS[self.head].options)() if self.options is None else self.options
+        settings = {
+            "version": IDENTITY_VERSION,
+            "store": self.store.key,
+            "index": self.store.index_hash,
+            "head": self.head,
+            "options": {name: repr(value) for name, value in _plain(options).items()},
+            "outputs": self.choice.outputs or self.store.outputs[:1],
+            "views": self.choice.views,
+            # Features on disk are read in another order than those in memory.
+            "memory": self.choice.memory,
+            "refit": self.refit and HEADS[self.head].refits,
+            "average_views": self.average_views,
+            "sizes": [self.shots, self.fractions, self.repeats] if self.shots or self.fractions else None,
+            "drop_small_classes": self.drop_small_classes,
+        }
+        return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
+
+
+def finished_fit(job: FitJob, home: Home) -> Run | None:
+    """The newest run of this very fit: of the same features, labels, splits, head and options."""
+    return find_finished(home, job.identity())
 
 
 def fit(job: FitJob, home: Home) -> Run:
@@ -109,6 +149,7 @@ def _fit(job: FitJob, home: Home) -> Run:
         parts={name: len(part) for name, part in parts.items()},
         notes=notes,
         classes=tuple(names),
+        identity=job.identity(),
         analysis=analyse(test, names) if len(test.ids) else None,
         facts=_facts(job, outcome, parts, test, curve, dropped),
         seconds=round(time.perf_counter() - started, 3),

@@ -14,9 +14,18 @@ from probe.curves import picture_of
 from probe.errors import UsageError
 from probe.runs import course_of, find_run
 from probe.studies.baselines import COMPARISONS
+from probe.studies.recipe import Ran
 from probe.studies.reproduce import ABOVE, BELOW, INSIDE, NO_FIGURE, NOT_RUN, Verdict
 
-HEADINGS = ("experiment", "published", "measured, 95 % interval", "verdict", "remarks")
+HEADINGS = (
+    "experiment",
+    "published",
+    "measured, 95 % interval",
+    "verdict",
+    "epochs, best val. accuracy there",
+    "the same here",
+    "remarks",
+)
 ORDER = (INSIDE, ABOVE, BELOW, NO_FIGURE, NOT_RUN)
 READING = (
     "The interval is of the test images (Wilson; over folds, Student's t).",
@@ -58,7 +67,15 @@ def counts(verdicts: Sequence[Verdict]) -> str:
     return f"{len(verdicts)} rows: " + ", ".join(f"{count} {name}" for name, count in found if count)
 
 
-def cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
+def ran_text(ran: Ran | None) -> str:
+    """``43, 0.6135 at 38``: epochs, the best validation accuracy, and the first epoch of it."""
+    if ran is None:
+        return "–"
+    best = "" if ran.val_accuracy is None else f", {ran.val_accuracy:.4f}"
+    return f"{ran.epochs}{best}" + ("" if ran.best_epoch is None else f" at {ran.best_epoch}")
+
+
+def cells(verdict: Verdict) -> tuple[str, ...]:
     """A verdict as the text of `HEADINGS`."""
     name = verdict.experiment + (f" ({verdict.label})" if verdict.label else "")
     published = "–"
@@ -70,14 +87,26 @@ def cells(verdict: Verdict) -> tuple[str, str, str, str, str]:
         measured = f"{verdict.measured:.4f} ({verdict.low:.4f} – {verdict.high:.4f})"
     judged = verdict.verdict in (INSIDE, ABOVE, BELOW)
     said = f"({verdict.verdict})" if judged and not verdict.comparable else verdict.verdict
-    return name, published, measured, said, verdict.why
+    return name, published, measured, said, ran_text(verdict.there), ran_text(verdict.here), verdict.why
+
+
+def filled(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and rows of the table, without columns that say nothing of any verdict."""
+    rows = [cells(verdict) for verdict in verdicts]
+    said = [any(row[place] not in ("", "–") for row in rows) for place in range(len(HEADINGS))]
+    return _chosen(HEADINGS, said), [_chosen(row, said) for row in rows]
+
+
+def _chosen(row: Sequence[str], said: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(text for text, has in zip(row, said, strict=True) if has)
 
 
 def markdown(verdicts: Sequence[Verdict], title: str) -> str:
     """A table, the commands that each experiment is, and how to read it."""
     lines = [f"# {_md(title)}", "", f"{counts(verdicts)}. {_now()}", ""]
-    lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += ["| " + " | ".join(map(_md, cells(verdict))) + " |" for verdict in verdicts]
+    headings, rows = filled(verdicts)
+    lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(map(_md, row)) + " |" for row in rows]
     commands = _commands(verdicts)
     if commands:
         lines += ["", "## Commands", ""]
@@ -101,7 +130,8 @@ def draw_comparisons(verdicts: Sequence[Verdict], home: Home) -> list[Picture]:
 
 def html(verdicts: Sequence[Verdict], title: str, comparisons: Sequence[Picture] = ()) -> str:
     """A page that reads on a telephone too; pictures are part of it."""
-    rows = "\n".join(_row(verdict) for verdict in verdicts)
+    headings, texts = filled(verdicts)
+    rows = "\n".join(_row(verdict, headings, row) for verdict, row in zip(verdicts, texts, strict=True))
     commands = "".join(
         f"<dt>{escape(name)}</dt><dd><pre>{escape(chr(10).join(run))}</pre></dd>\n"
         for name, run in _commands(verdicts)
@@ -110,7 +140,7 @@ def html(verdicts: Sequence[Verdict], title: str, comparisons: Sequence[Picture]
         title=escape(title),
         counts=escape(counts(verdicts)),
         now=_now(),
-        head="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
+        head="".join(f"<th>{escape(heading)}</th>" for heading in headings),
         rows=rows,
         commands=f"<h2>Commands</h2>\n<dl>\n{commands}</dl>" if commands else "",
         comparisons=_comparisons(comparisons),
@@ -119,11 +149,11 @@ def html(verdicts: Sequence[Verdict], title: str, comparisons: Sequence[Picture]
     )
 
 
-def _row(verdict: Verdict) -> str:
-    name, *rest = cells(verdict)
+def _row(verdict: Verdict, headings: Sequence[str], texts: Sequence[str]) -> str:
+    name, *rest = texts
     columns = "".join(
         f'<td data-name="{escape(heading)}">{escape(text)}</td>'
-        for heading, text in zip(HEADINGS[1:], rest, strict=True)
+        for heading, text in zip(headings[1:], rest, strict=True)
     )
     kind = verdict.verdict.split()[0] if verdict.comparable or verdict.measured is None else "other"
     head = f"<th>{escape(name)}<small>{escape(verdict.summary)}</small></th>"

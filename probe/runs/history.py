@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from probe.curves import Course
 from probe.errors import RunError
-from probe.records import FieldError, load_json, read_value
 from probe.runs.record import FitFacts, TrainFacts, TuneFacts
 from probe.runs.run import Run
-
-HISTORY = "history.json"
-"""Of a head trained by gradient steps: a list a seed, of one record an epoch."""
-
-Epoch = Mapping[str, float | None]
+from probe.runs.tables import read_history
 
 
 def course_of(run: Run) -> Course | None:
@@ -26,14 +21,13 @@ def course_of(run: Run) -> Course | None:
         return Course(facts.history, chosen.get("epoch"), _known(facts.start))
     if isinstance(facts, TrainFacts):
         return Course(facts.history, facts.epochs.scored)
-    path = run.path / HISTORY
-    if not isinstance(facts, FitFacts) or not path.is_file():
+    seeds = read_history(run.path) if isinstance(facts, FitFacts) else ()
+    if not isinstance(facts, FitFacts) or not seeds:
         return None
     try:
-        seeds = read_value(tuple[tuple[Epoch, ...], ...], load_json(path.read_text(encoding="utf-8")))
-        epochs: Sequence[Epoch] = seeds[chosen["seed"] - facts.options["seed"]]
-    except (OSError, ValueError, LookupError, FieldError) as error:
-        raise RunError(f"{path} cannot be read", found=str(error)) from error
+        epochs = seeds[chosen["seed"] - facts.options["seed"]]
+    except (LookupError, TypeError) as error:
+        raise RunError(f"{run.name} does not say which of its seeds was chosen", found=str(error)) from error
     history = {name: [epoch.get(name) for epoch in epochs] for name in epochs[0]}
     return Course(history, _best(history.get("val_loss", ())))
 

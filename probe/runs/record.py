@@ -295,7 +295,7 @@ class Record:
     index : hash of ids, labels and splits.
     backbone, pixels : the identity of the backbone and of the pixel path, as stores record them.
     pixel_policy : by which version's rules the pixel path was chosen.
-    identity : sha256 of all that decides a training; a fit has none.
+    identity : sha256 of all that decides a training or a fit; fits of older versions have none.
     analysis : of the test predictions, where it was recorded.
     facts : what only this kind of run says; None for a kind that this version does not know.
     """

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from probe.config import Home
-from probe.curves import CURVES
+from probe.curves import CURVES, Course
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
-from probe.errors import DataError, ProbeError, UsageError, unknown_name
+from probe.errors import ProbeError, UsageError, unknown_name
 from probe.progress import Progress
-from probe.runs import Run
+from probe.records import APART, plain, read_record
+from probe.runs import Run, course_of
 from probe.runs.record import TrainFacts, TuneFacts
 from probe.stats.intervals import mean_share_interval, wilson
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.experiment import Experiment, run_experiment, source_of
-from probe.studies.recipe import Published, Recipe
+from probe.studies.recipe import Published, Ran, Recipe
 from probe.studies.sweep import CellResult
 from probe.studies.sweep_job import SweepJob, sweep
 from probe.train.pixels import DataSource, load_pixels
@@ -75,6 +77,7 @@ class Verdict:
     commands : what the user can run for it.
     run : folder name of the run or of the sweep.
     curves : picture of its training, where there is one.
+    there, here : how the study's own training went and how this one did, where that is known.
     """
 
     experiment: str
@@ -92,7 +95,19 @@ class Verdict:
     why: str
     commands: tuple[str, ...]
     run: str | None = None
-    curves: Path | None = None
+    curves: Path | None = field(default=None, metadata=APART)
+    there: Ran | None = None
+    here: Ran | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, of which `from_json` makes the verdict again."""
+        return {**plain(self), "curves": None if self.curves is None else str(self.curves)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Verdict:
+        """FieldError for what is no verdict."""
+        curves = record["curves"]
+        return replace(read_record(cls, record), curves=None if curves is None else Path(curves))
 
 
 def recipes_of(study: str | None) -> list[Recipe]:
@@ -120,62 +135,86 @@ def reproduce(
     experiment whose data or weights are not here, or cannot be used, is a verdict that says so and not an
     error. `transfer` runs the experiments that are command lines. `progress` says how far all and each are.
     """
+    check_plan(recipes, plan)
+    with Progress("reproduce", len(recipes), "experiments", shown=progress) as bar:
+        for recipe in recipes:
+            yield from verdicts_of(recipe, plan, home, transfer, progress=progress)
+            bar.update()
+
+
+def check_plan(recipes: Sequence[Recipe], plan: Plan) -> None:
+    """UsageError where data is named that no experiment uses."""
     unused = set(plan.data) - {recipe.data for recipe in recipes}
     if unused:
         raise UsageError(
             f"--data-map names {', '.join(sorted(unused))}, which no experiment here uses",
             expected=", ".join(sorted({recipe.data for recipe in recipes})),
         )
-    with Progress("reproduce", len(recipes), "experiments", shown=progress) as bar:
-        for recipe in recipes:
-            yield from _experiment(recipe, plan, home, transfer, progress)
-            bar.update()
 
 
-def _experiment(
-    recipe: Recipe, plan: Plan, home: Home, transfer: Transfer, progress: bool
-) -> Iterator[Verdict]:
+def not_here(recipe: Recipe, plan: Plan, home: Home) -> list[Verdict]:
+    """The verdicts on an experiment whose data set is not on this machine; none where it is.
+
+    Its commands would fetch it; a reproduction does not download gigabytes unasked.
+    """
+    data = plan.data.get(recipe.data, recipe.data)
+    fetching = _fetching(data, home)
+    why = f"the data set {data} is not on this machine"
+    return not_run(recipe, data, why, (*fetching, *recipe.command_lines)) if fetching else []
+
+
+def verdicts_of(
+    recipe: Recipe, plan: Plan, home: Home, transfer: Transfer, *, progress: bool = False
+) -> list[Verdict]:
+    """Run one experiment in this process; see `reproduce`."""
+    if gone := not_here(recipe, plan, home):
+        return gone
     data = plan.data.get(recipe.data, recipe.data)
     source = source_of(recipe, home, data, DatasetOptions(limit=plan.limit))
     try:
         if recipe.kind == "transfer":
-            yield from _transfer(recipe, data, plan, home, transfer)
-        else:
-            run = _sweep if recipe.kind == "sweep" else _train
-            yield from run(recipe, source, plan, home, progress)
+            run = transfer(recipe, data)
+            return _scored(recipe, data, plan, run, _head_text(run))
+        return (_sweep if recipe.kind == "sweep" else _train)(recipe, source, plan, home, progress)
     except ProbeError as error:
-        yield from _not_run(recipe, data, error.problem, (*_fetching(data, home), *recipe.command_lines))
+        return not_run(recipe, data, error.problem, recipe.command_lines)
 
 
-def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> Iterator[Verdict]:
+def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> list[Verdict]:
     experiment = Experiment(recipe, source, epochs=plan.epochs, precision=plan.precision)
     run, reused = run_experiment(experiment, home, progress=progress)
     said = _join(_epoch_text(run), "trained before" if reused else "")
     return _scored(recipe, source.spec, plan, run, said)
 
 
-def _transfer(recipe: Recipe, data: str, plan: Plan, home: Home, transfer: Transfer) -> Iterator[Verdict]:
-    if _fetching(data, home):
-        # The commands would fetch it; a reproduction does not download gigabytes unasked.
-        raise DataError(f"the data set {data} is not on this machine")
-    run = transfer(recipe, data)
-    return _scored(recipe, data, plan, run, _head_text(run))
-
-
-def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> Iterator[Verdict]:
+def _scored(recipe: Recipe, data: str, plan: Plan, run: Run, said: str) -> list[Verdict]:
     """A run beside each published figure, on the part that the figure is of."""
+    verdicts = []
+    here = _ran(course_of(run))
     for published in recipe.published or (None,):
         part = published.part if published else "test"
         scores = run.val if part == "validation" else run.test
         if scores is None:
-            yield from _not_run(recipe, data, f"there is no {part} part to score", ())
-            return
+            verdicts.append(_figure_not_run(recipe, published, data, f"there is no {part} part to score", ()))
+            continue
         found = scores.accuracy, *scores.interval
         why = _join(_scale(recipe, data, plan), said)
-        yield _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
+        verdict = _verdict(recipe, data, plan, published, found, part, why, run.name, run.path / CURVES)
+        verdicts.append(replace(verdict, here=here))
+    return verdicts
 
 
-def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> Iterator[Verdict]:
+def _ran(course: Course | None) -> Ran | None:
+    """Epochs, and the best validation accuracy with the first epoch of it; None without a history."""
+    if course is None:
+        return None
+    known = {epoch: v for epoch, v in enumerate(course.history.get("val_accuracy", ()), 1) if v is not None}
+    best = max(known, key=lambda epoch: known[epoch], default=None)
+    epochs = max(map(len, course.history.values()), default=0)
+    return Ran(epochs, None if best is None else known[best], best)
+
+
+def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> list[Verdict]:
     job = SweepJob(
         recipe,
         source,
@@ -187,6 +226,7 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress:
     done = sweep(job, home, progress=progress)
     published = {figure.label: figure for figure in recipe.published}
     tested = load_pixels(source, recipe.size).data.test
+    verdicts = []
     for row in done.rows:
         cells = [cell for cell in done.results if cell.setting == row.setting]
         part, found = _sweep_figure(cells, recipe.folds, len(tested) if tested is not None else 0)
@@ -195,19 +235,15 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress:
             f"mean of {len(cells)} folds" if recipe.folds else "",
             f"{done.reused} of {len(done.results)} cells trained before" if done.reused else "",
         )
-        figure = published.get(row.setting)
-        yield _verdict(
-            recipe,
-            source.spec,
-            plan,
-            figure,
-            found,
-            part,
-            why,
-            done.folder.name,
-            done.folder / CURVES,
-            row.setting,
+        figure, folder = published.get(row.setting), done.folder
+        curves = folder / CURVES
+        verdict = _verdict(
+            recipe, source.spec, plan, figure, found, part, why, folder.name, curves, row.setting
         )
+        # The mean of several trainings has no epochs of its own.
+        here = _ran(Course(cells[0].history)) if len(cells) == 1 else None
+        verdicts.append(replace(verdict, here=here))
+    return verdicts
 
 
 def _sweep_figure(
@@ -227,24 +263,32 @@ def _fetching(spec: str, home: Home) -> tuple[str, ...]:
     return (f"probe data fetch {spec}",) if missing else ()
 
 
-def _not_run(recipe: Recipe, data: str, why: str, commands: tuple[str, ...]) -> Iterator[Verdict]:
-    for published in recipe.published or (None,):
-        yield Verdict(
-            experiment=recipe.name,
-            summary=recipe.summary,
-            label=published.label if published else "",
-            part=published.part if published else "test",
-            data=data,
-            published=published.accuracy if published else None,
-            published_high=published.high if published else None,
-            measured=None,
-            low=None,
-            high=None,
-            verdict=NOT_RUN,
-            comparable=False,
-            why=why,
-            commands=commands,
-        )
+def not_run(recipe: Recipe, data: str, why: str, commands: tuple[str, ...]) -> list[Verdict]:
+    """A verdict for each published figure that says why there is none."""
+    figures = recipe.published or (None,)
+    return [_figure_not_run(recipe, published, data, why, commands) for published in figures]
+
+
+def _figure_not_run(
+    recipe: Recipe, published: Published | None, data: str, why: str, commands: tuple[str, ...]
+) -> Verdict:
+    return Verdict(
+        experiment=recipe.name,
+        summary=recipe.summary,
+        label=published.label if published else "",
+        part=published.part if published else "test",
+        data=data,
+        published=published.accuracy if published else None,
+        published_high=published.high if published else None,
+        measured=None,
+        low=None,
+        high=None,
+        verdict=NOT_RUN,
+        comparable=False,
+        why=why,
+        commands=commands,
+        there=recipe.ran,
+    )
 
 
 def _verdict(
@@ -277,6 +321,7 @@ def _verdict(
         commands=recipe.command_lines,
         run=run,
         curves=curves if curves.is_file() else None,
+        there=recipe.ran,
     )
 
 

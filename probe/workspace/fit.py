@@ -32,6 +32,7 @@ class FitKeywords:
     dask : address of a cluster for folds and curves.
     memory : features larger than this, ``"2GB"``, stay on disk and are streamed.
     refit : fit the choice on train + validation, where the head's row says that this is sound.
+    reuse : give the finished run of this very fit, if there is one, in place of another.
     """
 
     output: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class FitKeywords:
     dask: str | None = None
     memory: str = "2GB"
     refit: bool = True
+    reuse: bool = False
 
     def __post_init__(self) -> None:
         at_least(0, views=self.views)
@@ -64,7 +66,7 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
     `options` is an instance of the row's own dataclass. FitError when the data cannot be fitted on,
     NotKeptError with the result when it cannot be written.
     """
-    from probe.fit import FitJob, fit
+    from probe.fit import FitJob, finished_fit, fit
 
     job = FitJob(
         store=store,
@@ -81,7 +83,10 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
         progress=context.progress,
         drop_small_classes=wanted.drop_small_classes or 0,
     )
-    return fit(job, context.home)
+    done = finished_fit(job, context.home) if wanted.reuse else None
+    if done is not None:
+        context.say(f"run {done.name} is this very fit: not repeated")
+    return done or fit(job, context.home)
 
 
 def _choice(wanted: FitKeywords) -> Any:
