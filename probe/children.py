@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from probe.errors import ProbeError
+from probe.signals import EXIT_TERMINATED, exit_code, interrupt_work
 
 GRACE_S = 15.0
 """How long an interrupted child may put its things in order."""
@@ -92,7 +94,7 @@ class Children:
             self._over = True
             running = list(self._running)
         for process in running:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
         for process in running:
             _end(process)
 
@@ -104,9 +106,13 @@ def answer_one(answer: Callable[[Any], Any]) -> None:
     """
     answers = os.dup(1)
     os.dup2(2, 1)
-    question = json.loads(_first_line())
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    told = json.dumps(answer(question)).encode()
+    interrupt_work()
+    try:
+        question = json.loads(_first_line())
+        threading.Thread(target=_end_with_input, daemon=True).start()
+        told = json.dumps(answer(question)).encode()
+    except KeyboardInterrupt as stop:
+        sys.exit(exit_code(stop))
     with os.fdopen(answers, "wb") as stream:
         stream.write(told)
 
@@ -176,4 +182,7 @@ def _first_line() -> bytes:
 def _end_with_input() -> None:
     while os.read(0, 1 << 16):
         continue
-    os.kill(os.getpid(), signal.SIGINT)
+    # Not SIGINT, which what is started in the background ignores.
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(EXIT_TERMINATED)

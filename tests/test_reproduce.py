@@ -108,7 +108,10 @@ def test_children_end_with_the_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_children_end_with_the_process_that_asked(tmp_path: Path, number: signal.Signals) -> None:
     code = (
+        "import signal\n"
         "from probe.children import Children\n"
+        # What is started in the background ignores it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Children() as children:\n"
         f"    children.ask('{ANSWERING}', {{'do': 'wait', 'file': {str(tmp_path / 'pid')!r}}}, say=print)\n"
     )

@@ -29,9 +29,8 @@ from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.report.runs import result_lines
 from probe.studies.baselines import BASELINES, STUDIES
-from probe.studies.recipe import Published, Recipe
-from probe.text import table
 from probe.studies.recipe import Published, Ran, Recipe
+from probe.text import table
 
 
 @click.group(name="baseline")

@@ -1,8 +1,7 @@
 """store × head -> run; runs on new images."""
 
-from probe.fit.fit import FitJob, fit
-from probe.fit.parallel import predict_in_processes
 from probe.fit.fit import FitJob, finished_fit, fit
+from probe.fit.parallel import predict_in_processes
 from probe.fit.predict import STDIN, Prediction, gather, predict, predict_inputs
 from probe.fit.rows import Choice, serves_fit
 
