@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,10 +107,14 @@ def command(
         note(line if jobs == 1 else f"{recipe.name}: {line}", quiet)
 
     progress = wants_progress(quiet)
-    for verdict in reproduce_in_processes(recipes, plan, home, rows, say=say, progress=progress):
-        name, _, measured, said, *_ = cells(verdict)
-        note(f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet)
-        verdicts.append(verdict)
+    # Closed in any case: an interruption in this very loop ends the processes too.
+    with closing(reproduce_in_processes(recipes, plan, home, rows, say=say, progress=progress)) as reached:
+        for verdict in reached:
+            name, _, measured, said, *_ = cells(verdict)
+            note(
+                f"{name}: {measured if verdict.measured is not None else ''} {said}".replace("  ", " "), quiet
+            )
+            verdicts.append(verdict)
     if output is not None:
         title = f"probe reproduce {study or '(every study)'}"
         write_report(

@@ -6,7 +6,7 @@ The memory of a network, of its graphs and of cached pictures is given back with
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -54,11 +54,11 @@ def reproduce_in_processes(
     *,
     say: Callable[[Recipe, str], None],
     progress: bool = False,
-) -> Iterator[Verdict]:
+) -> Generator[Verdict, None, None]:
     """As `probe.studies.reproduce.reproduce`, the verdicts in the order of `recipes` whatever runs when.
 
     `say` takes what the process of an experiment on this machine writes to stderr. One that ends without an
-    answer is a verdict that says so. All end with the iterator. Raises as `probe.cluster.connect`.
+    answer is a verdict that says so. All end when the generator is closed. Raises as `probe.cluster.connect`.
     """
     check_plan(recipes, plan)
     home = Home(home.root.resolve())
