@@ -96,7 +96,8 @@ def asked_for(question: Mapping[str, Any]) -> tuple[Recipe, Plan, Home]:
     Where experiments run side by side, this process takes its share of the processors first.
     """
     if question.get("share"):
-        take_share(*question["share"], parent=os.getppid())
+        folder, count, devices = question["share"]
+        take_share(folder, count, devices, os.getppid())
     os.chdir(question["folder"])
     recipe = read_record(Recipe, {**question["recipe"], "sweep": []})
     sweep = tuple((name, tuple(values)) for name, values in question["recipe"]["sweep"])
