@@ -7,6 +7,7 @@ its stores (see `probe.backbones.backbone.UNNAMED_ENGINES`), so the features of 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,8 +46,10 @@ class Engine:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modules it needs that are not installed."""
-        return tuple(name for name in self.needs if importlib.util.find_spec(name) is None)
+        """The modules it needs that are not installed; one that has been imported is, whoever did it."""
+        return tuple(
+            name for name in self.needs if name not in sys.modules and importlib.util.find_spec(name) is None
+        )
 
 
 ENGINES: Registry[Engine] = Registry(
