@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probe.cli import cli
+from probe.commands.transfer import TransferCommands
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check
 from probe.datasets.place import is_here
 from probe.errors import DataError, UsageError
 from probe.registry import load_object
+from probe.studies.baselines import BASELINES
+from probe.studies.reproduce import Plan, reproduce
 from tests import archives
 
 
@@ -380,8 +384,10 @@ def test_fashion_is_found_where_debian_puts_it_and_not_fetched(tmp_path, home, s
     (listed,) = [line for line in shell.json("data", "ls") if line["dataset"] == "fashion-mnist"]
     assert listed["here"]
     assert shell.json("extract", "--backbone", "pixels", "--size", "8", "fashion-mnist")["rows"] == 90
-    lines = shell("reproduce", "cifar10/exp12", "--data-map", "cifar10=fashion-mnist", "--limit", "40")
-    assert "weights of vgg16" in lines
+    plan = Plan(data={"cifar10": "fashion-mnist"}, limit=40)
+    transfer = TransferCommands(cli, home, plan, "fp32", quiet=True)
+    (verdict,) = reproduce([BASELINES["cifar10/exp12"]], plan, home, transfer)
+    assert "weights of vgg16" in verdict.why
 
 
 def test_what_is_neither_fetched_nor_installed_is_not_here(tmp_path, home, monkeypatch):
