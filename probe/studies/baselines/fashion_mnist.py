@@ -30,10 +30,10 @@ LOGREG = Recipe(
     validation=0.0,
     published=(Published(0.841),),
     source=f"{_TABLE}, LogisticRegression C=1 penalty=l2",
-    commands=(_EXTRACT, f"probe fit logreg --c {1 / 3} --tolerance 1e-3"),
+    commands=(_EXTRACT, f"probe fit logreg --c {1 / 3} --tolerance 0.05"),
     ours=(
         f"{_GREY}: a weight shared by three costs a third, so that C/3 is the source's C",
-        "fitted to within a thousandth of the minimum",
+        "fitted until it is proven to lie within a twentieth of the minimum",
     ),
     differs=("one softmax over the classes in place of one against the rest",),
 )
