@@ -86,6 +86,11 @@ from probe.workspace.context import Context
     help="Largest norm of the gradient.  [default: none]",
 )
 @click.option("--train-bn", is_flag=True, help="Let batch normalisation above the cut learn its statistics.")
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Compute layers again for their gradient: about a third more time, less memory for large batches.",
+)
 @click.option("--augment", default="none", show_default=True, help="flip,zoom=0.2,… or a preset; train only.")
 @click.option(
     "--views",

@@ -9,7 +9,8 @@ from typing import Any
 
 from probe.finetune.cut import Cut
 from probe.finetune.head import HEAD, HeadSpec
-from probe.finetune.plan import Prepared
+from probe.finetune.plan import Prepared, TuneSettings
+from probe.finetune.recompute import recomputed
 from probe.train.rules import POLICIES
 
 
@@ -85,7 +86,7 @@ def assemble(ready: Prepared, devices: Sequence[str] | None = None) -> Assembly:
         body = clone(suffix, policy, trainable=True) if suffix is not None else None
         features = _single(tensors)
         if body is not None:
-            features = (body if job.settings.train_bn else _in_inference(body))(features)
+            features = _trained(body, job.settings)(features)
         output = ready.head.apply(features, policy=policy, seed=job.settings.seed)
         model = keras.Model(_single(inputs), output)
     return Assembly(cut, ready.head, model, body)
@@ -96,6 +97,13 @@ def _scope(devices: Sequence[str] | None) -> AbstractContextManager[Any]:
 
     chosen = devices or [device.name for device in tf.config.list_logical_devices("GPU")]
     return tf.distribute.MirroredStrategy(list(chosen)).scope() if len(chosen) > 1 else nullcontext()
+
+
+def _trained(body: Any, settings: TuneSettings) -> Any:
+    """The part above the cut as a layer that is called as the settings say."""
+    if settings.recompute:
+        return recomputed(body, training=settings.train_bn)
+    return body if settings.train_bn else _in_inference(body)
 
 
 def _in_inference(model: Any) -> Any:

@@ -18,6 +18,7 @@ from probe.extract import ExtractJob, Views
 from probe.finetune.cut import Cut, cut_network
 from probe.finetune.head import HeadSpec, count_head, head_spec
 from probe.finetune.prefix import choose_cache
+from probe.finetune.recompute import most_kept, values_of
 from probe.images.augment import Augment
 from probe.networks import format_network
 from probe.records import plain
@@ -42,6 +43,7 @@ class TuneSettings:
     balanced : weight every class by the inverse of its share of the training part.
     clip : largest norm of the whole gradient.
     train_bn : batch normalisation above the cut learns its statistics; otherwise it stays in inference mode.
+    recompute : keep of a batch only the tensors between parts of the network, see `probe.finetune.recompute`.
     augment, views : changes of the training pictures, fresh in every epoch or K stored views of each.
     prefix_cache, memory : extract the frozen part once, when it takes at most `memory` bytes.
     """
@@ -61,6 +63,7 @@ class TuneSettings:
     balanced: bool = False
     clip: float | None = None
     train_bn: bool = False
+    recompute: bool = False
     augment: Augment = field(default_factory=Augment)
     views: int = 0
     prefix_cache: bool = True
@@ -190,6 +193,8 @@ class Prepared:
         options = self.job.options()
         for without_effect in ("epochs", "prefix_cache", "memory"):
             del options[without_effect]
+        if not self.job.settings.recompute:  # as before there was the choice
+            del options["recompute"]
         images = self.job.images
         # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
         pixels = {"pixels": images.pixels.key_part()} if images.pixels.scaled else {}
@@ -263,11 +268,8 @@ def _memory(job: TuneJob, cut: Cut, params: int, trainable: int) -> int:
     """Bytes: float32 weights, their gradients and optimiser slots, and what is kept of a batch to go back."""
     settings = job.settings
     slots = SLOTS[settings.optimiser.name] + bool(settings.optimiser.momentum)
-    kept = sum(
-        int(np.prod([side or 0 for side in layer.output.shape[1:]]))
-        for layer in cut.trunk.layers[cut.frozen :]
-        if hasattr(layer.output, "shape")
-    )
+    layers = cut.trunk.layers[cut.frozen :]
+    kept = most_kept(cut.trunk, layers) if settings.recompute else sum(map(values_of, layers))
     item = 4 if job.precision == "fp32" else 2
     # Each value of the forward pass meets a gradient of its own size on the way back.
     return 4 * params + 4 * trainable * (1 + slots) + 2 * kept * settings.batch_size * item

@@ -48,6 +48,7 @@ class TuneKeywords:
     class_weight : ``balanced`` weights rare classes up.
     clip : largest norm of the gradient.
     train_bn : let batch normalisation above the cut learn its statistics.
+    recompute : a third more time for less memory: layers are computed again for their gradient.
     augment, views : changes of the training pictures, new ones every epoch, or K stored ones a picture.
     prefix_cache, memory : extract what lies below the cut once, when it takes at most so many GB.
     seed : of order, augmentation, dropout and new weights.
@@ -79,6 +80,7 @@ class TuneKeywords:
     class_weight: Literal["balanced"] | None = None
     clip: float | None = None
     train_bn: bool = False
+    recompute: bool = False
     augment: str = "none"
     views: int = 0
     prefix_cache: bool = True
@@ -316,6 +318,7 @@ def tune_settings(wanted: TuneKeywords, trunk: str | None) -> TuneSettings:
         balanced=wanted.class_weight == "balanced",
         clip=wanted.clip,
         train_bn=wanted.train_bn,
+        recompute=wanted.recompute,
         augment=parse_augment(wanted.augment),
         views=wanted.views,
         prefix_cache=wanted.prefix_cache,

@@ -17,11 +17,11 @@ _FIT_CONV = f'probe fit conv --network "{_CONV}" {_HOW}'
 _TUNE_A = (
     "probe finetune --backbone resnet50 --preprocess standardise --augment flipzoom --epochs 10 "
     "--batch-size 32 --optimiser sgd --lr 0.01 --momentum 0.9 --nesterov --decay 1e-6 "
-    "--head-epochs 0 --keep last --train-bn"
+    "--head-epochs 0 --keep last --train-bn --recompute"
 )
 _TUNE_B = (
     "probe finetune --unfreeze all --optimiser adam --lr 1e-5 --epochs 10 --batch-size 32 "
-    "--stop val_loss:4 --train-bn"
+    "--stop val_loss:4 --train-bn --recompute"
 )
 _TRUNK = 23_587_712
 """Parameters of ResNet50 without its classifier, 53,120 of them statistics of batch normalisation."""
