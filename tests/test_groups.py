@@ -201,7 +201,8 @@ def grouped(shell: Shell, tmp_path: Path) -> Shell:
 
 def test_cross_validation_of_near_copies_says_what_new_groups_will_show(grouped: Shell) -> None:
     found = grouped.json("fit", "logreg", "--cv", "5")
-    best = max(found["path"], key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
+    judged = [row for row in found["path"] if "cv_accuracy" in row]  # by all folds, and not the first alone
+    best = max(judged, key=lambda row: (row["cv_accuracy"], -row["cv_log_loss"]))
     features, labels, _ = near_copies(1, groups=2000)
     unseen = (load_head(Path(grouped.home) / "runs" / found["run"]).predict_proba(features)).argmax(1)
     # By row, copies of every held-out row are trained on: 1.0 at C = 100.
@@ -218,7 +219,8 @@ def test_exact_copies_share_a_fold_without_any_group(shell: Shell, tmp_path: Pat
     np.savez(tmp_path / "copies.npz", features=features, labels=labels)
     shell("stores", "import", tmp_path / "copies.npz")
     found = shell.json("fit", "logreg", "--cv", "5")
-    assert max(row["cv_accuracy"] for row in found["path"]) < 0.75
+    assert max(row.get("cv_accuracy", row.get("first_fold_accuracy")) for row in found["path"]) < 0.8
+    assert max(row["cv_accuracy"] for row in found["path"] if "cv_accuracy" in row) < 0.75
 
 
 def test_fit_says_over_how_many_groups_the_interval_is(grouped: Shell) -> None:
