@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
-from probe.datasets.sources import FileSource, KeptWhole, RowSource
+from probe.datasets.sources import FileSource, KeptWhole, SourceRows
 from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
 from probe.jpeg import jpeg_side
@@ -51,7 +51,7 @@ def index_rows(source: ImageSource, count: int, cache: Path, *, rehash: bool = F
     unless `rehash` wants every byte read. Where images are read for a network, their content is compared
     with this index once more.
     """
-    if isinstance(source, RowSource):
+    if isinstance(source, SourceRows):
         return index_rows(source.source, source.total, cache, rehash=rehash).take(source.rows)
     if isinstance(source, FileSource):
         return _index_files(source, cache, rehash)

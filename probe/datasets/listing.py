@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
-from probe.datasets.sources import FileSource, RowSource
+from probe.datasets.sources import FileSource, SourceRows
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Listing:
         if isinstance(self.source, FileSource):
             source = FileSource(self.source.root, [self.source.files[row] for row in rows.tolist()])
         else:
-            source = RowSource(self.source, len(self), rows)
+            source = SourceRows(self.source, len(self), rows)
         return replace(
             self,
             ids=self.ids[rows],

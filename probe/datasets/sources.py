@@ -87,7 +87,7 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
-class RowSource:
+class SourceRows:
     """Some rows of a source of `total` rows."""
 
     source: ImageSource

@@ -18,7 +18,7 @@ from probe.store.finding import Serves, find_store, fits_a_store, is_store_name,
 from probe.store.index import Index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
-from probe.store.reader import READ, FeatureArray, Store, open_store
+from probe.store.reader import FeatureArray, Store, open_store
 from probe.store.repair import Repair, mend, unsealed_store
 from probe.store.spec import IMPORTED, Layout, StoreSpec, images_digest, unit_rows
 from probe.store.verify import Verification, verify_store
@@ -26,7 +26,6 @@ from probe.store.writer import StoreWriter, create, finished_rows, read_layout
 
 __all__ = [
     "IMPORTED",
-    "READ",
     "FeatureArray",
     "Index",
     "Layout",

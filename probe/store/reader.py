@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
 from probe.errors import StoreError, UnknownNameError, unknown_name
+from probe.images.status import Status
 from probe.notebook import facts_html
 from probe.store.chunks import read_rows
 from probe.store.commits import Commit, checksums, read_commits
@@ -22,9 +23,6 @@ from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.spec import IMPORTED
 from probe.text import few
-
-READ = 0
-"""Status of a row whose image was read; every other value says why not."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +102,7 @@ class Store:
 
     def rows(self, split: str | None = None) -> NDArray[np.intp]:
         """Rows whose image was read, of one split or of all, in store order; UnknownNameError."""
-        keep = self.status == READ
+        keep = self.status == Status.READ
         if split is not None:
             if split not in SPLITS:
                 raise unknown_name("split", split, SPLITS)

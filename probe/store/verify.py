@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from probe.errors import StoreError
+from probe.images.status import Status
 from probe.store.commits import commits_digest, ends_as_committed, has_exact_sizes, read_commits
 from probe.store.files import LocalFiles
-from probe.store.reader import READ, Store, open_store
+from probe.store.reader import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _index_problems(store: Store) -> list[str]:
 
 def _value_problems(store: Store) -> list[str]:
     problems = []
-    unread = store.status != READ
+    unread = store.status != Status.READ
     for name in store.manifest.layout.shapes:
         output, _, view = name.partition("@")
         features = store.features(output, int(view or 0))

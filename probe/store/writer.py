@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from probe.errors import StoreError
+from probe.images.status import Status
 from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
 from probe.store.files import LocalFiles, disk_errors
 from probe.store.locks import writing
 from probe.store.manifest import MANIFEST, Manifest
 from probe.store.spec import Layout, StoreSpec
-
-NOT_COMPUTED = 255
-"""Fill value of ``status``: a row no writer has reached."""
 
 _OPEN = {"array.write_empty_chunks": True}
 # zarr does not keep this with the array: without it a chunk of genuine NaN rows is deleted on write.
@@ -70,7 +68,7 @@ def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
             chunks=(layout.unit_rows, *shape),
             dtype=dtype,
             compressors=[Crc32cCodec()],
-            fill_value=float("nan") if dtype.kind == "f" else NOT_COMPUTED,
+            fill_value=float("nan") if dtype.kind == "f" else int(Status.NOT_COMPUTED),
             dimension_names=layout.dimensions(name),
         )
 
