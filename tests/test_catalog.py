@@ -17,7 +17,7 @@ from probe.datasets.place import is_here
 from probe.errors import DataError, UsageError
 from probe.registry import load_object
 from probe.studies.baselines import BASELINES
-from probe.studies.reproduce import Plan, reproduce
+from probe.studies.reproduce import Plan, verdicts_of
 from tests import archives
 
 
@@ -386,7 +386,7 @@ def test_fashion_is_found_where_debian_puts_it_and_not_fetched(tmp_path, home, s
     assert shell.json("extract", "--backbone", "pixels", "--size", "8", "fashion-mnist")["rows"] == 90
     plan = Plan(data={"cifar10": "fashion-mnist"}, limit=40)
     transfer = TransferCommands(cli, home, plan, "fp32", quiet=True)
-    (verdict,) = reproduce([BASELINES["cifar10/exp12"]], plan, home, transfer)
+    (verdict,) = verdicts_of(BASELINES["cifar10/exp12"], plan, home, transfer)
     assert "weights of vgg16" in verdict.why
 
 

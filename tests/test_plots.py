@@ -13,7 +13,7 @@ from probe.report.overlay import find_courses
 from probe.report.reproduction import draw_comparisons, html
 from probe.runs import course_of, find_run
 from probe.studies.baselines import BASELINES, COMPARISONS
-from probe.studies.reproduce import Plan, reproduce
+from probe.studies.reproduce import Plan, verdicts_of
 from tests.shell import Shell
 from tests.test_studies import no_transfer
 
@@ -118,7 +118,7 @@ def test_every_comparison_is_of_experiments_of_one_study() -> None:
 def test_what_a_study_draws_over_one_another_is_in_the_page(home: Home) -> None:
     rows = [BASELINES["cifar100-a/dropout"], BASELINES["cifar100-a/dropout-low"]]
     plan = Plan(data={"cifar100-25": "fashion-sample"}, epochs=1, limit=140)
-    verdicts = list(reproduce(rows, plan, home, no_transfer))
+    verdicts = [found for row in rows for found in verdicts_of(row, plan, home, no_transfer)]
     assert draw_comparisons(verdicts[:1], home) == []  # one run alone is no comparison
     (picture,) = draw_comparisons(verdicts, home)
     assert picture.title == "cifar100-a: dropout: high or low"

@@ -20,11 +20,10 @@ from probe.errors import DataError, UsageError
 from probe.report import reproduction
 from probe.runs import Run, open_run
 from probe.stats.intervals import wilson
-from probe.studies import reproduce
 from probe.studies.baselines import BASELINES
 from probe.studies.experiment import count_params, source_of
 from probe.studies.recipe import Published, Recipe
-from probe.studies.reproduce import Plan, Verdict, judge, recipes_of
+from probe.studies.reproduce import Plan, Verdict, judge, recipes_of, verdicts_of
 from probe.train import pixels
 from tests.shell import PROJECT, Shell
 
@@ -337,7 +336,7 @@ def test_a_sweep_row_is_judged_on_its_folds(home: Home) -> None:
     from dataclasses import replace
 
     recipe = replace(BASELINES["cifar100-b/optimiser"], sweep=(("optimiser", ("adam",)),), folds=2)
-    (verdict,) = reproduce.reproduce([recipe], plan, home, no_transfer)
+    (verdict,) = verdicts_of(recipe, plan, home, no_transfer)
     assert (verdict.label, verdict.published, verdict.part) == ("optimiser=adam", 0.2223, "validation")
     assert verdict.measured is not None
     assert "mean of 2 folds" in verdict.why

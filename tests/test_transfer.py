@@ -23,7 +23,7 @@ from probe.runs import Run, open_run
 from probe.store import find_store
 from probe.studies.baselines import BASELINES
 from probe.studies.recipe import Published, Recipe
-from probe.studies.reproduce import Plan, Verdict, reproduce
+from probe.studies.reproduce import Plan, Verdict, verdicts_of
 from probe.train.rules import EarlyStop, Optimiser
 from probe.workspace.finetune import tune_keywords, tune_settings
 from tests.shell import Shell
@@ -41,7 +41,7 @@ def recipe(*commands: str, part: str = "test") -> Recipe:
 
 def verdicts(home: Home, row: Recipe, plan: Plan = PLAN) -> list[Verdict]:
     transfer = TransferCommands(cli, home, plan, "fp32", quiet=True)
-    return list(reproduce([row], plan, home, transfer))
+    return verdicts_of(row, plan, home, transfer)
 
 
 # ---- the lines of the studies ----------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_what_cannot_be_run_is_said_and_stops_nothing(home: Home) -> None:
 
     rows = [BASELINES["cub200/a-whole"], BASELINES["scenes15/vgg16"]]
     plan = Plan(data={"scenes15": "fashion-sample"})
-    found = list(reproduce(rows, plan, home, transfer))
+    found = [verdict for row in rows for verdict in verdicts_of(row, plan, home, transfer)]
     assert [(v.experiment, v.verdict, v.why) for v in found] == [
         ("cub200/a-whole", "not run", "the data set cub200 is not on this machine"),
         ("scenes15/vgg16", "not run", "the weights are not here"),
@@ -233,7 +233,7 @@ def test_an_interruption_ends_everything(home: Home) -> None:
 
     rows = [recipe(EXTRACT), recipe(EXTRACT)]
     with pytest.raises(KeyboardInterrupt):
-        list(reproduce(rows, PLAN, home, interrupted))
+        [verdicts_of(row, PLAN, home, interrupted) for row in rows]
 
 
 def test_a_study_without_weights_runs_what_needs_none(shell: Shell, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The experiments of a study, one after the other, with a verdict on every published figure."""
+"""The experiments of a study, each with a verdict on every published figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from probe.curves import CURVES, Course
 from probe.datasets import DATASETS, DatasetOptions
 from probe.datasets.place import is_missing
 from probe.errors import ProbeError, UsageError, unknown_name
-from probe.progress import Progress
 from probe.records import APART, plain, read_record
 from probe.runs import Run, course_of
 from probe.runs.record import TrainFacts, TuneFacts
@@ -121,27 +120,6 @@ def recipes_of(study: str | None) -> list[Recipe]:
     raise unknown_name("study", study, STUDIES)
 
 
-def reproduce(
-    recipes: Sequence[Recipe],
-    plan: Plan,
-    home: Home,
-    transfer: Transfer,
-    *,
-    progress: bool = False,
-) -> Iterator[Verdict]:
-    """Run what can be run here, and account for every experiment; verdicts come as they are reached.
-
-    A training, a cell or a fine-tuning that was finished before with the same identity is not repeated. An
-    experiment whose data or weights are not here, or cannot be used, is a verdict that says so and not an
-    error. `transfer` runs the experiments that are command lines. `progress` says how far all and each are.
-    """
-    check_plan(recipes, plan)
-    with Progress("reproduce", len(recipes), "experiments", shown=progress) as bar:
-        for recipe in recipes:
-            yield from verdicts_of(recipe, plan, home, transfer, progress=progress)
-            bar.update()
-
-
 def check_plan(recipes: Sequence[Recipe], plan: Plan) -> None:
     """UsageError where data is named that no experiment uses."""
     unused = set(plan.data) - {recipe.data for recipe in recipes}
@@ -166,7 +144,12 @@ def not_here(recipe: Recipe, plan: Plan, home: Home) -> list[Verdict]:
 def verdicts_of(
     recipe: Recipe, plan: Plan, home: Home, transfer: Transfer, *, progress: bool = False
 ) -> list[Verdict]:
-    """Run one experiment in this process; see `reproduce`."""
+    """Run one experiment in this process.
+
+    A training, a cell or a fine-tuning that was finished before with the same identity is not repeated. What
+    cannot be used, data or weights that are not here among it, is a verdict that says so and not an error.
+    `transfer` runs the experiments that are command lines.
+    """
     if gone := not_here(recipe, plan, home):
         return gone
     data = plan.data.get(recipe.data, recipe.data)

@@ -55,10 +55,11 @@ def reproduce_in_processes(
     say: Callable[[Recipe, str], None],
     progress: bool = False,
 ) -> Generator[Verdict, None, None]:
-    """As `probe.studies.reproduce.reproduce`, the verdicts in the order of `recipes` whatever runs when.
+    """Run what can be run here, and account for every experiment: the verdicts as they are reached.
 
-    `say` takes what the process of an experiment on this machine writes to stderr. One that ends without an
-    answer is a verdict that says so. All end when the generator is closed. Raises as `probe.cluster.connect`.
+    They come in the order of `recipes`, whatever runs when, see `probe.studies.reproduce.verdicts_of`. `say`
+    takes what the process of an experiment on this machine writes to stderr. One that ends without an answer
+    is a verdict that says so. All end when the generator is closed. Raises as `probe.cluster.connect`.
     """
     check_plan(recipes, plan)
     home = Home(home.root.resolve())
