@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from probe.errors import UsageError
 from probe.plain import one_line
@@ -25,6 +25,11 @@ def named(names: Sequence[str]) -> str:
     """``a, b, c and 4 more``."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
+    """``avg_pool 2048, block5 7×7×2048``: names and their shapes."""
+    return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

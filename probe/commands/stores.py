@@ -35,7 +35,7 @@ from probe.store import (
     store_folder,
     verify_store,
 )
-from probe.text import count_of, table
+from probe.text import count_of, shapes_text, table
 from probe.units import count_groups
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _row(store: Store) -> dict[str, Any]:
         "precision": None if backbone["name"] == IMPORTED else backbone["precision"],
         "rows": layout.rows,
         "unreadable": len(store.manifest.unreadable),
-        "outputs": {name: list(layout.shapes[name]) for name in store.outputs},
+        "outputs": {name: list(shape) for name, shape in store.output_shapes.items()},
         "views": store.view_count,
         "megabytes": round(layout.total_bytes() / 1e6, 1),
         "used": store.used,
@@ -89,7 +89,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             row["precision"] or "–",
             row["rows"],
             row["unreadable"],
-            ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in row["outputs"].items()),
+            shapes_text(row["outputs"]),
             row["views"],
             row["megabytes"],
             row["used"][:16].replace("T", " "),
@@ -141,7 +141,7 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         f"parts      {', '.join(f'{name} {count:,}' for name, count in record['parts'].items())}",
         _backbone_line(backbone),
         f"weights    {backbone['weights']}",
-        "outputs    " + ", ".join(f"{name} {'×'.join(map(str, s))}" for name, s in layout["shapes"].items()),
+        f"outputs    {shapes_text(layout['shapes'])}",
         f"created    {facts.get('created')} in {facts.get('seconds')} s",
         *(f"note       {line}" for line in facts.get("notes", [])),
     ]

@@ -18,9 +18,7 @@ from probe.datasets.files import find_images
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
 from probe.datasets.labels import read_labelled_folder, read_list_file
-from probe.datasets.listing import (
-    Listing,
-)
+from probe.datasets.listing import Listing
 from probe.datasets.npz import read_npz
 from probe.datasets.row import DatasetRow
 from probe.datasets.splits import (

@@ -18,7 +18,10 @@ def repair(path: Path, home: Home, *, progress: bool = False) -> tuple[Repair, E
     Returns what was found and the extraction that followed, None where none was needed. StoreError when the
     images or the backbone cannot be had again: the store is mended, and whatever made it completes it.
     """
-    known = _known(path)
+    try:
+        known = _open(path)
+    except StoreError:
+        known = None
     found = mend(path)
     if is_finished(path):
         _expect_labels(path)
@@ -33,18 +36,16 @@ def repair(path: Path, home: Home, *, progress: bool = False) -> tuple[Repair, E
     return found, extract(job, home, progress=progress)
 
 
-def _known(path: Path) -> Store | None:
-    """The store as its manifest has it, which a repair may have to take away."""
-    try:
-        store = open_store(path)
-        return store if store.index is not None else None
-    except StoreError:
-        return None
+def _open(path: Path) -> Store:
+    """The store with its labels read; StoreError where manifest or labels cannot be."""
+    store = open_store(path)
+    store.index  # noqa: B018 - a store keeps the labels it has read, also when a repair takes the file away
+    return store
 
 
 def _expect_labels(path: Path) -> None:
     try:
-        open_store(path).index  # noqa: B018 - reading it is the question
+        _open(path)
     except StoreError as error:
         raise StoreError(
             f"{path.name} is mended, but which labels its rows have is not known any more",

@@ -31,6 +31,7 @@ from probe.store import (
     StoreWriter,
     create,
     is_finished,
+    mark_used,
     put_index,
     read_layout,
     read_manifest,
@@ -148,10 +149,10 @@ def extract(
         if pending and extractor is not None:
             _compute(job, extractor, writer, rows, progress)
         computing = time.perf_counter() - began
-        put_index(path, job.index(), job.dataset.origin)
+        digest = put_index(path, job.index(), job.dataset.origin)
         if writer.seal(job.spec(), job.dataset.ids, _facts(job, computing)):
             # What is finished last is the newest, and not what began to be sealed last.
-            put_index(path, job.index(), job.dataset.origin)
+            mark_used(path, digest, job.dataset.origin)
     owned = sum(np.diff(writer.layout.unit_range(unit))[0] for unit in writer.owned_units())
     return summarise(path, job, len(rows), int(owned) - len(rows), started, computing)
 
@@ -235,6 +236,7 @@ def summarise(
 ) -> ExtractResult:
     """The result of a call that began at `started` (``time.perf_counter``) and computed for `computing` s."""
     manifest = read_manifest(LocalFiles(path)) if is_finished(path) else None
+    index = job.index()
     return ExtractResult(
         store=path.name,
         path=str(path),
@@ -249,10 +251,10 @@ def summarise(
         finished=manifest is not None,
         turned=int(manifest.facts.get("exif_turned", 0)) if manifest else 0,
         exif=job.exif,
-        duplicates=job.index().duplicates(),
+        duplicates=index.duplicates(),
         parts=count_parts(job.dataset.splits),
         broken=_broken(manifest, job) if manifest else (),
-        label_conflicts=len(job.index().label_conflicts()),
+        label_conflicts=len(index.label_conflicts()),
     )
 
 

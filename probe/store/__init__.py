@@ -6,6 +6,7 @@ The only room that knows zarr. DESIGN: ``docs/design.md``, "The store".
 from probe.store.catalog import (
     is_finished,
     list_stores,
+    mark_used,
     put_index,
     remove_store,
     reuse_finished,
@@ -46,6 +47,7 @@ __all__ = [
     "is_finished",
     "is_store_name",
     "list_stores",
+    "mark_used",
     "mend",
     "newest_of",
     "open_store",

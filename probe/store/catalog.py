@@ -51,15 +51,21 @@ def put_index(path: Path, index: Index, origin: Mapping[str, Any] | None = None)
 
     `origin` says how the data set was opened, see `probe.datasets.dataset.Dataset`.
     """
+    with writing(path):
+        digest = write_index(LocalFiles(path), index)
+        mark_used(path, digest, origin)
+    return digest
+
+
+def mark_used(path: Path, digest: str, origin: Mapping[str, Any] | None = None) -> None:
+    """Make one of a store's indexes current, and mark the store as the last used."""
     files = LocalFiles(path)
     with writing(path), one_at_a_time(path.parent):
-        digest = write_index(files, index)
         number = 1 + max((_current(folder).sequence or 0 for folder in path.parent.iterdir()), default=0)
         known = [other for other in _current(path).origins if other != origin]
         origins = (*known, origin) if origin else tuple(known)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         set_current(files, Current(digest, now, number, origins))
-    return digest
 
 
 def _current(folder: Path) -> Current:

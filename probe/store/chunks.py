@@ -45,7 +45,7 @@ def read_rows(
                 raise StoreError(
                     f"{files.root.name} is damaged in {array}",
                     found=f"unit {unit} {what}",
-                    hint=f"probe stores repair {files.root.name}",
+                    hint=files.repair_hint,
                 )
 
     units = range(start // size, -(-stop // size))

@@ -31,7 +31,8 @@ class LocalFiles:
         self._folders: set[str] = set()
 
     @property
-    def _repair(self) -> str:
+    def repair_hint(self) -> str:
+        """What to do about damage."""
         return f"probe stores repair {self.root.name}"
 
     def path(self, name: str) -> Path:
@@ -85,9 +86,9 @@ class LocalFiles:
         """A whole file; StoreError when it is larger than `cap` bytes (None: any size)."""
         size = self.size(name)
         if size is None:
-            raise StoreError(f"{self.path(name)} is missing", hint=self._repair)
+            raise StoreError(f"{self.path(name)} is missing", hint=self.repair_hint)
         if self.path(name).is_dir():
-            raise StoreError(f"{self.path(name)} is a folder", expected="a file", hint=self._repair)
+            raise StoreError(f"{self.path(name)} is a folder", expected="a file", hint=self.repair_hint)
         if cap is not None and size > cap:
             raise StoreError(
                 f"{self.path(name)} is too large to be a store's own", expected=f"≤ {cap}", found=f"{size}"
@@ -99,7 +100,7 @@ class LocalFiles:
         try:
             return open(self._local(name), "rb", buffering=0)  # noqa: PTH123
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(f"{self.path(name)} is missing", hint=self._repair) from error
+            raise StoreError(f"{self.path(name)} is missing", hint=self.repair_hint) from error
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file atomically and durably: readers see the old content or the new, never a part."""
@@ -128,9 +129,6 @@ class LocalFiles:
     def append_log(self, name: str) -> AppendLog:
         """An append-only file that this process alone may write for as long as it is open."""
         return AppendLog(self.path(name))
-
-    def remove(self, name: str) -> None:
-        self.path(name).unlink(missing_ok=True)
 
     def list(self, folder: str) -> Iterator[str]:
         """Names of all files below `folder`, sorted."""

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 from zipfile import BadZipFile
 
@@ -79,7 +80,7 @@ class Index:
         shared = {} if self.groups is None else shared_between(self.groups, self.splits)
         return {f"{first}_{second}": count for (first, second), count in shared.items()}
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 over the content (not the file), 64 hex digits; what a run records."""
         digest = hashlib.sha256()
@@ -117,12 +118,13 @@ def _is_whole(files: LocalFiles, index: Index) -> bool:
 def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     """Read one index and check it against its own hash and the number of rows."""
     name = f"index/{digest}.npz"
-    hint = f"probe stores repair {files.root.name}"
     try:
         with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
             index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
     except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise StoreError(f"{files.path(name)} is not an index", found=str(error), hint=hint) from error
+        raise StoreError(
+            f"{files.path(name)} is not an index", found=str(error), hint=files.repair_hint
+        ) from error
     columns = [index.ids, index.hashes, index.labels, index.splits]
     columns += [] if index.groups is None else [index.groups]
     if any(column.shape != (rows,) for column in columns):
@@ -130,10 +132,12 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
             f"{files.path(name)} does not fit its store",
             expected=f"{rows} rows",
             found=f"{len(index.ids)}",
-            hint=hint,
+            hint=files.repair_hint,
         )
     if index.hash != digest:
-        raise StoreError(f"{files.path(name)} was changed", expected=digest, found=index.hash, hint=hint)
+        raise StoreError(
+            f"{files.path(name)} was changed", expected=digest, found=index.hash, hint=files.repair_hint
+        )
     return index
 
 
@@ -158,7 +162,7 @@ class Current:
 
 
 def _damaged(files: LocalFiles) -> StoreError:
-    return StoreError(f"{files.path(CURRENT)} is damaged", hint=f"probe stores repair {files.root.name}")
+    return StoreError(f"{files.path(CURRENT)} is damaged", hint=files.repair_hint)
 
 
 def set_current(files: LocalFiles, current: Current) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from probe.config import canonical_json
 from probe.errors import StoreError
 from probe.store.files import LocalFiles
-from probe.store.spec import SCHEMA, Layout
+from probe.store.spec import SCHEMA, Layout, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
@@ -39,7 +37,7 @@ class Manifest:
     @property
     def key(self) -> str:
         """What the specification hashes to, which must be the layout's key."""
-        return hashlib.sha256(canonical_json({"schema": SCHEMA, **self.spec}).encode()).hexdigest()
+        return spec_key(self.spec)
 
     def to_bytes(self) -> bytes:
         record = asdict(self) | {"schema": SCHEMA, "layout": self.layout.as_json()}
@@ -48,7 +46,7 @@ class Manifest:
 
 def read_manifest(files: LocalFiles) -> Manifest:
     """Read and check a manifest; StoreError when the store is unfinished, damaged or of another version."""
-    where, hint = str(files.path(MANIFEST)), f"probe stores repair {files.root.name}"
+    where = str(files.path(MANIFEST))
     if not files.exists(MANIFEST):
         raise StoreError(
             f"the store {files.root} is unfinished",
@@ -59,7 +57,7 @@ def read_manifest(files: LocalFiles) -> Manifest:
         value: Any = json.loads(files.read(MANIFEST, MANIFEST_CAP))
         schema = value["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{where} is damaged", found=str(error), hint=hint) from error
+        raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error
     if schema != SCHEMA:
         raise StoreError(
             f"{where} was written by another version of probe",
@@ -76,4 +74,4 @@ def read_manifest(files: LocalFiles) -> Manifest:
             facts=dict(value["facts"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StoreError(f"{where} is damaged", found=repr(error), hint=hint) from error
+        raise StoreError(f"{where} is damaged", found=repr(error), hint=files.repair_hint) from error

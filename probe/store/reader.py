@@ -22,7 +22,7 @@ from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.spec import IMPORTED
-from probe.text import few
+from probe.text import few, shapes_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +58,11 @@ class Store:
     def outputs(self) -> list[str]:
         """Names of the plain outputs; the first is the default one."""
         return [name for name in self.manifest.layout.shapes if "@" not in name]
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Plain output -> shape of one row, (D,) or (H, W, C)."""
+        return {name: self.manifest.layout.shapes[name] for name in self.outputs}
 
     @cached_property
     def index(self) -> Index:
@@ -161,9 +166,7 @@ class Store:
         return to_xarray(self, output, split)
 
     def __repr__(self) -> str:
-        layout = self.manifest.layout
-        outputs = ", ".join(f"{name} {'×'.join(map(str, layout.shapes[name]))}" for name in self.outputs)
-        return f"<Store {self.name}: {layout.rows:,} images, {outputs}>"
+        return f"<Store {self.name}: {self.manifest.layout.rows:,} images, {shapes_text(self.output_shapes)}>"
 
     def _repr_html_(self) -> str:
         return facts_html(f"Store {self.name}", self._facts())
@@ -179,7 +182,7 @@ class Store:
             "parts": ", ".join(f"{part} {n:,}" for part, n in count_parts(self.index.splits).items()),
             "classes": f"{len(classes)}: {few(classes)}" if classes else "none",
             "backbone": f"{backbone['name']}{size}",
-            "outputs": ", ".join(f"{n} {'×'.join(map(str, layout.shapes[n]))}" for n in self.outputs),
+            "outputs": shapes_text(self.output_shapes),
             "views": self.view_count or None,
             "unread": len(self.manifest.unreadable) or None,
             "size": f"{layout.total_bytes() / 1e6:,.1f} MB",
@@ -215,7 +218,7 @@ class Store:
                     f"{self.name} is damaged: {chunk} is missing or has the wrong size",
                     expected=f"{layout.chunk_bytes(name)} bytes",
                     found=f"{files.size(chunk)} bytes",
-                    hint=f"probe stores repair {self.name}",
+                    hint=files.repair_hint,
                 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -68,10 +67,10 @@ class Repair:
         return lines
 
 
-def is_sound(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> bool:
+def is_sound(path: Path) -> bool:
     """Whether a finished store is whole: its records, and every chunk the one committed in its place.
 
-    Reads every chunk once; `on_unit` is called after each unit. Labellings are not looked at.
+    Reads every chunk once. Labellings are not looked at.
     """
     files = LocalFiles(path)
     try:
@@ -85,11 +84,11 @@ def is_sound(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> 
         record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
         and _is_sealed(manifest, commits)
         and not _wrong_metadata(files, layout, record["spec"])
-        and not _damaged(files, layout, commits, on_unit)
+        and not _damaged(files, layout, commits)
     )
 
 
-def mend(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> Repair:
+def mend(path: Path) -> Repair:
     """Put right what the store itself knows, and unseal it where rows have to be computed again.
 
     StoreError when another process is at the store, or when nothing says any more what it holds.
@@ -101,7 +100,7 @@ def mend(path: Path, on_unit: Callable[[int], None] = lambda unit: None) -> Repa
         written = list(_mend_metadata(path, files, layout, spec))
         commits = read_commits(files, layout)
         lost = [unit for unit in range(layout.units) if unit not in commits]
-        damaged = _damaged(files, layout, commits, on_unit)
+        damaged = _damaged(files, layout, commits)
         for unit in damaged:
             for array in layout.array_names():
                 _take_away(path, layout.chunk_name(array, unit))
@@ -167,15 +166,12 @@ def _known(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Manif
             ) from error
 
 
-def _damaged(
-    files: LocalFiles, layout: Layout, commits: dict[int, Commit], on_unit: Callable[[int], None]
-) -> list[int]:
+def _damaged(files: LocalFiles, layout: Layout, commits: dict[int, Commit]) -> list[int]:
     """Committed units with a chunk that is missing, changed, or another's."""
 
     def is_damaged(unit: int) -> bool:
         commit = commits[unit]
         found = {array: chunk_checksum(files, layout, array, unit) for array in layout.array_names()}
-        on_unit(unit)
         return any(
             checksum is None or commit.checksums.get(array, checksum) != checksum
             for array, checksum in found.items()

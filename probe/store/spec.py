@@ -49,8 +49,13 @@ class StoreSpec:
 
     @property
     def key(self) -> str:
-        """sha256 over the canonical JSON of all fields and the schema version, 64 hex digits."""
-        return hashlib.sha256(canonical_json({"schema": SCHEMA, **self.as_json()}).encode()).hexdigest()
+        """See `spec_key`."""
+        return spec_key(self.as_json())
+
+
+def spec_key(spec: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of a specification and the schema version, 64 hex digits."""
+    return hashlib.sha256(canonical_json({"schema": SCHEMA, **spec}).encode()).hexdigest()
 
 
 def images_digest(ids: NDArray[np.str_], hashes: NDArray[np.str_]) -> str:

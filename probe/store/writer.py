@@ -80,14 +80,15 @@ def read_layout(path: Path) -> Layout:
 
 def read_record(path: Path) -> dict[str, Any]:
     """``spec`` and ``layout`` as JSON, kept with the arrays from the first moment of a store on."""
+    files = LocalFiles(path)
     try:
-        attributes = json.loads(LocalFiles(path).read("data.zarr/zarr.json"))["attributes"]["probe"]
+        attributes = json.loads(files.read("data.zarr/zarr.json"))["attributes"]["probe"]
         return {"spec": dict(attributes["spec"]), "layout": dict(attributes["layout"])}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{path} has no record of what it holds",
             found=f"data.zarr/zarr.json: {error}",
-            hint=f"probe stores repair {path.name}",
+            hint=files.repair_hint,
         ) from error
 
 

@@ -9,7 +9,7 @@ from probe.datasets import DatasetOptions
 from probe.datasets.dataset import Dataset
 from probe.errors import UsageError
 from probe.text import count_of
-from probe.workspace.backbones import check_choice, choose, resolve_choice
+from probe.workspace.backbones import Choice, check_choice, choose, resolve_choice
 from probe.workspace.context import Context
 from probe.workspace.data import read_images, set_line
 from probe.workspace.keywords import at_least, one_of
@@ -86,7 +86,7 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     choice = choose(context.home, wanted.backbone, wanted.size, wanted.preprocess)
     features = [choice.features] if choice.features else None
     check_choice(choice, outputs=list(wanted.outputs or ()) or features, precision=wanted.precision)
-    job = make_job(context, read_images(context, dataset, options), wanted)
+    job = _make_job(context, read_images(context, dataset, options), choice, wanted)
     for line in job.dataset.notes:
         context.say(line)
     images = count_of(len(job.dataset), "image")
@@ -96,14 +96,14 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     return job
 
 
-def make_job(context: Context, dataset: Dataset, wanted: ExtractKeywords) -> ExtractJob:
+def _make_job(context: Context, dataset: Dataset, choice: Choice, wanted: ExtractKeywords) -> ExtractJob:
     """Resolve the backbone and put the job together."""
     from probe.extract import ExtractJob, Views
     from probe.images.augment import parse_augment
 
     spec = resolve_choice(
         context.home,
-        choose(context.home, wanted.backbone, wanted.size, wanted.preprocess),
+        choice,
         dataset,
         weights=wanted.weights,
         outputs=list(wanted.outputs or ()) or None,

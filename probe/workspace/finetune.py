@@ -252,12 +252,14 @@ def make_job(
 def _named_backbone(
     context: Context, data: Dataset, name: str, wanted: TuneKeywords, counted_only: bool
 ) -> tuple[BackboneSpec, str | None]:
+    from probe.extract import STANDARDISE
+
     choice = choose(context.home, name, wanted.size, wanted.preprocess)
     weights = wanted.weights or "imagenet"
     if counted_only and not choice.name.endswith(".keras"):
         # Counting needs no trained weights, nor the numbers of a standardisation.
         weights = "random"
-    if counted_only and choice.preprocess == "standardise":
+    if counted_only and choice.preprocess == STANDARDISE:
         choice = replace(choice, preprocess="none")
     spec = resolve_choice(
         context.home,

@@ -13,6 +13,7 @@ from probe.notebook import table_html
 from probe.runs import Run, find_run, list_runs
 from probe.store import Store, find_store, list_stores
 from probe.table import Table
+from probe.text import shapes_text
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords, fetch, read_images
 from probe.workspace.keywords import divide, takes
@@ -87,7 +88,7 @@ class Stores(_Listed[Store]):
         return {
             "store": item.name,
             "images": layout.rows,
-            "outputs": ", ".join(f"{n} {'×'.join(map(str, layout.shapes[n]))}" for n in item.outputs),
+            "outputs": shapes_text(item.output_shapes),
             "views": item.view_count,
             "unread": len(item.manifest.unreadable),
             "used (UTC)": item.used[:16].replace("T", " "),
