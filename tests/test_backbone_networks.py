@@ -31,6 +31,8 @@ from probe.tensorflow_setup import keras
 
 NETWORKS = [name for name in BACKBONES if BACKBONES[name].network]
 CAT, COFFEE = 285, 967
+LITE = [(f"efficientnet-lite{i}", count) for i, count in enumerate((4_652_008, 5_416_680, 6_092_072))]
+CLASSIFIER = 1000 * (1280 + 1)
 HOME = Home(Path("no-such-home"))
 
 
@@ -89,21 +91,31 @@ def test_stages_are_layers_in_order_at_falling_resolution(name: str) -> None:
     assert default.shape[-1] == BACKBONES[name].width
 
 
-def test_lite0_has_the_published_number_of_parameters_and_accepts_small_pictures() -> None:
-    model = build_network(resolve("efficientnet-lite0", size=32, weights="random", home=HOME))
-    assert model.count_params() == 3_413_024
+@pytest.mark.parametrize(("name", "parameters"), LITE)
+def test_the_lites_have_the_published_numbers_of_parameters(name: str, parameters: int) -> None:
+    model = build_network(resolve(name, size=32, weights="random", home=HOME))
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    assert trained + CLASSIFIER == parameters
     assert model.output_shape == (None, 1, 1, 1280)
 
 
-def test_lite0_knows_a_cat_and_a_cup_of_coffee(photographs: NDArray[np.uint8]) -> None:
-    from probe.backbones import lite0, network
+@pytest.mark.parametrize("name", [name for name, _ in LITE])
+def test_the_lites_know_a_cat_and_a_cup_of_coffee(name: str, photographs: NDArray[np.uint8]) -> None:
+    from probe.backbones import lite, network
 
-    spec = resolve("efficientnet-lite0", home=HOME)
+    spec = resolve(name, home=HOME)
     assert spec.weights_path is not None
-    model = lite0.EfficientNetLite0()
+    model = lite.network(name, include_top=True, input_shape=photographs.shape[1:])
     network.load_weights(model, Path(spec.weights_path))
     values = preprocess.convention(spec.preprocess).apply(photographs[:2].astype(np.float32))
     assert model.predict(values, verbose=0).argmax(1).tolist() == [CAT, COFFEE]
+
+
+def test_the_file_of_one_lite_is_refused_by_another() -> None:
+    path = resolve("efficientnet-lite1", home=HOME).weights_path
+    spec = resolve("efficientnet-lite0", size=32, weights=str(path), home=HOME)
+    with pytest.raises(WeightsError, match="not a PyTorch file this program trusts"):
+        build_network(spec)
 
 
 def test_outputs_of_one_pass_agree_with_each_other_and_with_the_network() -> None:

