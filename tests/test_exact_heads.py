@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from probe.heads import HEADS
+from probe.heads.attentive import AttentiveOptions
 from probe.heads.conv import ConvOptions
 from probe.heads.dense import DenseOptions
 from probe.heads.head import Samples
@@ -295,12 +296,13 @@ def test_the_unit_of_the_features_changes_nothing(name, factor, streamed):
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
-@pytest.mark.parametrize("name", ["dense", "conv"])
+@pytest.mark.parametrize("name", ["dense", "conv", "attentive"])
 def test_the_unit_of_the_features_changes_no_training(name, factor):
     features, labels = overlapping(240, 8)
     options = {
         "dense": DenseOptions(hidden=(16,), epochs=3, batch_size=32, learning_rate=0.01),
         "conv": ConvOptions(network="C8k1s R F", epochs=3, batch_size=32, learning_rate=0.01),
+        "attentive": AttentiveOptions(queries=2, units=16, epochs=3, batch_size=32, learning_rate=0.01),
     }[name]
     found = []
     for scale in (1.0, factor):

@@ -23,7 +23,7 @@ from probe.images.reader import read_batches
 from probe.runs import find_run
 from tests.shell import PHOTOS, Shell
 
-EXPORTABLE = ("logreg", "ridge", "dense", "conv", "centroid")
+EXPORTABLE = ("logreg", "ridge", "dense", "conv", "attentive", "centroid")
 LINES = {
     "lite0": (
         "extract --backbone efficientnet-lite0 --size 64 --precision fp32 --limit 300 fashion-sample",
@@ -36,6 +36,7 @@ LINES = {
         "fit centroid",
         "fit dense --hidden 16 --epochs 2 --batch-norm",
         "fit conv --output pixels:map --network 'C8 R B GAP' --epochs 2",
+        "fit attentive --output pixels:map --queries 2 --units 16 --epochs 2",
         "fit knn --k 3",
         "fit majority",
     ),

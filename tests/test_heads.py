@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from probe.errors import DataError, FitError, UsageError
 from probe.heads import HEADS
+from probe.heads.attentive import AttentiveOptions
 from probe.heads.conv import ConvOptions
 from probe.heads.crossval import CrossValidator
 from probe.heads.dense import DenseHead, DenseOptions, dense_network, folded_layers
@@ -51,18 +52,25 @@ FLOOR = {
     "knn": 0.95,
     "dense": 0.9,
     "conv": 0.9,
+    "attentive": 0.8,
 }
 QUICK = {
     "dense": DenseOptions(hidden=(32,), dropout=0.1, epochs=15, batch_size=64, batch_norm=True),
     "conv": ConvOptions(network="C16k3s R B P2 F", epochs=6, batch_size=64, learning_rate=0.01),
+    "attentive": AttentiveOptions(queries=4, units=32, epochs=15, batch_size=64, learning_rate=0.01),
 }
 """Options other than the defaults, where those take long."""
+
+
+def as_maps_for(name, digits):
+    """`attentive` knows no order: a bag of 64 single values tells it nothing, one of eight rows does."""
+    return [replace(part, map_shape=(1, 8, 8)) for part in digits] if name == "attentive" else digits
 
 
 @pytest.mark.parametrize("name", list(HEADS))
 @pytest.mark.parametrize("refit", [False, True])
 def test_contract(name, refit, digits, tmp_path):
-    train, val, test = digits
+    train, val, test = as_maps_for(name, digits)
     outcome = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=refit)
     head = outcome.head
     assert (head.name, head.classes, head.width) == (name, 10, 64)
@@ -241,10 +249,10 @@ def test_streamed_rows_give_the_same_answer(class_weight, digits, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("head", ["dense", "conv"])
+@pytest.mark.parametrize("head", ["dense", "conv", "attentive"])
 def test_heads_trained_by_steps_read_what_is_not_in_memory_batch_by_batch(head, digits, monkeypatch):
     monkeypatch.setattr("probe.heads.head.BLOCK", 97)
-    train, val, test = digits
+    train, val, test = as_maps_for(head, digits)
     by_class = np.argsort(train.labels, kind="stable")
     read = []
 
@@ -658,8 +666,9 @@ def test_conv_sees_places_in_the_order_of_the_rows():
 
 def test_conv_without_a_map_is_one_message_that_says_how_to_store_one(digits):
     train, val, _ = digits
-    with pytest.raises(FitError, match="block5:map"):
-        HEADS["conv"].fit(replace(train, map_shape=None), val, 10)
+    for name in ("conv", "attentive"):
+        with pytest.raises(FitError, match="block5:map"):
+            HEADS[name].fit(replace(train, map_shape=None), val, 10)
     with pytest.raises(FitError, match="not the maps"):
         HEADS["conv"].fit(replace(train, map_shape=(8, 8, 3)), val, 10)
 
@@ -674,6 +683,63 @@ def test_a_conv_head_whose_network_is_not_that_of_its_weights_is_refused(digits,
     head = HEADS["conv"].fit(*digits[:2], 10, replace(QUICK["conv"], epochs=1)).head
     for network in ("C8k3s R B P2 F", "C16k3s", "C16"):
         save_head(replace(head, network=network), tmp_path)
+        with pytest.raises(DataError, match="damaged"):
+            load_head(tmp_path)
+
+
+# --- attentive --------------------------------------------------------------------------------------
+
+
+def marked(rows: int, seed: int) -> Samples:
+    """Maps of noise with one token of their class at any place, which their average hardly shows."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(rows) % 3
+    maps = generator.standard_normal((rows, 6, 6, 8)).astype(np.float32)
+    places = generator.integers(0, 6, (rows, 2))
+    maps[np.arange(rows), places[:, 0], places[:, 1]] = 0
+    maps[np.arange(rows), places[:, 0], places[:, 1], labels] = 6
+    return Samples(maps.reshape(rows, -1), labels, map_shape=(6, 6, 8))
+
+
+def test_attentive_finds_the_token_that_matters_where_the_mean_does_not():
+    train, val, test = marked(600, 0), marked(150, 1), marked(300, 2)
+    options = AttentiveOptions(queries=3, units=24, epochs=60, batch_size=64, learning_rate=0.02)
+    head = HEADS["attentive"].fit(train, val, 3, options).head
+    means = [
+        replace(part, features=part.features.reshape(len(part), 36, 8).mean(1), map_shape=None)
+        for part in (train, val, test)
+    ]
+    linear = HEADS["logreg"].fit(*means[:2], 3).head
+    right, plain = (
+        (found.predict_proba(part.features).argmax(1) == test.labels).mean()
+        for found, part in ((head, test), (linear, means[2]))
+    )
+    assert right > 0.95 > 0.85 > plain
+    attention = head.attention(test.features)
+    assert attention.shape == (300, 3, 6, 6)
+    np.testing.assert_allclose(attention.sum((2, 3)), 1, atol=1e-5)
+
+
+def test_attentive_is_what_keras_computes_and_knows_no_order_of_places():
+    samples = marked(90, 0)
+    options = AttentiveOptions(queries=3, units=24, epochs=3, batch_size=32, dropout=0.2)
+    head = HEADS["attentive"].fit(samples, samples, 3, options).head
+    found = head.predict_proba(samples.features)
+    np.testing.assert_allclose(head.keras_model()(samples.features), found, atol=1e-5)
+    turned = samples.features.reshape(90, 36, 8)[:, ::-1].reshape(90, -1)
+    np.testing.assert_allclose(head.predict_proba(turned), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"queries": 0}, {"queries": 3, "units": 32}, {"dropout": 1.0}])
+def test_attentive_options_that_cannot_be(wrong):
+    with pytest.raises(UsageError):
+        AttentiveOptions(**wrong)
+
+
+def test_an_attentive_head_whose_arrays_do_not_fit_its_map_is_refused(digits, tmp_path):
+    head = HEADS["attentive"].fit(*digits[:2], 10, replace(QUICK["attentive"], epochs=1)).head
+    for wrong in ({"shape": (2, 2, 2)}, {"queries": head.queries[:, :3]}, {"bias": head.bias[:9]}):
+        save_head(replace(head, **wrong), tmp_path)
         with pytest.raises(DataError, match="damaged"):
             load_head(tmp_path)
 

@@ -123,7 +123,7 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["--memory"],
             default="2GB",
-            help="Features larger than this stay on disk and are streamed (logreg, dense, conv).",
+            help="Features larger than this stay on disk and are streamed (logreg, dense, conv, attentive).",
         ),
     ]
 

@@ -55,6 +55,15 @@ HEADS: Registry[HeadRow] = Registry(
             steps="epochs",
         ),
         HeadRow(
+            name="attentive",
+            fitter="probe.heads.attentive:fit",
+            options="probe.heads.attentive:AttentiveOptions",
+            head="probe.heads.attentive:AttentiveHead",
+            refits=False,
+            note="attention pooling over a stored token map (NAME:map), then a softmax, trained by Keras",
+            steps="epochs",
+        ),
+        HeadRow(
             name="centroid",
             fitter="probe.heads.centroid:fit",
             options="probe.heads.centroid:CentroidOptions",

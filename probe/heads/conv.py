@@ -13,17 +13,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import FitError, UsageError
-from probe.heads.head import Features, FitOutcome, Floats, Samples
+from probe.errors import UsageError
+from probe.heads.head import Features, FitOutcome, Floats, MapShape, Samples
 from probe.heads.linear import softmax
 from probe.heads.standardise import as_they_are, constant_columns, moments, standardised
-from probe.heads.training import TrainingOptions, need_validation, train_seeds
+from probe.heads.training import TrainingOptions, need_map, need_validation, train_seeds
 from probe.networks import format_network, parse
 
 BLOCK = 256
 """Maps predicted at a time: their activations are much larger than they are."""
-
-MapShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ class ConvHead:
 
     def keras_model(self) -> Any:
         """See `probe.heads.head.LayeredHead`."""
-        from probe.heads.keras_layers import conv_model
+        from probe.heads.keras_layers import map_model
 
-        return conv_model(self.shape, self.mean, self.scale, self.model)
+        return map_model(self.shape, self.mean, self.scale, self.model)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         weights = {f"weight{i}": value for i, value in enumerate(self.model.get_weights())}
@@ -114,7 +112,7 @@ def fit(
     train: Samples, val: Samples | None, classes: int, options: ConvOptions, *, refit: bool = True
 ) -> FitOutcome:
     """One training per seed on `train`, stopped and chosen by validation loss; there is no refit."""
-    stop, shape = need_validation(val), _map_shape(train)
+    stop, shape = need_validation(val), need_map(train, "a conv head")
     mean, scale = (
         moments(train.features, channels=shape[-1]) if options.standardise else as_they_are(shape[-1])
     )
@@ -130,17 +128,6 @@ def fit(
         {"network": network},
         constant_columns(scale),
     )
-
-
-def _map_shape(samples: Samples) -> MapShape:
-    if samples.map_shape is None:
-        raise FitError(
-            "a conv head needs a feature map",
-            expected="one stored output that is a map, such as block5:map",
-            found=f"{samples.features.shape[1]} features an image without places",
-            hint="extract with --outputs block5:map, then probe fit conv --output block5:map",
-        )
-    return samples.map_shape
 
 
 def _maps(features: Floats, shape: MapShape, mean: Floats, scale: Floats) -> Floats:

@@ -17,6 +17,7 @@ from probe.errors import FitError
 from probe.registry import load_object
 
 Floats = NDArray[np.float32]
+MapShape = tuple[int, int, int]
 Labels = NDArray[np.integer]
 
 BLOCK, BLOCK_VALUES = 8192, 1 << 24
@@ -49,7 +50,7 @@ class Samples:
 
     features: Features
     labels: Labels
-    map_shape: tuple[int, int, int] | None = None
+    map_shape: MapShape | None = None
     views: tuple[Features, ...] = ()
     units: NDArray[np.intp] | None = None
 

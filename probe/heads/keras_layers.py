@@ -34,7 +34,7 @@ def dense_model(mean: Floats, scale: Floats, kernels: Sequence[Floats], biases: 
     return keras.Model(features, values, name="head")
 
 
-def conv_model(shape: tuple[int, int, int], mean: Floats, scale: Floats, network: Any) -> Any:
+def map_model(shape: tuple[int, int, int], mean: Floats, scale: Floats, network: Any) -> Any:
     """(B, D) features -> (B, C) probabilities: a map again, standardise, `network` to logits, softmax."""
     pin()
     features = keras.Input((math.prod(shape),), name="features", **FLOAT32)

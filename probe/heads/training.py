@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from probe.errors import FitError, UsageError
-from probe.heads.head import FitOutcome, Floats, Head, Samples, averaged
+from probe.heads.head import FitOutcome, Floats, Head, MapShape, Samples, averaged
 from probe.heads.linear import scores
 from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
@@ -70,6 +70,18 @@ def need_validation(val: Samples | None) -> Samples:
             hint="use a data set with a validation part, or a head that needs none",
         )
     return val
+
+
+def need_map(samples: Samples, what: str) -> MapShape:
+    """The map that a row of features is. FitError where it is none, which `what` needs."""
+    if samples.map_shape is None:
+        raise FitError(
+            f"{what} needs a feature map",
+            expected="one stored output that is a map, such as block5:map",
+            found=f"{samples.features.shape[1]} features an image without places",
+            hint="extract with --outputs block5:map, then probe fit with --output block5:map",
+        )
+    return samples.map_shape
 
 
 Prepare = Callable[[Floats], Floats]
