@@ -262,7 +262,7 @@ def test_fetch_of_a_file_that_stays_cut(
 
 
 def test_two_processes_do_not_fetch_the_same(shell: Shell, birds: str) -> None:
-    from probe.datasets.scratch import hold
+    from probe.scratch import hold
 
     datasets = shell.home / "datasets"
     datasets.mkdir(parents=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from probe.errors import UsageError
+from probe.errors import FitError, UsageError
 from probe.images.augment import parse_augment
 from probe.networks import parse
 from probe.networks.builder import build
@@ -456,3 +456,63 @@ def test_the_normaliser_sees_the_training_part_only(data):
     bright = replace(data, val=Part(data.val.inputs + 90, data.val.labels))
     recipe = replace(RECIPE, network="F", augment="none", epochs=1)
     assert train(recipe, bright).normaliser == train(recipe, data).normaliser
+
+
+def test_two_trainings_of_one_identity_do_not_share_a_folder(tmp_path):
+    def another(epoch, figures):
+        with pytest.raises(FitError, match="another process is at this very training"):
+            fit_loop(build((), (2,), 2), FallingLoss(), settings(), folder=tmp_path)
+
+    fit_loop(build((), (2,), 2), FallingLoss(), settings(epochs=1), folder=tmp_path, on_epoch=another)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+def of_another_network(path):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["v00000"] = arrays["v00000"][:1]
+    np.savez(path, **arrays)
+
+
+SPOILERS = (cut_short, flipped, folder_instead, of_another_network, lambda path: path.write_bytes(b""))
+
+
+@pytest.mark.parametrize("file", ["state.npz", "best.npz"])
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_damaged_state_counts_as_none(tmp_path, file, spoil, capsys):
+    rules = settings(keep="val_loss", epochs=2)
+
+    def run(folder, resume):
+        model = build((), (2,), 2)
+        return model, fit_loop(model, FallingLoss(), rules, folder=folder, resume=resume)
+
+    undisturbed, expected = run(tmp_path, resume=False)
+    spoil(tmp_path / file)
+    again, result = run(tmp_path, resume=True)
+    assert "damaged, and it starts anew" in capsys.readouterr().err
+    assert result.history == expected.history
+    assert_same_weights(again, undisturbed)
+
+
+def test_the_best_weights_that_are_gone_make_the_training_start_anew(tmp_path):
+    rules = settings(keep="val_loss", epochs=2)
+    first = fit_loop(build((), (2,), 2), FallingLoss(), rules, folder=tmp_path)
+    (tmp_path / "best.npz").unlink()
+    assert (
+        fit_loop(build((), (2,), 2), FallingLoss(), rules, folder=tmp_path, resume=True).history
+        == first.history
+    )

@@ -234,11 +234,11 @@ def test_an_existing_target_is_not_written_into(tmp_path):
 
 
 def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_are_not(tmp_path):
-    from probe.datasets.scratch import scratch_folder
+    from probe.scratch import scratch_folder
 
     path = archives.write_zip(tmp_path / "x.zip", GOOD)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom probe.datasets.scratch import scratch_folder\n"
+        "import os, sys\nfrom pathlib import Path\nfrom probe.scratch import scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1]), '.unpacking-') as folder:\n"
         "    (folder / 'part').mkdir()\n    os.kill(os.getpid(), 9)\n"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
 from probe.backbones.backbone import Backbone
+from probe.durable import replacing
 from probe.errors import WeightsError, unknown_name
 from probe.registry import load_object
 
@@ -96,9 +96,8 @@ def imagenet_file(row: Backbone, size: int, folder: Path) -> Path:
     if not path.exists():
         model = _let_keras_fetch(row, size, path)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{os.getpid()}-{path.name}")
-        model.save_weights(partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            model.save_weights(partial)
     return path
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from probe.backbones import keras_apps, keras_file, table
 from probe.backbones.backbone import NO_WEIGHTS, Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
-from probe.datasets.scratch import wait_for
 from probe.errors import DownloadError, UsageError, WeightsError
 from probe.internet import download
 from probe.progress import Progress
+from probe.scratch import wait_for
 
 SHA256 = "sha256:"
 IMAGENET = "imagenet"

@@ -8,10 +8,10 @@ from pathlib import Path
 from probe.config import Home
 from probe.datasets.place import data_folder
 from probe.datasets.row import DatasetRow
-from probe.datasets.scratch import hold, lock_of, scratch_folder, sweep
 from probe.datasets.unpack import UNPACKING, is_archive, unpack
 from probe.errors import DataError, DownloadError
 from probe.internet import Progress, RemoteFile, download
+from probe.scratch import hold, lock_of, scratch_folder, sweep
 
 
 def download_bytes(row: DatasetRow) -> int:

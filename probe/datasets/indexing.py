@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, SourceRows
+from probe.durable import replacing
 from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
 from probe.jpeg import jpeg_side
@@ -191,14 +191,11 @@ def _load(file: Path) -> _Memory:
 
 def _save(file: Path, memory: _Memory) -> None:
     """Remember for the next time; where nothing can be written, the next time reads again."""
+    hashes, sides = memory.contents.hashes.astype("S64"), memory.contents.sides
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        opened = tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False)  # noqa: SIM115
+        with replacing(file) as scratch:
+            np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=hashes, sides=sides)
     except OSError as error:
-        if error.errno in NOT_WRITABLE:
-            return
-        raise
-    with opened as scratch:
-        hashes, sides = memory.contents.hashes.astype("S64"), memory.contents.sides
-        np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=hashes, sides=sides)
-    Path(scratch.name).replace(file)
+        if error.errno not in NOT_WRITABLE:
+            raise

@@ -23,6 +23,7 @@ from probe.datasets.columns import LABEL_NAMES, Columns, choose_columns, number_
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.sources import MAX_FILE_BYTES, place_among
+from probe.durable import replacing
 from probe.errors import DataError
 from probe.hashing import file_stamp
 
@@ -181,12 +182,8 @@ def _copied(path: Path, image: str, cache: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(f"{owner}-*.arrow"):
             stale.unlink()
-        partial = folder / f".{os.getpid()}-{copy.name}"
-        try:
+        with replacing(copy) as partial:
             _copy(path, image, partial)
-            partial.replace(copy)
-        finally:
-            partial.unlink(missing_ok=True)
     return copy
 
 

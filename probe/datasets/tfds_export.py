@@ -30,11 +30,11 @@ from probe.datasets.labels import read_labelled_folder
 from probe.datasets.listing import (
     Listing,
 )
-from probe.datasets.scratch import scratch_folder
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 from probe.hashing import file_stamp
 from probe.progress import Progress
+from probe.scratch import scratch_folder
 from probe.text import count_of
 
 PREFIX = "tfds:"

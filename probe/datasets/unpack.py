@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from probe.datasets.scratch import scratch_folder
 from probe.errors import DataError
+from probe.scratch import scratch_folder
 
 UNPACKING = ".unpacking-"
 """How the folder of an unpacking that is not finished begins."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from probe import backbones
 from probe.config import Home
+from probe.durable import replacing
 from probe.errors import FitError, ProbeError, UsageError, unknown_name
 from probe.fit.network import load_network, whole_model
 from probe.fit.predict import recorded_backbone
@@ -66,14 +67,11 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     path = _checked(path or Path(f"{run.name}.{kind}"), kind)
     model = whole_model(load_network(run)) if keeps_network(run) else _fitted_model(run, home)
     facts = _describe(run, kind, model.inputs[0].shape[1])
-    partial = path.with_name(f".part-{path.name}")
-    try:
+    with replacing(path) as partial:
         write(model, partial, facts)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     description = path.with_name(path.name + ".json")
-    description.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    with replacing(description) as partial:
+        partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
     return Exported(path, description, facts)
 
 

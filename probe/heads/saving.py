@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.durable import replacing
 from probe.errors import DataError, UnknownNameError
 from probe.hashing import file_hash
 from probe.heads import HEADS
@@ -27,10 +28,8 @@ MAX_ARRAY_BYTES = 8 << 30
 def save_head(head: Head, folder: Path) -> None:
     """Write the head into an existing folder; ``head.json`` comes last, so without it there is no head."""
     arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
-    partial = folder / (ARRAYS_FILE + ".part")
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    partial.replace(folder / ARRAYS_FILE)
+    with replacing(folder / ARRAYS_FILE) as partial:
+        np.savez(partial, allow_pickle=False, **arrays)
     record = {
         "schema": SCHEMA,
         "head": head.name,
@@ -38,9 +37,8 @@ def save_head(head: Head, folder: Path) -> None:
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
         "sha256": file_hash(folder / ARRAYS_FILE),
     }
-    partial = folder / (META_FILE + ".part")
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
-    partial.replace(folder / META_FILE)
+    with replacing(folder / META_FILE) as partial:
+        partial.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 def load_head(folder: Path) -> Head:

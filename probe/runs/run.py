@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from probe.config import Home
+from probe.durable import WRITING, settle
 from probe.errors import NOT_WRITABLE, RunError, UnknownNameError, ambiguous_name, unknown_name
 from probe.hashing import file_hash
 from probe.notebook import facts_html
@@ -30,6 +30,7 @@ from probe.runs.analysis import analyse
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
 from probe.runs.record import SCHEMA, Analysis, Record, Scores, damaged
 from probe.runs.tables import TABLES
+from probe.scratch import scratch_folder
 from probe.table import Table
 from probe.versions import versions
 
@@ -174,9 +175,10 @@ def _write_run(
     write_more: Callable[[Path], None],
 ) -> Run:
     home.mark()
-    temporary = home.runs / f".{uuid.uuid4().hex}"
-    temporary.mkdir(parents=True)
-    try:
+    home.runs.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(home.runs, WRITING) as scratch:
+        temporary = scratch / "run"
+        temporary.mkdir()
         write_predictions(predictions, temporary)
         write_more(temporary)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
@@ -192,9 +194,7 @@ def _write_run(
             )
             text = json.dumps(kept.to_json(), indent=1, allow_nan=False)
             (temporary / RESULT).write_text(text, encoding="utf-8")
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            settle(temporary, path)
     return open_run(path)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from probe.config import Home
+from probe.durable import WRITING
 from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.order import Rank, one_at_a_time, rank
+from probe.scratch import scratch_folder
 from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
 from probe.store.locks import alone, writing
@@ -125,9 +126,8 @@ def store_folder(home: Home, name: str) -> Path:
 def remove_store(home: Home, name: str) -> Path:
     """Delete a store's folder, as `store_folder` finds it; StoreError while another process writes it."""
     path = store_folder(home, name)
-    with alone(path):
-        # Out of sight first: what a kill leaves is a leftover, and not a store that looks like one.
-        gone = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        path.rename(gone)
-    shutil.rmtree(gone)
+    # Out of sight first: what a kill leaves is swept later, and not a store that looks like one.
+    with alone(path), scratch_folder(path.parent, WRITING) as scratch:
+        path.rename(scratch / path.name)
+        shutil.rmtree(scratch / path.name)
     return path

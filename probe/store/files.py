@@ -11,12 +11,13 @@ import fcntl
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from probe.durable import WRITING, settle, sync_folder
 from probe.errors import NOT_WRITABLE, ReadOnlyError, StoreError
+from probe.scratch import scratch_folder
 
 _FORBIDDEN = {"", ".", ".."}
 SMALL_FILE = 1 << 20
@@ -106,17 +107,10 @@ class LocalFiles:
         """Replace a file atomically and durably: readers see the old content or the new, never a part."""
         target = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-        with disk_errors(self.root):
-            try:
-                with temporary.open("wb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        # In the store's own folder: what is in the others is counted and read.
+        with disk_errors(self.root), scratch_folder(self.root, WRITING) as scratch:
+            (scratch / target.name).write_bytes(data)
+            settle(scratch / target.name, target)
 
     def sync(self, names: list[str]) -> None:
         """Make files that someone else wrote (zarr) durable, and the folders that name them."""
@@ -124,7 +118,7 @@ class LocalFiles:
             with self.path(name).open("rb") as stream:
                 os.fsync(stream.fileno())
         for folder in {self.path(name).parent for name in names}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def append_log(self, name: str) -> AppendLog:
         """An append-only file that this process alone may write for as long as it is open."""
@@ -174,7 +168,7 @@ class AppendLog:
             self._stream.write(line + b"\n")
             self._stream.flush()
             os.fsync(self._stream.fileno())
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def close(self) -> None:
         self._stream.close()
@@ -216,11 +210,3 @@ def _linked(path: str) -> StoreError:
         expected="a store that holds its own files",
         hint="copy the store with files in place of links (cp -rL), or remove it and extract again",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

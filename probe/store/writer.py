@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,8 +14,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
+from probe.durable import WRITING, settle
 from probe.errors import StoreError
 from probe.images.status import Status
+from probe.scratch import scratch_folder
 from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
 from probe.store.files import LocalFiles, disk_errors
 from probe.store.locks import writing
@@ -39,19 +39,17 @@ def create(path: Path, spec: StoreSpec, layout: Layout) -> None:
             found=f"{free / 1e6:,.0f} MB free",
             hint="make room, set PROBE_HOME to a larger disk, or use --limit or fewer outputs",
         )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with disk_errors(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path.parent), scratch_folder(path.parent, WRITING) as scratch:
+        temporary = scratch / path.name
+        create_arrays(temporary, spec.as_json(), layout)
+        (temporary / "commits").mkdir()
+        (temporary / "index").mkdir()
         try:
-            create_arrays(temporary, spec.as_json(), layout)
-            (temporary / "commits").mkdir()
-            (temporary / "index").mkdir()
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not path.exists():
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            settle(temporary, path)
+        except OSError:
+            if not path.exists():
+                raise
 
 
 def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from probe.cluster import joblib_on
 from probe.config import canonical_json
+from probe.durable import replacing
 from probe.errors import DataError, UsageError
 from probe.progress import Progress
 from probe.stats.choice import Choice, choose_best
@@ -435,12 +435,8 @@ def _finite(value: float) -> float | None:
 
 def _write(path: Path, result: CellResult) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump({"version": CELL_VERSION, **asdict(result)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({"version": CELL_VERSION, **asdict(result)}), encoding="utf-8")
 
 
 def _read(path: Path) -> CellResult | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from probe.config import Home, canonical_json
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
+from probe.durable import replacing
 from probe.errors import DataError, UsageError
 from probe.stats.choice import Choice
 from probe.store import slug
@@ -135,8 +136,10 @@ def sweep(
     key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
     folder = home.sweeps / f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    plot_curves(_courses(results), folder / CURVES)
-    (folder / TABLE).write_text(_csv(rows), encoding="utf-8")
+    with replacing(folder / CURVES) as picture:
+        plot_curves(_courses(results), picture)
+    with replacing(folder / TABLE) as table:
+        table.write_text(_csv(rows), encoding="utf-8")
     record = {
         "schema": SCHEMA,
         "recipe": job.recipe.name,
@@ -152,7 +155,8 @@ def sweep(
         "cells": [asdict(result) for result in results],
         "versions": versions(),
     }
-    (folder / SWEEP).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    with replacing(folder / SWEEP) as file:
+        file.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     return Sweep(folder, rows, results, reused, dataset.notes, choice)
 
 

@@ -7,25 +7,35 @@ was killed and resumed therefore ends, on a CPU, with the weights of one that wa
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
-from probe.progress import Progress
+from probe.durable import discard
+from probe.errors import FitError, UsageError
+from probe.progress import Progress, say
+from probe.scratch import hold
 from probe.train.inputs import Inputs
 from probe.train.rules import LoopSettings
+from probe.train.state import (
+    BEST_FILE,
+    DAMAGE,
+    STATE_FILE,
+    Patience,
+    State,
+    expect_shapes,
+    read_state,
+    write_arrays,
+)
 
-STATE_FILE = "state.npz"
-BEST_FILE = "best.npz"
+LOCK_FILE = "lock"
 MIN_DELTA = 1e-4
 """How much better counts as better for `ReduceLr`; Keras's own value."""
 
@@ -52,39 +62,6 @@ class LoopResult:
     seconds: float
     start: Mapping[str, float] | None = None
     keep: str = "last"
-
-
-@dataclass
-class _Patience:
-    """The best value of a figure so far, and for how many epochs it has not been beaten."""
-
-    best: float | None = None
-    wait: int = 0
-
-    def saw(self, monitor: str, value: float, min_delta: float = 0.0) -> bool:
-        """Note this epoch's value; True when it is a new best."""
-        sign = -1.0 if monitor.endswith("accuracy") else 1.0
-        improved = not math.isnan(value) and (
-            self.best is None or sign * value < sign * self.best - min_delta
-        )
-        self.best, self.wait = (value, 0) if improved else (self.best, self.wait + 1)
-        return improved
-
-
-@dataclass
-class _State:
-    """Everything about the course of a training that is not a tensor; plain JSON values."""
-
-    identity: str
-    epochs_done: int = 0
-    history: dict[str, list[float]] = field(default_factory=dict)
-    stops: list[_Patience] = field(default_factory=list)
-    reduce_lr: _Patience = field(default_factory=_Patience)
-    kept: _Patience = field(default_factory=_Patience)
-    kept_epoch: int = 0
-    stopped: str | None = None
-    seconds: float = 0.0
-    start: dict[str, float] | None = None
 
 
 def fit_loop(
@@ -115,8 +92,43 @@ def fit_loop(
     progress, name : say how far the training has come (`probe.progress`), and what it is called there.
 
     Raises UsageError when a figure is watched that these inputs do not give, or the state found belongs to
-    another training.
+    another training; FitError when another process is at the training in `folder`.
     """
+    with _alone(folder):
+        return _fit_loop(
+            model, inputs, settings, folder, resume, identity, on_epoch, start_counts, progress, name
+        )
+
+
+@contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """While a training writes its state into `folder`, which two would overwrite for each other."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder / LOCK_FILE) as free:
+        if not free:
+            raise FitError(
+                "another process is at this very training",
+                found=f"the lock {folder / LOCK_FILE} taken",
+                hint="wait until it has ended, or train with another --seed",
+            )
+        yield
+
+
+def _fit_loop(
+    model: Any,
+    inputs: Inputs,
+    settings: LoopSettings,
+    folder: Path | None,
+    resume: bool,
+    identity: str,
+    on_epoch: OnEpoch | None,
+    start_counts: bool,
+    progress: bool,
+    name: str,
+) -> LoopResult:
     settings.check(has_validation=inputs.validation() is not None)
     with model.distribute_strategy.scope():
         optimiser = settings.keras_optimiser(inputs.steps)
@@ -193,7 +205,7 @@ class _Run:
         metrics = {id(variable) for variable in model.metrics_variables}
         # `variables`, not `weights`: the random state of dropout is needed to continue as if undisturbed.
         self.network = [variable for variable in model.variables if id(variable) not in metrics]
-        self.state = _State(identity, stops=[_Patience() for _ in settings.stops])
+        self.state = State(identity, stops=[Patience() for _ in settings.stops])
         self.kept: list[NDArray[Any]] | None = None
         self._found: list[NDArray[Any]] | None = None
 
@@ -202,16 +214,25 @@ class _Run:
         if self.folder is None or not (self.folder / STATE_FILE).exists():
             return
         if not resume:
-            (self.folder / STATE_FILE).unlink()
+            discard(self.folder / STATE_FILE)
             return
-        found, self._found = _read(self.folder / STATE_FILE)
-        if found["identity"] != self.state.identity:
+        try:
+            saved = read_state(self.folder)
+            if saved.state.identity == self.state.identity:
+                expect_shapes(saved.values, [*self.network, *self.optimiser.variables])
+                expect_shapes(saved.kept or self.network, self.network)
+        except DAMAGE as error:
+            say(f"the state of this training is damaged, and it starts anew: {error}")
+            discard(self.folder / STATE_FILE)
+            discard(self.folder / BEST_FILE)
+            return
+        if saved.state.identity != self.state.identity:
             raise UsageError(
                 f"the training in {self.folder} is not the one to be resumed",
                 expected="the same recipe, data, seed and precision",
                 hint="repeat the command as it was given, or start anew without resuming",
             )
-        self.state = _state_from_json(found)
+        self.state, self._found, self.kept = saved.state, saved.values, saved.kept
 
     def take_start(self, figures: Mapping[str, float]) -> None:
         """Count the model as it is now, with these validation figures, as epoch 0.
@@ -221,8 +242,8 @@ class _Run:
         """
         state, keep = self.state, self.settings.keep
         state.start = dict(figures)
-        state.kept, state.kept_epoch = _Patience(), 0
-        state.stops = [_Patience() for _ in self.settings.stops]
+        state.kept, state.kept_epoch = Patience(), 0
+        state.stops = [Patience() for _ in self.settings.stops]
         for rule, patience in zip(self.settings.stops, state.stops, strict=True):
             if rule.monitor in figures:
                 patience.saw(rule.monitor, figures[rule.monitor])
@@ -244,9 +265,6 @@ class _Run:
             return
         _assign([*self.network, *self.optimiser.variables], self._found)
         self._found = None
-        if self.state.kept.best is not None and self.kept is None:
-            assert self.folder is not None
-            _, self.kept = _read(self.folder / BEST_FILE)
 
     def finish_epoch(self, figures: Mapping[str, float], seconds: float) -> None:
         """Take an epoch's figures into account and write the state."""
@@ -281,7 +299,7 @@ class _Run:
         """Hold on to the weights of the model as it is now."""
         self.kept = _values(self.network)
         if self.folder is not None:
-            _write(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
+            write_arrays(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
 
     def _reduce_lr(self, figures: Mapping[str, float]) -> None:
         rule = self.settings.reduce_lr
@@ -305,20 +323,13 @@ class _Run:
     def _write(self) -> None:
         variables = [*self.network, *self.optimiser.variables]
         assert self.folder is not None
-        _write(self.folder / STATE_FILE, asdict(self.state), _values(variables))
+        write_arrays(self.folder / STATE_FILE, asdict(self.state), _values(variables))
 
 
 def _learning_rate(optimiser: Any) -> float:
     # A Keras variable, or the tensor that a schedule computes.
     rate = optimiser.learning_rate
     return float(getattr(rate, "value", rate).numpy())
-
-
-def _state_from_json(found: Mapping[str, Any]) -> _State:
-    plain = dict(found)
-    plain["stops"] = [_Patience(**patience) for patience in plain["stops"]]
-    plain["reduce_lr"], plain["kept"] = _Patience(**plain["reduce_lr"]), _Patience(**plain["kept"])
-    return _State(**plain)
 
 
 def _values(variables: list[Any]) -> list[NDArray[Any]]:
@@ -329,21 +340,3 @@ def _values(variables: list[Any]) -> list[NDArray[Any]]:
 def _assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def _write(path: Path, facts: Mapping[str, Any], values: list[NDArray[Any]]) -> None:
-    """Write facts and arrays as one ``.npz``, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    named = {f"v{position:05d}": value for position, value in enumerate(values)}
-    with partial.open("wb") as file:
-        np.savez(file, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **named)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    with np.load(path, allow_pickle=False) as archive:
-        facts = json.loads(archive["facts"].tobytes())
-        return facts, [archive[name] for name in sorted(archive.files) if name != "facts"]

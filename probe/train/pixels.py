@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Home, canonical_json
 from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
+from probe.durable import discard, replacing
 from probe.errors import DataError
 from probe.images.path import pixel_path
 from probe.images.reader import read_batches
+from probe.records import load_json
 from probe.train.inputs import Part, TrainingData
 from probe.units import group_codes, kept_together
 
@@ -28,6 +33,8 @@ MEMORY_BYTES = 1 << 30
 """Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped: memory is bounded."""
 
 READ_BATCH = 256
+
+CHECKED_BYTES = 1 << 24
 
 KEPT_BYTES = 1 << 28
 """Pictures of a training without a cache up to this many bytes stay in memory; more are decoded each time."""
@@ -170,24 +177,72 @@ def _in_memory(dataset: Dataset, rows: NDArray[np.intp], size: int) -> _Decoded:
 
 
 def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, stem: Path) -> _Decoded:
-    """The same through a file, which is kept for the next run; its facts are written last."""
+    """The same through a file, which is kept for the next run; its facts are written last.
+
+    What is there is taken if its checksum is the recorded one, and made again otherwise.
+    """
     array, facts = stem.with_suffix(".npy"), stem.with_suffix(".json")
-    if not facts.exists():
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        partial = stem.with_suffix(f".{os.getpid()}.part")
-        try:
-            out = np.lib.format.open_memmap(
-                partial, mode="w+", dtype=np.uint8, shape=(len(rows), size, size, 3)
-            )
-            unreadable, grey = _decode(dataset, rows, size, out)
-            out.flush()
-            partial.replace(array)
-        finally:
-            partial.unlink(missing_ok=True)
-        facts.write_text(json.dumps({"unreadable": unreadable, "grey": grey}), encoding="utf-8")
-    known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+    shape = (len(rows), size, size, 3)
+    found = _kept_pixels(array, facts, shape)
+    if found is not None:
+        return found
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    discard(facts)
+    discard(array)
+    with replacing(array) as partial:
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(partial)
+        unreadable, grey = _decode(dataset, rows, size, out)
+        out.flush()
+        checksum = _checksum(partial)
+    with replacing(facts) as partial:
+        known = {"unreadable": unreadable, "grey": grey, "crc32c": checksum}
+        partial.write_text(json.dumps(known), encoding="utf-8")
     pixels = np.load(array, mmap_mode="r", allow_pickle=False)
-    return _Decoded(pixels[: len(rows) - len(known["unreadable"])], known["unreadable"], known["grey"])
+    return _Decoded(pixels[: len(rows) - len(unreadable)], unreadable, grey)
+
+
+def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded | None:
+    """What an earlier run decoded; None where it is not there, or not what it was."""
+    try:
+        known = load_json(facts.read_text(encoding="utf-8"))
+        unreadable, grey, checksum = known["unreadable"], known["grey"], known["crc32c"]
+        pixels = np.load(array, mmap_mode="r", allow_pickle=False)
+        places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)
+        if not places or not isinstance(grey, bool):
+            return None
+        if pixels.shape != shape or pixels.dtype != np.uint8 or _checksum(array) != checksum:
+            return None
+        return _Decoded(pixels[: shape[0] - len(unreadable)], unreadable, grey)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _reserve(path: Path) -> None:
+    """Take the blocks of a file on the disk now: a mapped write that finds none ends the process (SIGBUS)."""
+    size = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise DataError(
+            f"the decoded pictures do not fit on the disk of {path.parent.parent}",
+            expected=f"{size / 1e6:,.0f} MB",
+            found=f"{free / 1e6:,.0f} MB free",
+            hint="make room, name a home on a larger disk by --home, or use --limit",
+        ) from error
+
+
+def _checksum(path: Path) -> int:
+    """crc32c of a file, at the speed at which it is read."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(CHECKED_BYTES):
+            value = google_crc32c.extend(value, block)
+    return value
 
 
 def _decode(

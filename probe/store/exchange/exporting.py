@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.arrow import load_pyarrow
+from probe.durable import replacing
 from probe.errors import StoreError, UsageError
 from probe.store.exchange.parquet import write_parquet
 from probe.store.files import disk_errors
@@ -125,12 +125,8 @@ def _content(store: Store, output: str | None) -> _Content:
 
 def _whole(path: Path, write: Callable[[Path, _Content], None], content: _Content) -> None:
     """The file appears complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
+    with replacing(path) as temporary:
         write(temporary, content)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_features(stream: IO[bytes], content: _Content) -> None:

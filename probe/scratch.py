@@ -8,11 +8,14 @@ nothing on another machine that shares the disk.
 from __future__ import annotations
 
 import fcntl
+import glob
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -41,7 +44,8 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     sweep(parent, prefix)
     folder = parent / f"{prefix}{uuid.uuid4().hex}"
     lock = lock_of(folder)
-    with hold(lock):
+    # Another process that sweeps can take the lock in the moment after its file is made: it lets go at once.
+    with wait_for(lock):
         try:
             folder.mkdir()
             yield folder
@@ -52,15 +56,12 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 def sweep(parent: Path, prefix: str) -> None:
     """Remove the scratch folders of processes that are gone. A folder without a lock file is not ours."""
-    for folder in parent.glob(f"{prefix}*/"):
-        lock = lock_of(folder)
-        if not lock.exists():
-            continue
+    for lock in parent.glob(f"{glob.escape(prefix)}*{LOCK}"):
         with hold(lock) as free:
             if free:
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK)), ignore_errors=True)
                 lock.unlink(missing_ok=True)
 
 
 def lock_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
+    return folder.with_name(f"{folder.name}{LOCK}")
