@@ -34,8 +34,9 @@ PUBLISHED = {
     "scenes15": [],
     "fashion-mnist": [
         0.841, 0.839, 0.849, 0.847, 0.871, 0.868, 0.848, 0.9005, 0.9247,
-        0.92159, 0.91864, 0.9033, 0.9343,
+        0.92159, 0.91864, 0.9033,
     ],
+    "fashion-mnist-long": [0.9343],
 }  # fmt: skip
 
 
@@ -185,7 +186,8 @@ def in_kerass_words(name):
 )
 def test_the_networks_of_fashion_mnist_are_those_written_by_hand(name, params, trainable):
     """The counts are those that the sources print."""
-    ours, theirs = build_model(BASELINES[f"fashion-mnist/{name}"]), in_kerass_words(name)
+    study = "fashion-mnist-long" if name == "cnn-augmented" else "fashion-mnist"
+    ours, theirs = build_model(BASELINES[f"{study}/{name}"]), in_kerass_words(name)
     for model in (ours, theirs):
         counted = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
         assert (model.count_params(), counted) == (params, trainable)
