@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from probe.errors import UsageError
 from probe.plain import one_line
@@ -44,6 +44,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
         parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
         out.append("  ".join(parts).rstrip())
     return out
+
+
+def rows_table(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """`table` of rows that have the same columns, a dash where a value is None; nothing without any row."""
+    known = list(rows)
+    cells = [["–" if value is None else value for value in row.values()] for row in known]
+    return table(list(known[0]), cells) if known else []
 
 
 def parse_bytes(text: str, option: str) -> int:

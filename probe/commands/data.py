@@ -17,14 +17,13 @@ from probe.commands.options import (
 from probe.config import Home
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.check import check as check_row
-from probe.datasets.fetch import download_bytes
-from probe.datasets.place import is_here
 from probe.errors import EXIT_DONE, EXIT_VERIFY
 from probe.progress import Progress
-from probe.text import count_of, few, table
+from probe.text import count_of, few, rows_table
 from probe.units import count_groups
 from probe.workspace.context import Context
 from probe.workspace.data import fetch as fetch_row
+from probe.workspace.rows import dataset_facts, dataset_row
 
 
 @click.group(name="data")
@@ -37,31 +36,8 @@ def command() -> None:
 @click.pass_obj
 def ls(home: Home, as_json: bool) -> None:
     """List the data sets that have a name; any folder or .npz works without one."""
-    rows = [
-        {
-            "dataset": row.name,
-            "images": row.images,
-            "classes": row.classes,
-            "megabytes": round(download_bytes(row) / 1e6),
-            "here": is_here(row, home),
-            "licence": row.licence,
-            "summary": row.summary,
-        }
-        for row in DATASETS.values()
-    ]
-    header = ("data set", "images", "classes", "MB", "here", "what it is")
-    cells = [
-        (
-            r["dataset"],
-            r["images"],
-            r["classes"],
-            r["megabytes"] or "?",
-            "yes" if r["here"] else "",
-            r["summary"],
-        )
-        for r in rows
-    ]
-    emit(rows, as_json, lambda: table(header, cells))
+    rows = [dataset_facts(row, home) for row in DATASETS.values()]
+    emit(rows, as_json, lambda: rows_table(map(dataset_row, rows)))
 
 
 @command.command()

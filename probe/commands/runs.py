@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,8 +17,9 @@ from probe.commands.options import (
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_FAILED
 from probe.report.runs import result_lines
-from probe.runs import Run, RunError, find_run, list_runs, open_run, remove_run, run_folder
-from probe.text import table
+from probe.runs import RunError, find_run, list_runs, open_run, remove_run, run_folder
+from probe.text import rows_table
+from probe.workspace.rows import run_facts, run_row
 
 
 @click.group(name="runs")
@@ -33,41 +33,10 @@ def command() -> None:
 def ls(home: Home, as_json: bool) -> None:
     """List the runs, the one finished last first: ``latest``, ``latest:2`` and so on."""
     runs, problems = list_runs(home)
-    rows = [_row(run) for run in runs]
-    emit(rows, as_json, lambda: _table(rows) if rows else [nothing_in("run", home.runs)])
+    rows = [run_facts(run) for run in runs]
+    emit(rows, as_json, lambda: rows_table(map(run_row, rows)) or [nothing_in("run", home.runs)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
-
-
-def _row(run: Run) -> dict[str, Any]:
-    record, test = run.record, run.test
-    return {
-        "run": run.name,
-        "head": record.head,
-        "dataset": record.dataset,
-        "backbone": record.backbone_name,
-        "n": test and test.n,
-        "accuracy": test and test.accuracy,
-        "accuracy_low": test and test.accuracy_low,
-        "accuracy_high": test and test.accuracy_high,
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    cells = [
-        (
-            row["run"],
-            row["head"],
-            row["dataset"],
-            row["backbone"] or "–",
-            "–" if row["n"] is None else row["n"],
-            "–"
-            if row["accuracy"] is None
-            else f"{row['accuracy']:.4f} ({row['accuracy_low']:.4f} – {row['accuracy_high']:.4f})",
-        )
-        for row in rows
-    ]
-    return table(("run", "head", "data set", "backbone", "n", "test accuracy (95 %)"), cells)
 
 
 @command.command()
@@ -99,7 +68,7 @@ def rm(home: Home, run: str, yes: bool) -> int:
 def _told(path: Path) -> str:
     """What would be deleted."""
     try:
-        row = _row(open_run(path))
+        row = run_facts(open_run(path))
     except RunError as error:
         return f"run {path.name}: {error.problem}; {folder_facts(path)}"
     scored = "" if row["accuracy"] is None else f", test accuracy {row['accuracy']:.4f}"

@@ -27,7 +27,6 @@ from probe.report.runs import conflicts_text, copies_text, parted_text
 from probe.store import (
     IMPORTED,
     Repair,
-    Store,
     find_store,
     list_stores,
     open_store,
@@ -35,8 +34,9 @@ from probe.store import (
     store_folder,
     verify_store,
 )
-from probe.text import count_of, shapes_text, table
+from probe.text import count_of, rows_table, shapes_text
 from probe.units import count_groups
+from probe.workspace.rows import store_facts, store_row
 
 if TYPE_CHECKING:
     from probe.extract import ExtractResult
@@ -59,46 +59,10 @@ command.add_command(import_command)
 def ls(home: Home, as_json: bool) -> None:
     """List the stores, the one last used first: ``latest``, ``latest:2`` … of those that are not internal."""
     stores, problems = list_stores(home)
-    rows = [_row(store) for store in stores]
-    emit(rows, as_json, lambda: _table(rows) if rows else [nothing_in("store", home.stores)])
+    rows = [store_facts(store) for store in stores]
+    emit(rows, as_json, lambda: rows_table(map(store_row, rows)) or [nothing_in("store", home.stores)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
-
-
-def _row(store: Store) -> dict[str, Any]:
-    layout, backbone = store.manifest.layout, store.manifest.spec["backbone"]
-    return {
-        "store": store.name,
-        "size": backbone["size"] or None,
-        "precision": None if backbone["name"] == IMPORTED else backbone["precision"],
-        "rows": layout.rows,
-        "unreadable": len(store.manifest.unreadable),
-        "outputs": {name: list(shape) for name, shape in store.output_shapes.items()},
-        "views": store.view_count,
-        "megabytes": round(layout.total_bytes() / 1e6, 1),
-        "used": store.used,
-        "internal": layout.internal,
-    }
-
-
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    cells = [
-        (
-            row["store"] + (" (internal)" if row["internal"] else ""),
-            row["size"] or "–",
-            row["precision"] or "–",
-            row["rows"],
-            row["unreadable"],
-            shapes_text(row["outputs"]),
-            row["views"],
-            row["megabytes"],
-            row["used"][:16].replace("T", " "),
-        )
-        for row in rows
-    ]
-    return table(
-        ("store", "px", "precision", "rows", "unread", "outputs", "views", "MB", "used (UTC)"), cells
-    )
 
 
 @command.command()

@@ -64,6 +64,12 @@ class Store:
         """Plain output -> shape of one row, (D,) or (H, W, C)."""
         return {name: self.manifest.layout.shapes[name] for name in self.outputs}
 
+    @property
+    def precision(self) -> str | None:
+        """What the features were computed in; None for features that were imported."""
+        backbone = self.manifest.spec["backbone"]
+        return None if backbone["name"] == IMPORTED else str(backbone["precision"])
+
     @cached_property
     def index(self) -> Index:
         return read_index(LocalFiles(self.path), self.index_hash, self.manifest.layout.rows)

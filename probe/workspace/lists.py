@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from probe.datasets import DATASETS, Dataset, DatasetRow
-from probe.datasets.fetch import download_bytes
-from probe.datasets.place import is_here
 from probe.notebook import table_html
 from probe.runs import Run, find_run, list_runs
 from probe.store import Store, find_store, list_stores
 from probe.table import Table
-from probe.text import shapes_text
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords, fetch, read_images
 from probe.workspace.keywords import divide, takes
+from probe.workspace.rows import Row, dataset_facts, dataset_row, run_facts, run_row, store_facts, store_row
 
 ItemT = TypeVar("ItemT")
-Row = dict[str, object]
 
 
 class _Listed(Sequence[ItemT], Generic[ItemT]):
@@ -54,7 +51,7 @@ class _Listed(Sequence[ItemT], Generic[ItemT]):
         return self._find(which) if isinstance(which, str) else self._items()[which]
 
     def table(self) -> Table:
-        """A row an item, as a notebook shows them."""
+        """A row an item, with the columns of the command that lists them."""
         return Table(self._row(item) for item in self._items())
 
     def __repr__(self) -> str:
@@ -84,15 +81,7 @@ class Stores(_Listed[Store]):
         return find_store(self._context.home, name)
 
     def _row(self, item: Store) -> Row:
-        layout = item.manifest.layout
-        return {
-            "store": item.name,
-            "images": layout.rows,
-            "outputs": shapes_text(item.output_shapes),
-            "views": item.view_count,
-            "unread": len(item.manifest.unreadable),
-            "used (UTC)": item.used[:16].replace("T", " "),
-        }
+        return store_row(store_facts(item))
 
 
 class Runs(_Listed[Run]):
@@ -111,16 +100,7 @@ class Runs(_Listed[Run]):
         return find_run(self._context.home, name)
 
     def _row(self, item: Run) -> Row:
-        record, test = item.record, item.test
-        return {
-            "run": item.name,
-            "head": record.head,
-            "data set": record.dataset,
-            "backbone": record.backbone_name,
-            "n": test and test.n,
-            "test accuracy": test and f"{test.accuracy:.4f}",
-            "95 % interval": test and "{:.4f} – {:.4f}".format(*test.interval),
-        }
+        return run_row(run_facts(item))
 
 
 class DataSets(_Listed[DatasetRow]):
@@ -149,11 +129,4 @@ class DataSets(_Listed[DatasetRow]):
         return DATASETS[name]
 
     def _row(self, item: DatasetRow) -> Row:
-        return {
-            "data set": item.name,
-            "images": item.images,
-            "classes": item.classes,
-            "MB": round(download_bytes(item) / 1e6) or None,
-            "here": "yes" if is_here(item, self._context.home) else "",
-            "what it is": item.summary,
-        }
+        return dataset_row(dataset_facts(item, self._context.home))
