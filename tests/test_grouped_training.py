@@ -89,7 +89,7 @@ def test_relabelling_with_groups_is_other_training_data(pictures: Path, home: Ho
 
 def test_a_baseline_says_over_how_many_groups_its_interval_is(pictures: Path, home: Home) -> None:
     source = source_of(RECIPE, home, str(pictures), options(pictures))
-    run, _ = run_experiment(Experiment(RECIPE, source), home)
+    run, _ = run_experiment(Experiment(RECIPE, source.pixels(RECIPE.size)), home)
     assert run.result["test"]["groups"] == 3
     assert run.result["val"]["groups"] == 3
     found = run.predictions

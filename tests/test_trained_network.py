@@ -59,7 +59,7 @@ def write_set(folder: Path, classes: int, channels: int) -> Path:
 
 def trained(recipe: Recipe, path: Path, home: Home, precision: str = "fp32") -> Run:
     source = source_of(recipe, home, str(path))
-    return run_experiment(Experiment(recipe, source, precision=precision), home)[0]
+    return run_experiment(Experiment(recipe, source.pixels(recipe.size), precision=precision), home)[0]
 
 
 @pytest.fixture(scope="module")

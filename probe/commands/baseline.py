@@ -138,16 +138,13 @@ def run(
     recipe = BASELINES[name]
     check_trainable(recipe)
     source = source_of(recipe, home, data, options)
-    chosen = say_precision(precision, quiet)
+    chosen, progress = say_precision(precision, quiet), wants_progress(quiet)
+    pixels = source.pixels(recipe.size, progress=progress)
     runs = []
     for seed in range(seeds):
-        experiment = Experiment(recipe, source, seed, epochs, chosen, resume)
-        done, reused = run_experiment(
-            experiment,
-            home,
-            _epoch_note(experiment.planned, quiet),
-            progress=wants_progress(quiet),
-        )
+        experiment = Experiment(recipe, pixels, seed, epochs, chosen, resume)
+        told = _epoch_note(experiment.planned, quiet)
+        done, reused = run_experiment(experiment, home, told, progress=progress)
         if reused:
             note(f"run {done.name} is this very training: not repeated (--no-resume trains again)", quiet)
         runs.append(done)

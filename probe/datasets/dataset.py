@@ -41,8 +41,7 @@ class Dataset:
     notes : sentences a user should see: what was skipped, carved or counted.
     broken : ids that are known not to decode as published, see `DatasetRow.broken`.
     groups : (N,) names of what belongs together (a patient, an animal, a scene), "" for a row in no group;
-    None
-        without groups.
+        None without groups.
     jpeg_sides : (N,) int32, the shorter side of each JPEG that can be decoded at a fraction, 0 for any other
         picture (`probe.jpeg.jpeg_side`); None where nobody has looked.
     origin : how to open it again, see `probe.datasets.reopen`; empty for one that was not opened by name.

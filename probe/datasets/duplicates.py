@@ -1,4 +1,7 @@
-"""What lies in several splits or classes: exact copies of a picture, by content hash, and parted groups."""
+"""What lies in several splits or classes: exact copies of a picture, by content hash, and parted groups.
+
+Counted, told in sentences, and taken out of train where that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL
+from probe.datasets.listing import Listing
+from probe.text import count_of
 
 PAIRS = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
+
+CONFLICTS_NAMED, COPIES_NAMED = 5, 4
+"""Pictures under two labels that a note names, and files of each; `probe stores show --json` lists all."""
 
 
 def shared_between(names: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tuple[str, str], int]:
@@ -44,3 +52,54 @@ def drop_from_train(hashes: NDArray[np.str_], splits: NDArray[np.str_]) -> NDArr
     dropped = splits.copy()
     dropped[(splits == TRAIN) & np.isin(hashes, evaluated)] = NO_SPLIT
     return dropped
+
+
+def count_copies(
+    hashes: NDArray[np.str_], splits: NDArray[np.str_], *, drop: bool
+) -> tuple[NDArray[np.str_], list[str], dict[str, str]]:
+    """The splits, without copies in train where `drop` says so; notes and facts on copies across splits."""
+    shared = shared_between(hashes, splits)
+    notes = [
+        f"exact copies: {count_of(number, 'picture')} in both {first} and {second}"
+        for (first, second), number in shared.items()
+    ]
+    facts = {f"copies_{first}_{second}": str(number) for (first, second), number in shared.items()}
+    if not drop:
+        return splits, notes, facts
+    dropped = drop_from_train(hashes, splits)
+    number = int((dropped != splits).sum())
+    facts["dropped_from_train"] = str(number)
+    return dropped, [*notes, f"dropped from train as copies: {count_of(number, 'image')}"], facts
+
+
+def conflict_notes(listing: Listing, hashes: NDArray[np.str_]) -> list[str]:
+    """Pictures that lie, byte for byte, in two classes; the first are named."""
+    conflicts = under_several_labels(hashes, listing.labels)
+    if not conflicts:
+        return []
+    named = "; ".join(_same_picture(listing, rows) for rows in conflicts[:CONFLICTS_NAMED])
+    more = "; …" if len(conflicts) > CONFLICTS_NAMED else ""
+    return [f"the same picture under two labels: {count_of(len(conflicts), 'picture')}: {named}{more}"]
+
+
+def _same_picture(listing: Listing, rows: NDArray[np.intp]) -> str:
+    """The files of one picture with their classes: the first of each class where there are many."""
+    if len(rows) > COPIES_NAMED:
+        first = np.unique(listing.labels[rows], return_index=True)[1]
+        shown = rows[np.sort(first)][:COPIES_NAMED]
+    else:
+        shown = rows
+    named = " = ".join(
+        f"{listing.ids[row]} ({listing.classes[listing.labels[row]]})" for row in shown.tolist()
+    )
+    return named + (f" and {len(rows) - len(shown)} more" if len(shown) < len(rows) else "")
+
+
+def group_notes(groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> list[str]:
+    """Groups that the published or the user's own split parts; a split made here parts none."""
+    if groups is None:
+        return []
+    return [
+        f"{count_of(number, 'group')} in both {first} and {second}: what is scored is known from {first}"
+        for (first, second), number in shared_between(groups, splits).items()
+    ]

@@ -117,7 +117,7 @@ def read_labelled_folder(root: Path, labels: Path, *, follow_links: bool = False
         f"left out: {count_of(in_home, 'row')} of {labels.name} that belong to the home" if in_home else "",
         f"left out: {count_of(extra, 'image')} that {labels.name} does not name" if extra else "",
         f"{count_of(missing, 'file')} named in {labels.name} not found as an image" if missing else "",
-        _without_label(rows, labels),
+        without_label(rows, labels),
     )
 
 
@@ -179,7 +179,7 @@ def read_list_file(path: Path, labels: Path | None) -> Listing:
     return _listing(path.parent, rows, short_name(path.stem)).noting(
         f"left out: {count_of(repeated, 'repeated line')}" if repeated else "",
         *(spellings.notes(labels.name) if labels else ()),
-        _without_label(rows, labels) if labels else "no --labels: the images have no labels",
+        without_label(rows, labels) if labels else "no --labels: the images have no labels",
     )
 
 
@@ -191,7 +191,8 @@ def _on_disk(root: Path, name: str) -> str:
     return next((spelt for spelt in (tidy, *forms) if (root / spelt).exists()), tidy)
 
 
-def _without_label(rows: list[LabelRow], labels: Path) -> str:
+def without_label(rows: list[LabelRow], labels: Path) -> str:
+    """How many of the rows of the file `labels` say no class; empty when all do."""
     number = sum(not row.label for row in rows)
     return f"{count_of(number, 'image')} without a label in {labels.name}" if number else ""
 

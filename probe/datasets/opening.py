@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from probe.config import HOME_MARKER, HOME_PARTS, Home, home_parts
 from probe.datasets.arrangement import Layout
-from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL, Dataset
-from probe.datasets.duplicates import drop_from_train, shared_between, under_several_labels
+from probe.datasets.dataset import Dataset
+from probe.datasets.duplicates import conflict_notes, count_copies, group_notes
 from probe.datasets.files import find_images
 from probe.datasets.folder import read_folder
 from probe.datasets.indexing import UNREADABLE, index_rows
@@ -21,14 +20,7 @@ from probe.datasets.labels import read_labelled_folder, read_list_file
 from probe.datasets.listing import Listing
 from probe.datasets.npz import read_npz
 from probe.datasets.row import DatasetRow
-from probe.datasets.splits import (
-    CARVED_SHARE,
-    DEFAULT_FRACTIONS,
-    Fractions,
-    carve_validation,
-    check_fractions,
-    split_rows,
-)
+from probe.datasets.splits import CARVED_SHARE, Fractions, check_fractions, divide
 from probe.datasets.tables import list_table
 from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
@@ -36,13 +28,6 @@ from probe.errors import DataError, UnknownNameError, UsageError, unknown_name
 from probe.registry import Registry, load_object
 from probe.text import count_of
 from probe.units import count_groups
-
-MISSED = 0.01
-"""Share of the images by which a part may miss the size asked for without a word."""
-
-
-CONFLICTS_NAMED, COPIES_NAMED = 5, 4
-"""Pictures under two labels that a note names, and files of each; `probe stores show --json` lists all."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +84,17 @@ def finish(
     if hashes is None:
         contents = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
         hashes, sides = contents.hashes, contents.sides
-    splits, made = _splits(listing, hashes, options)
-    splits, copies, copy_facts = _copies(hashes, splits, options)
+    splits, made = divide(
+        listing, hashes, fractions=options.split, validation=options.validation, seed=options.seed
+    )
+    splits, copies, copy_facts = count_copies(hashes, splits, drop=options.drop_duplicates)
     unread = listing.ids[hashes == UNREADABLE].tolist()
     notes = (
         *listing.notes,
         *made,
         *copies,
-        *_conflict_notes(listing, hashes),
-        *_group_notes(listing.groups, splits),
+        *conflict_notes(listing, hashes),
+        *group_notes(listing.groups, splits),
         *_unread_notes(unread, listing.broken),
     )
     return Dataset(
@@ -133,39 +120,6 @@ def _unread_notes(unread: list[str], broken: frozenset[str]) -> list[str]:
     return [
         *([f"{count_of(len(known), 'file')} broken as published: {', '.join(known)}"] if known else []),
         *([f"{count_of(others, 'file')} cannot be read"] if others else []),
-    ]
-
-
-def _conflict_notes(listing: Listing, hashes: NDArray[np.str_]) -> list[str]:
-    """Pictures that lie, byte for byte, in two classes; the first are named."""
-    conflicts = under_several_labels(hashes, listing.labels)
-    if not conflicts:
-        return []
-    named = "; ".join(_same_picture(listing, rows) for rows in conflicts[:CONFLICTS_NAMED])
-    more = "; …" if len(conflicts) > CONFLICTS_NAMED else ""
-    return [f"the same picture under two labels: {count_of(len(conflicts), 'picture')}: {named}{more}"]
-
-
-def _same_picture(listing: Listing, rows: NDArray[np.intp]) -> str:
-    """The files of one picture with their classes: the first of each class where there are many."""
-    if len(rows) > COPIES_NAMED:
-        first = np.unique(listing.labels[rows], return_index=True)[1]
-        shown = rows[np.sort(first)][:COPIES_NAMED]
-    else:
-        shown = rows
-    named = " = ".join(
-        f"{listing.ids[row]} ({listing.classes[listing.labels[row]]})" for row in shown.tolist()
-    )
-    return named + (f" and {len(rows) - len(shown)} more" if len(shown) < len(rows) else "")
-
-
-def _group_notes(groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> list[str]:
-    """Groups that the published or the user's own split parts; a split made here parts none."""
-    if groups is None:
-        return []
-    return [
-        f"{count_of(number, 'group')} in both {first} and {second}: what is scored is known from {first}"
-        for (first, second), number in shared_between(groups, splits).items()
     ]
 
 
@@ -288,70 +242,3 @@ def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:
         expected=f"a path, or {unknown.expected}",
         hint=unknown.hint,
     )
-
-
-def _splits(
-    listing: Listing, hashes: NDArray[np.str_], options: DatasetOptions
-) -> tuple[NDArray[np.str_], tuple[str, ...]]:
-    """The split of every row, and what the user should know about how it was made."""
-    labels, groups, seed = listing.labels, listing.groups, options.seed
-    own = Counter(listing.splits.tolist())
-    del own[NO_SPLIT]
-    if not (labels != UNLABELLED).any():
-        return listing.splits, ()
-    if options.split is not None or not own:
-        fractions = options.split or DEFAULT_FRACTIONS
-        splits = split_rows(hashes, labels, fractions, seed=seed, groups=groups)
-        shares = "/".join(f"{100 * share:g}" for share in fractions)
-        instead = "in place of the set's own split " if own else ""
-        came_out = _counts_text(splits, fractions)
-        kept = ", groups kept together" if count_groups(groups) else ""
-        return splits, (f"split {instead}{shares} % by content, stratified{kept}, seed {seed}: {came_out}",)
-    if own[TRAIN] and not own[VAL] and options.validation:
-        splits = carve_validation(
-            hashes, labels, listing.splits, share=options.validation, seed=seed, groups=groups
-        )
-        carved = int((splits == VAL).sum())
-        share = f"{100 * options.validation:g} %"
-        made = f"validation: {count_of(carved, 'image')} ({share}) taken from train, seed {seed}"
-    else:
-        splits, made = listing.splits, ""
-    nowhere = int(((splits == NO_SPLIT) & (labels != UNLABELLED) & (hashes != UNREADABLE)).sum())
-    left = f"{count_of(nowhere, 'labelled image')} in no split: not used" if nowhere else ""
-    without = [
-        f"there is no {part} split: nothing can be {what} (--split makes one)"
-        for part, what in ((TEST, "scored on it"), (TRAIN, "fitted on it"))
-        if not own[part]
-    ]
-    return splits, tuple(note for note in (made, left, *without) if note)
-
-
-def _counts_text(splits: NDArray[np.str_], fractions: Fractions) -> str:
-    """``train 420, val 60, test 120``, and the shares that this is where they are not those asked for."""
-    counts = [int((splits == split).sum()) for split in SPLITS]
-    total = sum(counts)
-    told = [(split, count) for split, count, share in zip(SPLITS, counts, fractions, strict=True) if share]
-    text = ", ".join(f"{split} {count:,}" for split, count in told)
-    missed = max(abs(count - share * total) for count, share in zip(counts, fractions, strict=True))
-    if missed < max(1, MISSED * total):
-        return text
-    shares = "/".join(f"{100 * count / total:.3g}" for count in counts)
-    return f"{text}, which is {shares} %: what belongs together or is a class's last image was not parted"
-
-
-def _copies(
-    hashes: NDArray[np.str_], splits: NDArray[np.str_], options: DatasetOptions
-) -> tuple[NDArray[np.str_], list[str], dict[str, str]]:
-    """Splits after `drop_duplicates`, and what notes and facts say of exact copies across splits."""
-    shared = shared_between(hashes, splits)
-    notes = [
-        f"exact copies: {count_of(number, 'picture')} in both {first} and {second}"
-        for (first, second), number in shared.items()
-    ]
-    facts = {f"copies_{first}_{second}": str(number) for (first, second), number in shared.items()}
-    if not options.drop_duplicates:
-        return splits, notes, facts
-    dropped = drop_from_train(hashes, splits)
-    number = int((dropped != splits).sum())
-    facts["dropped_from_train"] = str(number)
-    return dropped, [*notes, f"dropped from train as copies: {count_of(number, 'image')}"], facts

@@ -10,15 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.allotment import Units, allot
-from probe.datasets.dataset import NO_SPLIT, SPLITS, TRAIN, UNLABELLED, VAL
+from probe.datasets.dataset import NO_SPLIT, SPLITS, TEST, TRAIN, UNLABELLED, VAL
+from probe.datasets.indexing import UNREADABLE
+from probe.datasets.listing import Listing
 from probe.errors import UsageError
-from probe.units import kept_together
+from probe.text import count_of
+from probe.units import count_groups, kept_together
 
 Fractions = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""
 
 DEFAULT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
 CARVED_SHARE = 0.1
+
+
+MISSED = 0.01
+"""Share of the images by which a part may miss the size asked for without a word."""
 
 
 def check_fractions(fractions: Fractions) -> None:
@@ -30,6 +37,62 @@ def check_fractions(fractions: Fractions) -> None:
             found=",".join(f"{share:g}" for share in fractions),
             hint="--split 0.7,0.1,0.2",
         )
+
+
+def divide(
+    listing: Listing,
+    hashes: NDArray[np.str_],
+    *,
+    fractions: Fractions | None,
+    validation: float,
+    seed: int,
+) -> tuple[NDArray[np.str_], tuple[str, ...]]:
+    """The split (N,) of every row, and what the user should know about how it was made.
+
+    `fractions` are shares asked for in place of the set's own split, `validation` the share of train that
+    becomes validation where the set has none.
+    """
+    labels, groups = listing.labels, listing.groups
+    own = Counter(listing.splits.tolist())
+    del own[NO_SPLIT]
+    if not (labels != UNLABELLED).any():
+        return listing.splits, ()
+    if fractions is not None or not own:
+        fractions = fractions or DEFAULT_FRACTIONS
+        splits = split_rows(hashes, labels, fractions, seed=seed, groups=groups)
+        shares = "/".join(f"{100 * share:g}" for share in fractions)
+        instead = "in place of the set's own split " if own else ""
+        came_out = _counts_text(splits, fractions)
+        kept = ", groups kept together" if count_groups(groups) else ""
+        return splits, (f"split {instead}{shares} % by content, stratified{kept}, seed {seed}: {came_out}",)
+    if own[TRAIN] and not own[VAL] and validation:
+        splits = carve_validation(hashes, labels, listing.splits, share=validation, seed=seed, groups=groups)
+        carved = int((splits == VAL).sum())
+        share = f"{100 * validation:g} %"
+        made = f"validation: {count_of(carved, 'image')} ({share}) taken from train, seed {seed}"
+    else:
+        splits, made = listing.splits, ""
+    nowhere = int(((splits == NO_SPLIT) & (labels != UNLABELLED) & (hashes != UNREADABLE)).sum())
+    left = f"{count_of(nowhere, 'labelled image')} in no split: not used" if nowhere else ""
+    without = [
+        f"there is no {part} split: nothing can be {what} (--split makes one)"
+        for part, what in ((TEST, "scored on it"), (TRAIN, "fitted on it"))
+        if not own[part]
+    ]
+    return splits, tuple(note for note in (made, left, *without) if note)
+
+
+def _counts_text(splits: NDArray[np.str_], fractions: Fractions) -> str:
+    """``train 420, val 60, test 120``, and the shares that this is where they are not those asked for."""
+    counts = [int((splits == split).sum()) for split in SPLITS]
+    total = sum(counts)
+    told = [(split, count) for split, count, share in zip(SPLITS, counts, fractions, strict=True) if share]
+    text = ", ".join(f"{split} {count:,}" for split, count in told)
+    missed = max(abs(count - share * total) for count, share in zip(counts, fractions, strict=True))
+    if missed < max(1, MISSED * total):
+        return text
+    shares = "/".join(f"{100 * count / total:.3g}" for count in counts)
+    return f"{text}, which is {shares} %: what belongs together or is a class's last image was not parted"
 
 
 def split_rows(

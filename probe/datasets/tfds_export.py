@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from probe.config import Home
-from probe.datasets.dataset import NO_SPLIT, UNLABELLED
-from probe.datasets.folder import short_name
-from probe.datasets.labels import read_labelled_folder
+from probe.datasets.dataset import NO_SPLIT
+from probe.datasets.folder import labelled_files, short_name
+from probe.datasets.labels import read_labels, without_label
 from probe.datasets.listing import (
     Listing,
 )
@@ -76,8 +76,14 @@ def read_tfds(spec: str, home: Home) -> Listing:
         with _quiet():
             _export(name, where, folder)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    listing = read_labelled_folder(folder / IMAGES, folder / LABELS)
-    number = np.array([*map(int, listing.classes), UNLABELLED], dtype=np.int32)
+    rows = read_labels(folder / LABELS)
+    listing = labelled_files(
+        folder / IMAGES,
+        [row.path for row in rows],
+        [row.label for row in rows],
+        [row.split for row in rows],
+        tuple(map(str, range(len(facts["classes"])))),
+    )
     left_out = [
         f"left out: {count_of(count, 'image')} of the split {split}"
         for split, count in facts["left_out"].items()
@@ -85,10 +91,9 @@ def read_tfds(spec: str, home: Home) -> Listing:
     return replace(
         listing,
         name=short_name(f"tfds-{name}"),
-        labels=number[listing.labels],
         classes=tuple(facts["classes"]),
         facts={"tfds": facts["name"], "publisher_split": ", ".join(facts["splits"])},
-    ).noting(*left_out)
+    ).noting(without_label(rows, folder / LABELS), *left_out)
 
 
 def _is_current(folder: Path) -> bool:

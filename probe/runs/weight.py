@@ -20,9 +20,12 @@ def part_notes(
 
     `chosen_on_val` : whether a choice (C, an epoch, a temperature) rests on the validation images.
     """
+    parts = (("test", test, False), ("validation", val, chosen_on_val))
     return [
-        *(_part_notes("test", test, classes, False) if len(test) else ()),
-        *(_part_notes("validation", val, classes, chosen_on_val) if len(val) else ()),
+        note
+        for part, labels, chosen_on in parts
+        if len(labels)
+        for note in _part_notes(part, labels, classes, chosen_on)
     ]
 
 

@@ -17,8 +17,7 @@ from probe.config import Home, canonical_json
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import DatasetOptions
 from probe.errors import UsageError
-from probe.images.path import POLICY, pixel_path
-from probe.progress import Progress
+from probe.images.path import POLICY
 from probe.records import without_nan
 from probe.runs import (
     BASELINE,
@@ -37,7 +36,7 @@ from probe.store import slug
 from probe.studies.recipe import Recipe
 from probe.studies.trainer import TrainOutcome, build_model, train
 from probe.train.loop import OnEpoch
-from probe.train.pixels import DataSource, Pixels, labels_identity, load_pixels
+from probe.train.pixels import DataSource, Pixels
 
 IDENTITY_VERSION = 1
 MODEL = NETWORK_FILES[BASELINE]
@@ -49,12 +48,13 @@ class Experiment:
 
     Attributes
     ----------
+    pixels : the images at the recipe's size, as they are trained on.
     epochs : at most so many, None for the recipe's.
     resume : go on from an unfinished training, and do not repeat a finished one.
     """
 
     recipe: Recipe
-    source: DataSource
+    pixels: Pixels
     seed: int = 0
     epochs: int | None = None
     precision: str = "fp32"
@@ -65,13 +65,9 @@ class Experiment:
         """The recipe with its number of epochs."""
         return replace(self.recipe, epochs=self.epochs or self.recipe.epochs)
 
-    def pixels(self) -> Pixels:
-        """The images as they are trained on; read once, and at hand from then on."""
-        return load_pixels(self.source, self.recipe.size)
-
     def identity(self) -> str:
         """sha256 of all that decides the result."""
-        data = self.pixels().data.digest()
+        data = self.pixels.data.digest()
         parts = [IDENTITY_VERSION, self.planned.settings(), data, self.seed, self.precision]
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
@@ -110,9 +106,7 @@ def run_experiment(
     """
     check_trainable(experiment.recipe)
     started = time.perf_counter()
-    with Progress(f"images of {experiment.source.spec}", shown=progress):
-        pixels = experiment.pixels()
-    identity = experiment.identity()
+    pixels, identity = experiment.pixels, experiment.identity()
     done = find_finished(home, identity) if experiment.resume else None
     if done is not None:
         return done, True
@@ -186,7 +180,7 @@ def seed_summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _record(experiment: Experiment, outcome: TrainOutcome, test: Predictions) -> Record:
     """The result of a training, but for its identity and the seconds."""
-    recipe, pixels = experiment.planned, experiment.pixels()
+    recipe, pixels = experiment.planned, experiment.pixels
     dataset, val = pixels.dataset, outcome.predict("val", pixels)
     return Record(
         kind=BASELINE,
@@ -203,16 +197,18 @@ def _record(experiment: Experiment, outcome: TrainOutcome, test: Predictions) ->
         classes=tuple(dataset.classes),
         dataset=dataset.name,
         dataset_facts=dict(dataset.facts),
-        index=labels_identity(dataset),
-        pixels=pixel_path(dataset.jpeg_sides, recipe.size).key_part(),
+        index=pixels.index,
+        pixels=pixels.path.key_part(),
         pixel_policy=POLICY,
-        facts=_facts(experiment, outcome, pixels),
+        facts=_facts(experiment, outcome),
     )
 
 
-def _facts(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels) -> TrainFacts:
-    recipe, normaliser, options = experiment.planned, outcome.normaliser, experiment.source.options
-    own = experiment.source.spec == recipe.data and options.limit is None
+def _facts(experiment: Experiment, outcome: TrainOutcome) -> TrainFacts:
+    recipe, pixels, normaliser = experiment.planned, experiment.pixels, outcome.normaliser
+    origin = pixels.dataset.origin
+    limit = origin.get("options", {}).get("limit")
+    own = origin.get("spec") == recipe.data and limit is None
     channels = int(pixels.data.train.inputs.shape[-1])
     return TrainFacts(
         input=InputFacts(recipe.size, channels, tuple(normaliser.mean), tuple(normaliser.scale)),
@@ -229,7 +225,7 @@ def _facts(experiment: Experiment, outcome: TrainOutcome, pixels: Pixels) -> Tra
         frozen_params=outcome.params - outcome.trainable,
         seed=experiment.seed,
         precision=experiment.precision,
-        limit=options.limit,
+        limit=limit,
         recipe=recipe.settings(),
         published=recipe.published,
         published_on_this_data=own and experiment.epochs in (None, experiment.recipe.epochs),

@@ -19,9 +19,9 @@ from probe.stats.intervals import mean_share_interval, wilson
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.experiment import Experiment, run_experiment, source_of
 from probe.studies.recipe import Published, Ran, Recipe
-from probe.studies.sweep import CellResult
+from probe.studies.sweep import CellResult, SweepRow
 from probe.studies.sweep_job import SweepJob, sweep
-from probe.train.pixels import DataSource, load_pixels
+from probe.train.pixels import DataSource
 
 INSIDE, ABOVE, BELOW = "inside", "above", "below"
 NOT_RUN, NO_FIGURE = "not run", "no published figure"
@@ -164,7 +164,8 @@ def verdicts_of(
 
 
 def _train(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress: bool) -> list[Verdict]:
-    experiment = Experiment(recipe, source, epochs=plan.epochs, precision=plan.precision)
+    pixels = source.pixels(recipe.size, progress=progress)
+    experiment = Experiment(recipe, pixels, epochs=plan.epochs, precision=plan.precision)
     run, reused = run_experiment(experiment, home, progress=progress)
     said = _join(_epoch_text(run), "trained before" if reused else "")
     return _scored(recipe, source.spec, plan, run, said)
@@ -208,11 +209,10 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress:
     )
     done = sweep(job, home, progress=progress)
     published = {figure.label: figure for figure in recipe.published}
-    tested = load_pixels(source, recipe.size).data.test
     verdicts = []
     for row in done.rows:
         cells = [cell for cell in done.results if cell.setting == row.setting]
-        part, found = _sweep_figure(cells, recipe.folds, len(tested) if tested is not None else 0)
+        part, found = _fold_figure(cells) if recipe.folds else _test_figure(row, recipe, source)
         why = _join(
             _scale(recipe, source.spec, plan),
             f"mean of {len(cells)} folds" if recipe.folds else "",
@@ -229,15 +229,21 @@ def _sweep(recipe: Recipe, source: DataSource, plan: Plan, home: Home, progress:
     return verdicts
 
 
-def _sweep_figure(
-    cells: Sequence[CellResult], folds: int, tested: int
-) -> tuple[str, tuple[float, float, float]]:
-    """The part a setting is judged on, and accuracy, lower and upper end: of folds by their spread."""
-    if folds:
-        values = [cell.val_accuracy for cell in cells if cell.val_accuracy is not None]
-        return "validation", (sum(values) / len(values), *mean_share_interval(values))
-    accuracy = cells[0].test_accuracy or 0.0
-    return "test", (accuracy, *wilson(round(accuracy * tested), tested))
+def _fold_figure(cells: Sequence[CellResult]) -> tuple[str, tuple[float, float, float]]:
+    """The part that folds are judged on, and mean, lower and upper end, by the spread of the folds."""
+    values = [cell.val_accuracy for cell in cells if cell.val_accuracy is not None]
+    return "validation", (sum(values) / len(values), *mean_share_interval(values))
+
+
+def _test_figure(row: SweepRow, recipe: Recipe, source: DataSource) -> tuple[str, tuple[float, float, float]]:
+    """The part that a setting without folds is judged on, and accuracy, lower and upper end."""
+    accuracy = row.test_accuracy or 0.0
+    if row.test_low is not None and row.test_high is not None:
+        return "test", (accuracy, row.test_low, row.test_high)
+    # A cell of a version that did not keep how many images it was tested on, or one that was tested on none.
+    tested = source.training_data(recipe.size).test
+    count = 0 if tested is None else len(tested)
+    return "test", (accuracy, *wilson(round(accuracy * count), count))
 
 
 def _fetching(spec: str, home: Home) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 from probe.config import Home, canonical_json
@@ -16,6 +15,7 @@ from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
 from probe.durable import replacing
 from probe.errors import DataError, UsageError
+from probe.images.path import pixel_path
 from probe.stats.choice import Choice
 from probe.store import slug
 from probe.studies.recipe import Recipe
@@ -29,7 +29,7 @@ from probe.studies.sweep import (
     run_sweep,
     summarise,
 )
-from probe.train.pixels import DataSource, decoding_identity, labels_identity, load_training_data
+from probe.train.pixels import DataSource, decoding_identity, labels_identity
 from probe.units import are_single, kept_together
 from probe.versions import versions
 
@@ -110,8 +110,8 @@ def sweep(
     reused = 0
 
     def identity(size: int) -> str:
-        parts = [data, job.source.keep_colour, *_folding(job, dataset), *decoding_identity(dataset, size)]
-        return canonical_json(parts)
+        decoded = decoding_identity(pixel_path(dataset.jpeg_sides, size))
+        return canonical_json([data, job.source.keep_colour, *_folding(job, dataset), *decoded])
 
     def told(result: CellResult, was_there: bool) -> None:
         nonlocal reused
@@ -121,7 +121,7 @@ def sweep(
 
     results = run_sweep(
         cells,
-        partial(load_training_data, job.source),
+        job.source.training_data,
         home.sweeps,
         data_identity=identity,
         jobs=job.jobs,

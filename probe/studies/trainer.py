@@ -78,6 +78,7 @@ def train(
     identity = run_identity(recipe, data, seed=seed, precision=precision) if folder else ""
     settings = loop_settings(recipe, precision)
     model = build_model(recipe, data.train.inputs.shape[1:], seed=seed, precision=precision)
+    augment = parse_augment(recipe.augment)
     normaliser = fit_normaliser(recipe.normalise, data.train.inputs)
     inputs = ArrayInputs(
         data.train,
@@ -85,7 +86,7 @@ def train(
         batch_size=recipe.batch_size,
         seed=seed,
         prepare=normaliser,
-        augment=parse_augment(recipe.augment),
+        augment=augment,
     )
     result = fit_loop(
         model,

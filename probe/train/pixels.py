@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.durable import discard, replacing
 from probe.errors import DataError
-from probe.images.path import pixel_path
+from probe.images.path import PixelPath, pixel_path
 from probe.images.reader import read_batches
+from probe.progress import Progress
 from probe.records import load_json
 from probe.train.inputs import Part, TrainingData
 from probe.units import group_codes, kept_together
@@ -60,6 +60,16 @@ class DataSource:
         """The data set; DataError when it is not here or not what it should be."""
         return open_dataset(self.spec, self.home, self.options)
 
+    def pixels(self, size: int, *, progress: bool = False) -> Pixels:
+        """Every labelled image of a split at `size` × `size`; `progress` says that they are being read."""
+        with Progress(f"images of {self.spec}", shown=progress):
+            dataset = open_dataset(self.spec, self.home, self.options)
+            return read_pixels(dataset, size, self.home.cache, keep_colour=self.keep_colour)
+
+    def training_data(self, size: int) -> TrainingData:
+        """The pixels alone; what the cells of a sweep ask for, each in its own process."""
+        return self.pixels(size).data
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -72,25 +82,17 @@ class Pixels:
     groups : the same for their groups; None where the data set has none.
     unreadable : images that were left out because they could not be decoded.
     dataset : what they were read from.
+    index : its `labels_identity`.
+    path : the way the pictures took.
     """
 
     data: TrainingData
     ids: Mapping[str, NDArray[np.str_]]
+    groups: Mapping[str, NDArray[np.str_] | None]
     unreadable: int
     dataset: Dataset
-    groups: Mapping[str, NDArray[np.str_] | None] = field(default_factory=dict)
-
-
-@lru_cache(maxsize=1)
-def load_pixels(source: DataSource, size: int) -> Pixels:
-    """Every labelled image of a split at `size` × `size`; the last answer is kept."""
-    dataset = source.open()
-    return read_pixels(dataset, size, source.home.cache, keep_colour=source.keep_colour)
-
-
-def load_training_data(source: DataSource, size: int) -> TrainingData:
-    """The pixels of a source alone; what the cells of a sweep call, each in its own process."""
-    return load_pixels(source, size).data
+    index: str
+    path: PixelPath
 
 
 def labels_identity(dataset: Dataset) -> str:
@@ -104,10 +106,9 @@ def labels_identity(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def decoding_identity(dataset: Dataset, size: int) -> list[str]:
+def decoding_identity(path: PixelPath) -> list[str]:
     """What an identity has to name beside the images and their side: nothing where all are decoded in full,
     so that what was computed before there was another way is still known."""
-    path = pixel_path(dataset.jpeg_sides, size)
     return [str(path.key_part()["policy"])] if path.scaled else []
 
 
@@ -122,14 +123,12 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
             f"{dataset.name} has no labelled image to train on", expected="labels and a training part"
         )
     rows = np.concatenate([parts[TRAIN], parts[VAL], parts[TEST]])
-    identity = hashlib.sha256(
-        canonical_json(
-            [labels_identity(dataset), size, keep_colour, *decoding_identity(dataset, size)]
-        ).encode()
-    ).hexdigest()
+    index, path = labels_identity(dataset), pixel_path(dataset.jpeg_sides, size)
+    named = canonical_json([index, size, keep_colour, *decoding_identity(path)])
+    identity = hashlib.sha256(named.encode()).hexdigest()
     large = len(rows) * size * size * 3 > MEMORY_BYTES
-    found = _mapped(dataset, rows, size, cache / "pixels" / identity[:32]) if large else None
-    decoded = found or _in_memory(dataset, rows, size)
+    found = _mapped(dataset, rows, size, path, cache / "pixels" / identity[:32]) if large else None
+    decoded = found or _in_memory(dataset, rows, size, path)
     pixels = decoded.pixels[..., :1] if decoded.grey and not keep_colour else decoded.pixels
     pixels = pixels if large else np.ascontiguousarray(pixels)
     readable = ~np.isin(rows, decoded.unreadable)
@@ -154,7 +153,7 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
         # Files that could not be read this time are not in the content hashes.
         known_as=f"{identity}-{len(decoded.unreadable)}",
     )
-    return Pixels(data, ids, len(decoded.unreadable), dataset, groups)
+    return Pixels(data, ids, groups, len(decoded.unreadable), dataset, index, path)
 
 
 @dataclass(frozen=True)
@@ -170,13 +169,13 @@ def _usable(dataset: Dataset) -> NDArray[np.bool_]:
     return np.asarray(dataset.labels != UNLABELLED)
 
 
-def _in_memory(dataset: Dataset, rows: NDArray[np.intp], size: int) -> _Decoded:
+def _in_memory(dataset: Dataset, rows: NDArray[np.intp], size: int, path: PixelPath) -> _Decoded:
     out = np.empty((len(rows), size, size, 3), np.uint8)
-    unreadable, grey = _decode(dataset, rows, size, out)
+    unreadable, grey = _decode(dataset, rows, path, out)
     return _Decoded(out[: len(rows) - len(unreadable)], unreadable, grey)
 
 
-def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, stem: Path) -> _Decoded:
+def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, path: PixelPath, stem: Path) -> _Decoded:
     """The same through a file, which is kept for the next run; its facts are written last.
 
     What is there is taken if its checksum is the recorded one, and made again otherwise.
@@ -192,7 +191,7 @@ def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, stem: Path) -> 
     with replacing(array) as partial:
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(partial)
-        unreadable, grey = _decode(dataset, rows, size, out)
+        unreadable, grey = _decode(dataset, rows, path, out)
         out.flush()
         checksum = _checksum(partial)
     with replacing(facts) as partial:
@@ -246,13 +245,13 @@ def _checksum(path: Path) -> int:
 
 
 def _decode(
-    dataset: Dataset, rows: NDArray[np.intp], size: int, out: NDArray[np.uint8]
+    dataset: Dataset, rows: NDArray[np.intp], path: PixelPath, out: NDArray[np.uint8]
 ) -> tuple[list[int], bool]:
     """Fill `out` (N, S, S, 3) from the front with what can be read."""
     unreadable: list[int] = []
     grey, filled = True, 0
-    path = pixel_path(dataset.jpeg_sides, size)
-    for batch in read_batches(dataset.source.read, rows, size, READ_BATCH, hashes=dataset.hashes, path=path):
+    read, side = dataset.source.read, out.shape[1]
+    for batch in read_batches(read, rows, side, READ_BATCH, hashes=dataset.hashes, path=path):
         good = [place for place, row in enumerate(batch.rows.tolist()) if row not in batch.problems]
         pixels = batch.pixels[good]
         grey = grey and bool((pixels == pixels[..., :1]).all())
