@@ -24,6 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 _came: type[KeyboardInterrupt] | None = None
 _holds = False
+_ours = False
 
 
 class Terminated(KeyboardInterrupt):
@@ -59,11 +60,18 @@ def interrupt_work() -> None:
     """From here on a signal is an exception, so that work can put its things in order.
 
     Python drops exceptions in callbacks of its own, such as those of imports, and some libraries catch them
-    all: the first are sent once more, the others found by `check`.
+    all: the first are sent once more, the others found by `check`. Only who owns the process may ask for it.
     """
+    global _ours
+    _ours = True
     for number in (signal.SIGINT, signal.SIGTERM):
         _set(number, _interrupt)
     sys.unraisablehook = _send_again
+
+
+def is_ours() -> bool:
+    """Whether this process was started by and for this program; a notebook that imports it is none."""
+    return _ours
 
 
 @contextmanager
@@ -83,6 +91,8 @@ def held() -> Iterator[None]:
 
 def end_with(parent: int) -> None:
     """In a worker: end when the process that started it does, however that ends; on Linux."""
+    global _ours
+    _ours = True
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -56,8 +56,14 @@ def trained() -> NDArray[np.float32]:
     return head.predict_proba(samples.features)
 
 
+@pytest.fixture(scope="module")
+def expected() -> dict[str, NDArray[np.float32]]:
+    """What is computed where nobody has set anything."""
+    return {"features": features(), "trained": trained()}
+
+
 @pytest.fixture
-def own_settings() -> Iterator[None]:
+def own_settings(expected: dict[str, NDArray[np.float32]]) -> Iterator[None]:
     keras.config.set_floatx("float16")
     keras.config.set_image_data_format("channels_first")
     keras.config.set_epsilon(1e-2)
@@ -67,15 +73,16 @@ def own_settings() -> Iterator[None]:
     pin()
 
 
-def test_settings_made_in_the_same_process_change_nothing(request: pytest.FixtureRequest) -> None:
-    expected, probabilities = features(), trained()
-    request.getfixturevalue("own_settings")
-    np.testing.assert_array_equal(features(), expected)
+@pytest.mark.usefixtures("own_settings")
+def test_settings_made_in_the_same_process_change_nothing(expected: dict[str, NDArray[np.float32]]) -> None:
+    np.testing.assert_array_equal(features(), expected["features"])
     keras.config.set_max_epochs(1)
-    np.testing.assert_array_equal(trained(), probabilities)
+    np.testing.assert_array_equal(trained(), expected["trained"])
 
 
-def test_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
+def test_settings_of_the_user_change_nothing(
+    tmp_path: Path, expected: dict[str, NDArray[np.float32]]
+) -> None:
     settings = {"floatx": "float16", "image_data_format": "channels_first", "epsilon": 1e-2, "backend": "jax"}
     (tmp_path / "keras.json").write_text(json.dumps(settings))
     script = tmp_path / "compute.py"
@@ -91,8 +98,8 @@ def test_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "found.npz") as found:
-        np.testing.assert_array_equal(found["features"], features())
-        np.testing.assert_array_equal(found["trained"], trained())
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +125,17 @@ def test_settings_that_cannot_be_put_right_are_named(
     assert done.returncode == 2
     assert says in done.stderr
     assert "internal error" not in done.stderr
+
+
+def test_a_process_of_our_own_starts_without_what_keras_can_do_without() -> None:
+    code = (
+        "import sys\n"
+        "from probe.signals import interrupt_work\n"
+        "interrupt_work()\n"
+        "from probe.tensorflow_setup import keras\n"
+        "left_out = {'matplotlib', 'pandas', 'sklearn'}\n"
+        "assert not left_out & set(sys.modules)\n"
+        "import matplotlib, pandas, sklearn\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
