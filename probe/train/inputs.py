@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -228,30 +229,84 @@ class ArrayInputs:
     def training(self, epoch: int) -> Any:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
         if not self.augment.changes_pixels:
-            return batches(self.train, self.batch_size, self.prepare, order)
-        views = draw(self.augment, row_seeds(self.seed, epoch, order))
-        return batches(self.train, self.batch_size, self.prepare, order, views, self.augment.fill)
+            return self._train(order)
+        return self._train(order, draw(self.augment, row_seeds(self.seed, epoch, order)))
 
     def validation(self) -> Any | None:
+        return self._validation
+
+    @functools.cached_property
+    def _train(self) -> Batches:
+        return Batches(self.train, self.batch_size, self.prepare, self.augment.fill)
+
+    @functools.cached_property
+    def _validation(self) -> Any | None:
         return batches(self.val, self.batch_size, self.prepare) if self.val is not None else None
 
 
-def batches(
-    part: Part,
-    batch_size: int,
-    prepare: Callable[[Any], Any] | None = None,
-    order: NDArray[np.intp] | None = None,
-    views: NDArray[np.float32] | None = None,
-    fill: str = "nearest",
-) -> Any:
-    """A ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, read ahead of the network.
+class Batches:
+    """Makes a ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, for every epoch another.
 
-    `order` (N,) are the rows in the order wanted; `views` (N, 7) are their parameters for `transform_pixels`.
+    What reads a batch is traced once, however many epochs there are: of small pictures that costs more than
+    an epoch.
     """
+
+    def __init__(
+        self,
+        part: Part,
+        batch_size: int,
+        prepare: Callable[[Any], Any] | None = None,
+        fill: str = "nearest",
+    ) -> None:
+        from probe.tensorflow_setup import tf
+
+        self.part, self.batch_size = part, batch_size
+        self.together = _batches_together(part.arrays, batch_size)
+        load = _loader(part, prepare or _as_float, fill)
+
+        def load_several(*rows: Any) -> Any:
+            return _divided(load(*rows), self.together)
+
+        self._load = tf.function(load, autograph=False)
+        self._load_several = tf.function(load_several, autograph=False)
+
+    def __call__(self, order: NDArray[np.intp], views: NDArray[np.float32] | None = None) -> Any:
+        """Batches read ahead of the network.
+
+        `order` (N,) are the rows in the order wanted; `views` (N, 7) are their parameters for
+        `transform_pixels`.
+        """
+        from probe.tensorflow_setup import tf
+
+        labels = self.part.labels[order]
+        columns = (order, labels) if views is None else (order, labels, views)
+        chunk = self.together * self.batch_size
+        whole = len(order) // chunk * chunk
+        found = []
+        if whole:
+            chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
+            several = tf.data.Dataset.from_tensor_slices(tuple(chunks))
+            found.append(several.map(self._load_several, AHEAD).unbatch())
+        if whole < len(order):
+            rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
+            found.append(rest.batch(self.batch_size).map(self._load, AHEAD))
+        dataset = functools.reduce(lambda first, second: first.concatenate(second), found)
+        settings = tf.data.Options()
+        # An iterator that TensorFlow tunes as it goes is only let go when the tuning wakes up, which it does
+        # after 10 ms, 20 ms, 40 ms and so on: an epoch of 6 seconds can take 10.
+        settings.autotune.enabled = False
+        return dataset.prefetch(max(AHEAD, self.together)).with_options(settings)
+
+
+def batches(part: Part, batch_size: int, prepare: Callable[[Any], Any] | None = None) -> Any:
+    """A ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, in the order of its rows."""
+    return Batches(part, batch_size, prepare)(np.arange(len(part)))
+
+
+def _loader(part: Part, prepare: Callable[[Any], Any], fill: str) -> Callable[..., Any]:
+    """Rows (B,), labels (B,) and, of augmented pictures, views (B, 7) -> inputs and labels of a batch."""
     from probe.tensorflow_setup import tf
 
-    prepare = prepare or _as_float
-    order = np.arange(len(part)) if order is None else order
     arrays = part.arrays
     kinds = [tf.as_dtype(array.dtype) for array in arrays]
 
@@ -268,22 +323,7 @@ def batches(
         prepared = tuple(prepare(tensor) for tensor in inputs)
         return (prepared if isinstance(part.inputs, tuple) else prepared[0]), labels
 
-    columns = (order, part.labels[order]) if views is None else (order, part.labels[order], views)
-    together = _batches_together(arrays, batch_size)
-    chunk = together * batch_size
-    whole = len(order) // chunk * chunk
-    chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
-    # One function, not one mapped after the other: each is traced anew in every epoch.
-    several = tf.data.Dataset.from_tensor_slices(tuple(chunks))
-    dataset = several.map(lambda *rows: _divided(load(*rows), together), AHEAD).unbatch()
-    if whole < len(order):
-        rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
-        dataset = dataset.concatenate(rest.batch(batch_size).map(load, AHEAD))
-    settings = tf.data.Options()
-    # An iterator that TensorFlow tunes as it goes is only let go when the tuning wakes up, which it does
-    # after 10 ms, 20 ms, 40 ms and so on: an epoch of 6 seconds can take 10.
-    settings.autotune.enabled = False
-    return dataset.prefetch(max(AHEAD, together)).with_options(settings)
+    return load
 
 
 def _batches_together(arrays: Sequence[Any], batch_size: int) -> int:
