@@ -13,6 +13,26 @@ import requests
 from probe.config import Home
 from tests.shell import Shell
 
+LONGEST = (
+    "test_trainer.py",
+    "test_backbone_networks.py",
+    "test_studies.py",
+    "test_transfer.py",
+    "test_heads.py",
+    "test_export.py",
+    "test_finetune_resume.py",
+    "test_finetune.py",
+    "test_reproduce.py",
+    "test_cli.py",
+)
+"""Files that take a minute and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files are begun first, so that no core waits for one that was begun last."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:

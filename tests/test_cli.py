@@ -21,7 +21,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for line in (
         "extract --backbone pixels --size 8 fashion-sample",
         "fit majority",
-        "fit logreg",
+        "fit logreg --c 0.01",
     ):
         with pytest.raises(SystemExit) as stop:
             main(["--home", str(home), *line.split(), "--quiet"])
@@ -170,7 +170,8 @@ def test_every_command_has_help(shell: Shell) -> None:
 
 def test_results_go_to_stdout_and_notes_to_stderr(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "probe", "--home", str(tmp_path), "extract", "--json", str(PHOTOS)]
-    network = ["--backbone", "efficientnet-lite0", "--size", "32"]
+    # A small part of a network, so that it is compiled within a second.
+    network = ["--backbone", "efficientnet-lite0", "--size", "32", "--outputs", "block1"]
     done = subprocess.run([*command, *network], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0
     assert json.loads(done.stdout)["rows"] == 10

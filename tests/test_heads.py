@@ -1,5 +1,6 @@
 """Every head against one contract; the solvers against scikit-learn's converged answers."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -55,7 +56,9 @@ FLOOR = {
     "attentive": 0.8,
 }
 QUICK = {
-    "dense": DenseOptions(hidden=(32,), dropout=0.1, epochs=15, batch_size=64, batch_norm=True),
+    "dense": DenseOptions(
+        hidden=(32,), dropout=0.1, epochs=6, batch_size=64, batch_norm=True, learning_rate=0.01
+    ),
     "conv": ConvOptions(network="C16k3s R B P2 F", epochs=6, batch_size=64, learning_rate=0.01),
     "attentive": AttentiveOptions(queries=4, units=32, epochs=15, batch_size=64, learning_rate=0.01),
 }
@@ -67,11 +70,22 @@ def as_maps_for(name, digits):
     return [replace(part, map_shape=(1, 8, 8)) for part in digits] if name == "attentive" else digits
 
 
+@pytest.fixture(scope="module")
+def fitted(digits):
+    """Of the name of a head and whether it is fitted again on train and validation: what came of it, once."""
+
+    @functools.cache
+    def fit(name, refit):
+        train, val, _ = as_maps_for(name, digits)
+        return HEADS[name].fit(train, val, 10, QUICK.get(name), refit=refit)
+
+    return fit
+
+
 @pytest.mark.parametrize("name", list(HEADS))
 @pytest.mark.parametrize("refit", [False, True])
-def test_contract(name, refit, digits, tmp_path):
-    train, val, test = as_maps_for(name, digits)
-    outcome = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=refit)
+def test_contract(name, refit, digits, fitted, tmp_path):
+    test, outcome = digits[2], fitted(name, refit)
     head = outcome.head
     assert (head.name, head.classes, head.width) == (name, 10, 64)
     probabilities = head.predict_proba(test.features)
@@ -89,10 +103,9 @@ def test_contract(name, refit, digits, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(HEADS))
-def test_validation_probabilities_are_those_before_the_refit(name, digits):
-    train, val, _ = digits
-    kept = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=False)
-    again = HEADS[name].fit(train, val, 10, QUICK.get(name), refit=True)
+def test_validation_probabilities_are_those_before_the_refit(name, digits, fitted):
+    val = digits[1]
+    kept, again = fitted(name, False), fitted(name, True)
     np.testing.assert_allclose(kept.val_probabilities, again.val_probabilities, atol=1e-6)
     np.testing.assert_allclose(kept.val_probabilities, kept.head.predict_proba(val.features), atol=1e-4)
     assert kept.chosen == again.chosen

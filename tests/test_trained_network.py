@@ -23,7 +23,7 @@ from probe.runs import Run, find_run, open_run
 from probe.studies.experiment import Experiment, run_experiment, source_of
 from probe.studies.recipe import Recipe
 from tests.shell import Shell
-from tests.test_export import RUNNERS
+from tests.test_export import OPENERS
 
 SIZE, TEST = 12, 24
 RECIPE = Recipe(
@@ -121,7 +121,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_predicted(
     assert (lines[1]["class"], len(lines[1]["top5"])) == (good["class"], 2)
 
 
-@pytest.mark.parametrize("suffix", RUNNERS)
+@pytest.mark.parametrize("suffix", OPENERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_exported_model_says_what_predict_says(
     kind: str, suffix: str, home: Home, tmp_path: Path
@@ -129,7 +129,7 @@ def test_the_exported_model_says_what_predict_says(
     run = find_run(home, kind)
     pixels = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     written = export(run, home, suffix, tmp_path / f"model.{suffix}")
-    found = RUNNERS[suffix](written.model, pixels)
+    found = OPENERS[suffix](written.model)(pixels)
     np.testing.assert_allclose(found, load_predictor(run, home)(pixels), atol=1e-4)
     facts = json.loads(written.description.read_text())
     assert facts["classes"] == run.result["classes"]
@@ -205,7 +205,7 @@ def test_a_fine_tuned_network_is_exported_and_refused_alike(
     pictures = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     written = export(run, Home(shell.home), "keras", tmp_path / "model.keras").model
     predicted = load_predictor(run, Home(shell.home))(pictures)
-    np.testing.assert_allclose(RUNNERS["keras"](written, pictures), predicted, atol=1e-4)
+    np.testing.assert_allclose(OPENERS["keras"](written)(pictures), predicted, atol=1e-4)
 
     shell("extract", "--backbone", run.name, data)
     flip_a_byte(run.path / "network.keras")
