@@ -151,8 +151,14 @@ def test_a_line_that_is_no_command_is_refused(home: Home) -> None:
 # ---- running them ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def one_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """For experiments whose first line is the same: the second finds the store of the first."""
+    return Home(tmp_path_factory.mktemp("one") / "home")
+
+
 def test_a_head_is_fitted_on_the_store_its_own_line_made(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    one_home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_newest(name: str | None) -> Any:
         assert places_back(name) is None, "the newest store was taken"
@@ -160,6 +166,7 @@ def test_a_head_is_fitted_on_the_store_its_own_line_made(
     monkeypatch.setattr("probe.store.finding.places_back", no_newest)
     # Options set for the user's own work do not reach an experiment.
     monkeypatch.setenv("PROBE_FIT_DENSE_DROPOUT", "0.9")
+    home = one_home
     row = recipe(EXTRACT, "probe fit dense --hidden '' --epochs 30", part="validation")
     (verdict,) = verdicts(home, row)
     assert verdict.run is not None
@@ -180,7 +187,8 @@ def test_a_head_is_fitted_on_the_store_its_own_line_made(
     assert find_store(home, run.result["store"]).manifest.facts["created"] == extracted
 
 
-def test_a_fine_tuning_goes_on_from_the_store_and_is_not_repeated(home: Home) -> None:
+def test_a_fine_tuning_goes_on_from_the_store_and_is_not_repeated(one_home: Home) -> None:
+    home = one_home
     row = recipe(EXTRACT, "probe finetune --unfreeze last:4 --optimiser sgd --epochs 5")
     (verdict,) = verdicts(home, row)
     assert verdict.run is not None
