@@ -298,10 +298,10 @@ WRONG: dict[str, tuple[Callable[[probe.Workspace], object], type[probe.ProbeErro
 }
 
 
+@pytest.mark.usefixtures("store", "run")
 @pytest.mark.parametrize(("call", "kind", "said"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_values_are_errors_for_people(
     space: probe.Workspace,
-    store: Store,
     call: Callable[[probe.Workspace], object],
     kind: type[probe.ProbeError],
     said: str,
