@@ -9,6 +9,7 @@ MEASUREMENTS = (
     "startup",
     "extraction",
     "photos",
+    "rows",
     "store_reading",
     "heads",
     "classes",

@@ -31,7 +31,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_extract_json_has_the_promised_fields(shell: Shell) -> None:
     found = shell.json("extract", "--backbone", "pixels", PHOTOS)
-    promised = "store key rows rows_computed rows_resumed unreadable reused seconds images_per_s"
+    promised = "store key rows rows_computed rows_copied rows_resumed unreadable reused seconds images_per_s"
     assert set(promised.split()) <= set(found)
     assert (found["rows"], found["rows_computed"], found["reused"]) == (10, 10, False)
     assert shell.json("extract", "--backbone", "pixels", PHOTOS)["reused"]

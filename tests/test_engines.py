@@ -53,7 +53,8 @@ def table_of(monkeypatch: pytest.MonkeyPatch, *rows: Engine) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_keeps_the_contract(name: str) -> None:
-    """Shapes, types, a fixed batch; where it says so, the same bits in any place and at any batch size."""
+    """Shapes, types, a fixed batch; where it says so, the same bits in any place, at any batch size, and
+    whatever else is computed."""
     engine = ENGINES[name]
     assert callable(load_object(engine.load))
     kind = next(kind for kind in engine.serves if kind in ROWS)
@@ -75,6 +76,10 @@ def test_every_engine_keeps_the_contract(name: str) -> None:
         for output, values in features.items():
             np.testing.assert_array_equal(turned[output][::-1], values)
             np.testing.assert_array_equal(smaller[output], values[2:])
+    if engine.separate_outputs:
+        for output, values in features.items():
+            alone = load(replace(spec, outputs=(output,)), batch_size=4)(pixels)
+            np.testing.assert_array_equal(alone[output], values)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

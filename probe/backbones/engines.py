@@ -31,6 +31,7 @@ class Engine:
     needs : modules that have to be installed.
     bit_stable : whether a picture's features are the same bits at any batch size, in any place of the batch
         and in any process on one machine.
+    separate_outputs : whether an output is the same bits whatever other outputs are computed beside it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Engine:
     serves: Mapping[str, tuple[str, ...]]
     needs: tuple[str, ...]
     bit_stable: bool
+    separate_outputs: bool = False
 
     def computes(self, row: Backbone, precision: str) -> bool:
         """Whether it can compute `row` in `precision`, were it installed."""
@@ -61,6 +63,7 @@ ENGINES: Registry[Engine] = Registry(
             serves={PIXELS: ("fp32",)},
             needs=(),
             bit_stable=True,
+            separate_outputs=True,
         ),
         Engine(
             name=TENSORFLOW,

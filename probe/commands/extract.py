@@ -116,7 +116,8 @@ def command(
     folders; --layout says what folders are where that can be doubted), a folder or list of files with
     --labels, an .npz with {train,val,test}_{images,labels}, .parquet files, .tar shards, hf:NAME or
     tfds:NAME.
-    A finished store of the same images and settings is reused; an interrupted one is resumed.
+    A finished store of the same images and settings is reused; an interrupted one is resumed. Of other
+    finished stores the rows are copied whose picture and settings are the same; the rest is computed.
     """
     from probe.extract import estimate
 

@@ -184,6 +184,7 @@ def repair(home: Home, store: str, as_json: bool, quiet: bool) -> None:
         "store": path.name,
         **asdict(found),
         "rows_computed": extracted.rows_computed if extracted else 0,
+        "rows_copied": extracted.rows_copied if extracted else 0,
     }
     emit(record, as_json, lambda: _repair_lines(path.name, found, extracted))
 
@@ -192,6 +193,8 @@ def _repair_lines(name: str, found: Repair, extracted: ExtractResult | None) -> 
     if not found and extracted is None:
         return [f"ok  {name}  nothing to repair"]
     computed = [f"{extracted.rows_computed:,} rows computed again"] if extracted else []
+    if extracted and extracted.rows_copied:
+        computed.append(f"{extracted.rows_copied:,} rows copied from other stores")
     return [f"repaired  {name}", *(f"  {line}" for line in [*found.lines(), *computed])]
 
 

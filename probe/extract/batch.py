@@ -19,10 +19,18 @@ WORTH_IT = 1.05
 """A larger batch has to be this much faster, or memory is spent on noise."""
 
 
-def load_for_new_store(job: ExtractJob) -> Extractor:
-    """The backbone with the batch size asked for, or for large sets the fastest of a short trial."""
+def settled_batch(job: ExtractJob) -> int | None:
+    """The batch size asked for, or the usual one; None where a short trial pays."""
     if job.batch_size is not None or len(job.dataset) < TRIAL_FROM or job.backbone.weights == NO_WEIGHTS:
-        return backbones.load(job.backbone, batch_size=job.batch_size or DEFAULT_BATCH)
+        return job.batch_size or DEFAULT_BATCH
+    return None
+
+
+def load_for_new_store(job: ExtractJob) -> Extractor:
+    """The backbone with its settled batch size, or the fastest of a short trial."""
+    settled = settled_batch(job)
+    if settled is not None:
+        return backbones.load(job.backbone, batch_size=settled)
     best, best_speed = None, 0.0
     for size in CANDIDATES:
         extractor = backbones.load(job.backbone, batch_size=size)

@@ -1,8 +1,8 @@
-"""Batches of pixels -> units of rows, with every output and every view."""
+"""Batches of pixels -> units of rows, with every output and every view, and copied rows in their places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.backbone import Extractor
 from probe.errors import DataError
+from probe.extract.copies import Copies
 from probe.extract.guard import Guard
 from probe.extract.job import ExtractJob
 from probe.images.augment import draw, transform_pixels, view_seed
@@ -31,66 +32,148 @@ class UnitContent:
     unit, start : its number and its first row.
     arrays : array name -> (r, …).
     unreadable : row -> (status, reason).
-    turned : images with an EXIF orientation other than upright.
+    turned : rows of images with an EXIF orientation other than upright.
     """
 
     unit: int
     start: int
     arrays: dict[str, NDArray[Any]]
     unreadable: dict[int, tuple[int, str]] = field(default_factory=dict)
-    turned: int = 0
+    turned: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.arrays["status"])
 
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        return self.start + np.arange(len(self))
+
 
 def compute_units(
-    batches: Iterable[Batch], job: ExtractJob, extractor: Extractor, layout: Layout
+    units: Sequence[int],
+    batches: Iterable[Batch],
+    job: ExtractJob,
+    extractor: Extractor | None,
+    layout: Layout,
+    copies: Copies,
 ) -> Iterator[UnitContent]:
-    """Gather batches into units. R is a multiple of the batch, so no batch crosses the end of a unit.
+    """The content of `units`, ascending, from what is copied and what is computed.
 
-    DataError where the features cannot be right, see `probe.extract.guard`.
+    `batches` hold the rows that `copies` does not have, ascending, and before them some that it has, which
+    have to come out the same. R is a multiple of the batch, so where nothing is copied no batch crosses the
+    end of a unit; where rows are, a picture's features are the same bits in any batch.
+
+    DataError where the features cannot be right, see `probe.extract.guard`; LostSourceError where rows cannot
+    be copied.
     """
-    content: UnitContent | None = None
     guard = Guard(job)
-    views = _Views(job, extractor, guard) if job.views else None
-    for batch in batches:
-        first = int(batch.rows[0])
-        if content is None:
-            content = _empty_unit(layout, first // layout.unit_rows)
-        features = extractor(batch.pixels)
-        guard.look(batch, features)
-        _fill_plain(content, batch, features)
-        content.turned += batch.turned
-        if views is not None:
-            views.add(content, batch)
-        if first + batch.count == content.start + len(content):
-            if views is not None:
-                views.flush(content)
-            guard.end_unit()
-            yield content
-            content = None
+    computed = _ComputedRows(job, extractor, layout, copies, guard, iter(batches)) if extractor else None
+    for unit in units:
+        start, stop = layout.unit_range(unit)
+        rows = np.arange(start, stop)
+        missing = rows[~copies.has(rows)]
+        if computed is not None:
+            computed.compute(missing)
+        content = UnitContent(unit, start, _empty_arrays(layout, len(rows)))
+        if computed is not None:
+            computed.move(missing, content)
+        content.turned += copies.fill(start, content.arrays)
+        guard.end_unit()
+        yield content
 
 
-def _empty_unit(layout: Layout, unit: int) -> UnitContent:
-    start, stop = layout.unit_range(unit)
-    arrays = {}
-    for name in layout.array_names():
-        fill = np.nan if "@" in name else 0
-        shape = (stop - start, *layout.row_shape(name))
-        arrays[name] = np.full(shape, fill, layout.array_dtype(name))
-    return UnitContent(unit, start, arrays)
+def _empty_arrays(layout: Layout, count: int) -> dict[str, NDArray[Any]]:
+    """Every array of a store for `count` rows; views are absent until they are put in."""
+    return {
+        name: np.full(
+            (count, *layout.row_shape(name)), np.nan if "@" in name else 0, layout.array_dtype(name)
+        )
+        for name in layout.array_names()
+    }
 
 
-def _fill_plain(content: UnitContent, batch: Batch, features: dict[str, NDArray[np.float32]]) -> None:
-    at = int(batch.rows[0]) - content.start
-    for output, values in features.items():
-        _put(content.arrays[f"features/{output}"], slice(at, at + batch.count), values[: batch.count])
-    for row, (status, reason) in batch.problems.items():
-        for output in features:
-            content.arrays[f"features/{output}"][row - content.start] = np.nan
-        content.arrays["status"][row - content.start] = status
-        content.unreadable[row] = (int(status), reason)
+class _ComputedRows:
+    """Rows that are computed, ascending, and wait until their unit takes them.
+
+    No more wait than fill a unit and a batch, whatever the units that they belong to.
+    """
+
+    def __init__(
+        self,
+        job: ExtractJob,
+        extractor: Extractor,
+        layout: Layout,
+        copies: Copies,
+        guard: Guard,
+        batches: Iterator[Batch],
+    ) -> None:
+        self._extractor, self._copies, self._guard, self._batches = extractor, copies, guard, batches
+        self._most = layout.unit_rows
+        self._arrays = _empty_arrays(layout, layout.unit_rows + extractor.batch_size)
+        self._rows: list[int] = []
+        self._problems: dict[int, tuple[int, str]] = {}
+        self._turned: set[int] = set()
+        self._views = _Views(job, extractor, guard) if job.views else None
+        while not self._rows:  # what is computed to be compared comes first
+            self._next()
+
+    def compute(self, rows: NDArray[np.intp]) -> None:
+        """Compute until `rows`, the next in order, are whole."""
+        while self._whole() < len(rows):
+            self._next()
+        assert self._rows[: len(rows)] == rows.tolist()
+
+    def move(self, rows: NDArray[np.intp], content: UnitContent) -> None:
+        """Put `rows`, which are computed, into their unit."""
+        count, waiting = len(rows), len(self._rows)
+        for name, column in self._arrays.items():
+            content.arrays[name][rows - content.start] = column[:count]
+            column[: waiting - count] = column[count:waiting]
+        for row in self._rows[:count]:
+            if row in self._problems:
+                content.unreadable[row] = self._problems.pop(row)
+            if row in self._turned:
+                self._turned.remove(row)
+                content.turned.append(row)
+        del self._rows[:count]
+
+    def _whole(self) -> int:
+        """How many of the rows that wait have all that they are to have, from the first on."""
+        first = self._views.first_waiting if self._views is not None else None
+        return len(self._rows) if first is None else self._rows.index(first)
+
+    def _next(self) -> None:
+        """Compute one batch; and the views at hand, where no more rows may wait for a full batch of them."""
+        batch = next(self._batches, None)
+        if batch is not None:
+            self._add(batch)
+        if self._views is not None and (batch is None or len(self._rows) >= self._most):
+            self._views.flush(self._rows, self._arrays)
+
+    def _add(self, batch: Batch) -> None:
+        features = self._extractor(batch.pixels)
+        self._guard.look(batch, features)
+        copied = self._copies.has(batch.rows)
+        for place in np.flatnonzero(copied).tolist():
+            if (row := int(batch.rows[place])) not in batch.problems:
+                self._copies.expect_same(row, features, place)
+        places = np.flatnonzero(~copied)
+        here = slice(len(self._rows), len(self._rows) + len(places))
+        self._rows += batch.rows[places].tolist()
+        for name, column in self._arrays.items():
+            column[here] = np.nan if "@" in name else 0
+        for output, values in features.items():
+            _put(self._arrays[f"features/{output}"], here, values[places])
+        for row in sorted(set(batch.problems) & set(self._rows[here])):
+            status, reason = batch.problems[row]
+            at = self._rows.index(row)
+            for output in features:
+                self._arrays[f"features/{output}"][at] = np.nan
+            self._arrays["status"][at] = status
+            self._problems[row] = (int(status), reason)
+        self._turned |= set(batch.turned_rows) & set(self._rows[here])
+        if self._views is not None:
+            self._views.add(batch, places, self._rows, self._arrays)
 
 
 def _put(column: NDArray[Any], places: Any, values: NDArray[np.float32]) -> None:
@@ -108,10 +191,7 @@ def _put(column: NDArray[Any], places: Any, values: NDArray[np.float32]) -> None
 
 
 class _Views:
-    """Collects the rows that have views into full batches: a batch of test images alone costs nothing more.
-
-    What it holds never crosses a unit, so a resumed unit sees the same batches as an undisturbed one.
-    """
+    """Collects rows that have views into full batches: a batch of test images alone costs nothing more."""
 
     def __init__(self, job: ExtractJob, extractor: Extractor, guard: Guard) -> None:
         assert job.views is not None
@@ -120,21 +200,31 @@ class _Views:
         self._rows: list[int] = []
         self._pixels = np.zeros((extractor.batch_size, job.backbone.size, job.backbone.size, 3), np.uint8)
 
-    def add(self, content: UnitContent, batch: Batch) -> None:
-        """Take the rows of a batch that have views; compute whenever a batch of them is full."""
-        for place, row in enumerate(batch.rows.tolist()):
+    @property
+    def first_waiting(self) -> int | None:
+        """The first row whose views are not computed yet."""
+        return self._rows[0] if self._rows else None
+
+    def add(
+        self, batch: Batch, places: NDArray[np.intp], rows: list[int], arrays: dict[str, NDArray[Any]]
+    ) -> None:
+        """Take those at `places` of a batch that have views; compute whenever a batch of them is full.
+
+        `rows` are those that the `arrays` hold, ascending.
+        """
+        for place in places.tolist():
+            row = int(batch.rows[place])
             if self._viewed[row] and row not in batch.problems:
                 self._pixels[len(self._rows)] = batch.pixels[place]
                 self._rows.append(row)
-                content.arrays["viewed"][row - content.start] = 1
                 if len(self._rows) == len(self._pixels):
-                    self.flush(content)
+                    self.flush(rows, arrays)
 
-    def flush(self, content: UnitContent) -> None:
+    def flush(self, rows: list[int], arrays: dict[str, NDArray[Any]]) -> None:
         """Compute the K views of the rows at hand; places without a row are computed and dropped."""
         if not self._rows:
             return
-        places = np.array(self._rows) - content.start
+        places = np.searchsorted(rows, self._rows)
         hashes = [str(self._hashes[row]) for row in self._rows]
         hashes += [""] * (len(self._pixels) - len(hashes))
         augment = self._views.augment
@@ -144,5 +234,6 @@ class _Views:
             features = self._extractor(pixels)
             self._guard.finite(features, np.array(self._rows), list(range(len(places))))
             for output, values in features.items():
-                _put(content.arrays[f"features/{output}@{view}"], places, values[: len(places)])
+                _put(arrays[f"features/{output}@{view}"], places, values[: len(places)])
+        arrays["viewed"][places] = 1
         self._rows.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,12 @@ class ExtractJob:
             pixels=self.pixels.key_part(),
             views=self._views_key(),
             dtype=self.dtype,
-            images=images_digest(self.dataset.ids, self.dataset.hashes),
+            images=self._images,
         )
+
+    @cached_property
+    def _images(self) -> str:
+        return images_digest(self.dataset.ids, self.dataset.hashes)
 
     def _views_key(self) -> dict[str, Any] | None:
         if self.views is None:

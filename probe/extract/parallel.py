@@ -11,6 +11,7 @@ from pathlib import Path
 from probe.cluster import connect, worker_count
 from probe.config import Home
 from probe.errors import StoreError
+from probe.extract.fill import Work
 from probe.extract.job import ExtractJob
 from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise, summarise_shards
 from probe.progress import Progress
@@ -33,7 +34,7 @@ def extract_in_processes(
     started = time.perf_counter()
     path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
     if reuse(path, job):
-        return summarise(path, job, 0, len(job.dataset), started, 0.0)
+        return summarise(path, job, Work(resumed=len(job.dataset)), started)
     began = time.perf_counter()
     with process_pool(processes) as pool:
         shards = [Shard(number, processes) for number in range(processes)]
@@ -68,7 +69,7 @@ def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResu
     job = _with_absolute_weights(job)
     path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
     if reuse(path, job):
-        return summarise(path, job, 0, len(job.dataset), started, 0.0)
+        return summarise(path, job, Work(resumed=len(job.dataset)), started)
     with connect(address) as client:
         count = worker_count(client)
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -10,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probe import backbones
 from probe.backbones.backbone import Extractor
 from probe.config import Home
 from probe.datasets.dataset import count_parts
-from probe.extract.background import BackgroundWriter
-from probe.extract.batch import load_for_new_store
-from probe.extract.compute import compute_units
+from probe.extract.batch import load_for_new_store, settled_batch
+from probe.extract.copies import Candidate, find_candidates
+from probe.extract.fill import Filler, Work
 from probe.extract.job import ExtractJob
 from probe.images.path import POLICY
-from probe.images.reader import read_batches
 from probe.images.status import Status
 from probe.progress import Progress
 from probe.store import (
@@ -57,7 +55,10 @@ class ExtractResult:
 
     Attributes
     ----------
-    rows_computed, rows_resumed : rows this call computed, and rows it found finished.
+    rows_computed, rows_copied, rows_resumed : rows this call computed, rows it took from other stores of the
+        home, and rows it found finished.
+    copied_from : store -> rows copied from it.
+    passed_over : store -> why rows that it has, or may have, were not copied.
     unreadable : rows of the whole store whose image could not be read.
     label_conflicts : pictures that lie in the set under more than one label.
     broken : which of those are known to be broken as the data set is published.
@@ -87,6 +88,9 @@ class ExtractResult:
     parts: Mapping[str, int] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     label_conflicts: int = 0
+    rows_copied: int = 0
+    copied_from: Mapping[str, int] = field(default_factory=dict)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def surprises(self) -> int:
@@ -101,7 +105,9 @@ class ExtractResult:
         if self.reused:
             done = "reused, nothing computed"
         else:
-            done = f"{self.rows_computed:,} computed at {self.images_per_s:,.0f} images/s"
+            speed = f" at {self.images_per_s:,.0f} images/s" if self.rows_computed else ""
+            done = f"{self.rows_computed:,} computed{speed}"
+            done += f", {self.rows_copied:,} copied" if self.rows_copied else ""
             done += f", {self.rows_resumed:,} resumed" if self.rows_resumed else ""
         parts = ", ".join(f"{part} {count:,}" for part, count in self.parts.items())
         lines = [
@@ -109,6 +115,11 @@ class ExtractResult:
             f"rows    {self.rows:,}: {done}",
             f"parts   {parts}",
             f"time    {self.seconds:.1f} s",
+        ]
+        lines += [f"copied  {count:,} rows of {name}" for name, count in self.copied_from.items()]
+        lines += [
+            f"passed  {name}, which may have more of these rows: {why}"
+            for name, why in self.passed_over.items()
         ]
         if self.broken:
             number = count_of(len(self.broken), "image")
@@ -129,32 +140,24 @@ def extract(
 ) -> ExtractResult:
     """Fill the job's store, or reuse it; rows already committed are not computed again.
 
-    With a `shard`, only its units; whoever commits the last unit seals the store.
+    Rows that other finished stores of the home have are copied, see `probe.extract.copies`. With a `shard`,
+    only its units; whoever commits the last unit seals the store.
     Raises StoreError when the store cannot be written, WeightsError when the network cannot be loaded.
     """
     started = time.perf_counter()
     shard = shard or Shard()
     path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
     if reuse(path, job):
-        return summarise(path, job, 0, len(job.dataset), started, 0.0)
-    with Progress(f"load {job.backbone.name}", shown=progress):
-        extractor = None if path.exists() else create_store(path, job)
+        return summarise(path, job, Work(resumed=len(job.dataset)), started)
+    candidates = find_candidates(job, home, path)
+    extractor = None if path.exists() else create_store(path, job, candidates, progress=progress)
     with StoreWriter(path, shard.number, shard.count) as writer:
-        pending = writer.pending_units()
-        rows = np.array([row for unit in pending for row in range(*writer.layout.unit_range(unit))], np.intp)
-        if pending and (extractor is None or extractor.batch_size != writer.layout.batch_size):
-            with Progress(f"load {job.backbone.name}", shown=progress):
-                extractor = backbones.load(job.backbone, batch_size=writer.layout.batch_size)
-        began = time.perf_counter()
-        if pending and extractor is not None:
-            _compute(job, extractor, writer, rows, progress)
-        computing = time.perf_counter() - began
+        work = Filler(job, writer, extractor, progress=progress).fill(candidates)
         digest = put_index(path, job.index(), job.dataset.origin)
-        if writer.seal(job.spec(), job.dataset.ids, _facts(job, computing)):
+        if writer.seal(job.spec(), job.dataset.ids, _facts(job, work.seconds)):
             # What is finished last is the newest, and not what began to be sealed last.
             mark_used(path, digest, job.dataset.origin)
-    owned = sum(np.diff(writer.layout.unit_range(unit))[0] for unit in writer.owned_units())
-    return summarise(path, job, len(rows), int(owned) - len(rows), started, computing)
+    return summarise(path, job, work, started)
 
 
 def reuse(path: Path, job: ExtractJob) -> bool:
@@ -165,51 +168,41 @@ def reuse(path: Path, job: ExtractJob) -> bool:
     return reuse_finished(path, job.index(), job.dataset.origin)
 
 
-def create_store(path: Path, job: ExtractJob) -> Extractor:
-    """Make the job's empty store and return the backbone loaded for it.
+def create_store(
+    path: Path, job: ExtractJob, candidates: Sequence[Candidate], *, progress: bool = False
+) -> Extractor | None:
+    """Make the job's empty store; the backbone, where it had to be loaded to know how.
 
-    Another shard may have made it meanwhile, with a batch size of its own: that one counts.
+    A store of the same code path tells as well. Another shard may have made it meanwhile, with a batch size
+    of its own: that one counts.
     """
-    extractor = load_for_new_store(job)
-    create(path, job.spec(), new_layout(job, extractor))
+    if candidates:
+        known = candidates[0].manifest.layout
+        shapes = {output: known.shapes[output] for output in job.backbone.outputs}
+        create(path, job.spec(), new_layout(job, shapes, settled_batch(job) or known.batch_size))
+        return None
+    with Progress(f"load {job.backbone.name}", shown=progress):
+        extractor = load_for_new_store(job)
+    create(path, job.spec(), new_layout(job, extractor.shapes, extractor.batch_size))
     return extractor
 
 
-def new_layout(job: ExtractJob, extractor: Extractor) -> Layout:
-    """How a new store of this job is laid out."""
+def new_layout(job: ExtractJob, outputs: Mapping[str, tuple[int, ...]], batch_size: int) -> Layout:
+    """How a new store of this job is laid out; `outputs` are the shapes of one row."""
     item = np.dtype(job.dtype).itemsize
-    widest = max(int(np.prod(shape)) * item for shape in extractor.shapes.values())
+    widest = max(int(np.prod(shape)) * item for shape in outputs.values())
     rows, views = len(job.dataset), range(1, job.views.count + 1 if job.views else 1)
-    shapes = dict(extractor.shapes)
-    shapes |= {f"{output}@{view}": shape for view in views for output, shape in extractor.shapes.items()}
+    shapes = dict(outputs)
+    shapes |= {f"{output}@{view}": shape for view in views for output, shape in outputs.items()}
     return Layout(
         key=job.spec().key,
         rows=rows,
-        unit_rows=unit_rows(rows, extractor.batch_size, widest),
-        batch_size=extractor.batch_size,
+        unit_rows=unit_rows(rows, batch_size, widest),
+        batch_size=batch_size,
         shapes=shapes,
         dtype=job.dtype,
         internal=job.internal,
     )
-
-
-def _compute(
-    job: ExtractJob, extractor: Extractor, writer: StoreWriter, rows: NDArray[np.intp], progress: bool
-) -> None:
-    batches = read_batches(
-        job.dataset.source.read,
-        rows,
-        job.backbone.size,
-        extractor.batch_size,
-        hashes=job.dataset.hashes,
-        path=job.pixels,
-    )
-    total = len(job.dataset)
-    bar = Progress("extract", total, "img", initial=total - len(rows), shown=progress)
-    with bar, BackgroundWriter(writer) as background:
-        for content in compute_units(batches, job, extractor, writer.layout):
-            background.put(content)
-            bar.update(len(content))
 
 
 def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
@@ -231,23 +224,21 @@ def _absolute(path: str | None) -> str | None:
     return str(Path(path).resolve()) if path else None
 
 
-def summarise(
-    path: Path, job: ExtractJob, computed: int, resumed: int, started: float, computing: float
-) -> ExtractResult:
-    """The result of a call that began at `started` (``time.perf_counter``) and computed for `computing` s."""
+def summarise(path: Path, job: ExtractJob, work: Work, started: float) -> ExtractResult:
+    """The result of a call that began at `started` (``time.perf_counter``)."""
     manifest = read_manifest(LocalFiles(path)) if is_finished(path) else None
-    index = job.index()
+    index, copied = job.index(), sum(work.copied_from.values())
     return ExtractResult(
         store=path.name,
         path=str(path),
         key=read_layout(path).key,
         rows=len(job.dataset),
-        rows_computed=computed,
-        rows_resumed=resumed,
+        rows_computed=work.computed,
+        rows_resumed=work.resumed,
         unreadable=len(manifest.unreadable) if manifest else 0,
-        reused=manifest is not None and not computed,
+        reused=manifest is not None and not work.computed and not copied,
         seconds=round(time.perf_counter() - started, 3),
-        images_per_s=round(computed / computing, 2) if computed else 0.0,
+        images_per_s=round(work.computed / work.seconds, 2) if work.computed else 0.0,
         finished=manifest is not None,
         turned=int(manifest.facts.get("exif_turned", 0)) if manifest else 0,
         exif=job.exif,
@@ -255,6 +246,9 @@ def summarise(
         parts=count_parts(job.dataset.splits),
         broken=_broken(manifest, job) if manifest else (),
         label_conflicts=len(index.label_conflicts()),
+        rows_copied=copied,
+        copied_from=work.copied_from,
+        passed_over=work.passed_over,
     )
 
 
@@ -271,6 +265,14 @@ def summarise_shards(
     path: Path, job: ExtractJob, results: Sequence[ExtractResult], started: float, computing: float
 ) -> ExtractResult:
     """The result of a call whose shards ran elsewhere, see `summarise`."""
-    computed = sum(result.rows_computed for result in results)
-    resumed = sum(result.rows_resumed for result in results)
-    return summarise(path, job, computed, resumed, started, computing)
+    copied: Counter[str] = Counter()
+    for result in results:
+        copied.update(result.copied_from)
+    work = Work(
+        computed=sum(result.rows_computed for result in results),
+        resumed=sum(result.rows_resumed for result in results),
+        copied_from=dict(copied),
+        passed_over={name: why for result in results for name, why in result.passed_over.items()},
+        seconds=computing,
+    )
+    return summarise(path, job, work, started)

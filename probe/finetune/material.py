@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from probe.backbones import preprocess
 from probe.config import Home
 from probe.datasets.dataset import SPLITS, TRAIN, VAL
+from probe.extract import ExtractResult
 from probe.finetune.plan import Prepared, TuneJob
 from probe.finetune.prefix import extract_prefix
 from probe.store import Store
@@ -24,6 +25,7 @@ class Material:
     """What the loop reads, and the parts in order for scoring.
 
     `parts` are in memory, mapped or decoded on demand; `prepare` turns their batches into network inputs.
+    `extraction` is that of the prefix cache.
     """
 
     inputs: Inputs
@@ -32,7 +34,7 @@ class Material:
     prepare: Any
     groups: Mapping[str, NDArray[np.str_] | None]
     store: Store | None = None
-    seconds: float = 0.0
+    extraction: ExtractResult | None = None
 
 
 def open_material(ready: Prepared, home: Home, *, progress: bool = False) -> Material:
@@ -43,14 +45,14 @@ def open_material(ready: Prepared, home: Home, *, progress: bool = False) -> Mat
 
 def _cached(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> Material:
     views = job.settings.stored_views
-    store, seconds = extract_prefix(job.images, ready.cut, home, views=views, progress=progress)
+    store, extraction = extract_prefix(job.images, ready.cut, home, views=views, progress=progress)
     parts = cached_parts(store)
     inputs = _inputs(job, parts) if views is None else ViewedInputs(job, store)
     rows = {split: store.rows(split) for split in SPLITS}
     ids = {split: store.index.ids[mine] for split, mine in rows.items()}
     named = store.index.groups
     groups = {split: None if named is None else named[mine] for split, mine in rows.items()}
-    return Material(inputs, parts, ids, None, groups, store, seconds)
+    return Material(inputs, parts, ids, None, groups, store, extraction)
 
 
 def cached_parts(store: Store, view: int = 0) -> dict[str, Part]:

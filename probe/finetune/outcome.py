@@ -104,6 +104,9 @@ def judge(tuning: Tuning, trained: Trained, test: Predictions) -> Judgement:
     comparison = _compare(test, frozen) if frozen is not None else None
     kept = [kept_text(result, pooled=tuning.network.head.pooled)] if result.start is not None else []
     cache = f"{'prefix cache' if plan.prefix_cache else 'no prefix cache'}: {plan.cache_reason}"
+    extraction = tuning.material.extraction
+    if extraction is not None and extraction.rows_copied:
+        cache += f", {extraction.rows_copied:,} of {extraction.rows:,} rows copied"
     notes = (cache, *kept, *passed_over, *_notes(comparison, frozen, tuning.job.precision))
     return Judgement(comparison, frozen, notes)
 
@@ -172,7 +175,7 @@ def describe(tuning: Tuning, trained: Trained, test: Predictions) -> Record:
 
 def _facts(tuning: Tuning, trained: Trained, judgement: Judgement) -> TuneFacts:
     backbone, material, start = tuning.job.backbone, tuning.material, tuning.start
-    comparison, frozen = judgement.comparison, judgement.frozen
+    comparison, frozen, extraction = judgement.comparison, judgement.frozen, material.extraction
     return TuneFacts(
         network=NetworkFacts(NETWORK, backbone.preprocess, backbone.size, tuning.plan.trunk),
         history=without_nan(trained.whole.history),
@@ -183,7 +186,8 @@ def _facts(tuning: Tuning, trained: Trained, judgement: Judgement) -> TuneFacts:
         start=without_nan(trained.whole.start),
         stopped=trained.whole.stopped,
         training_seconds=round(trained.seconds, 3),
-        extraction_seconds=material.seconds,
+        extraction_seconds=extraction.seconds if extraction is not None else 0.0,
+        rows_copied=extraction.rows_copied if extraction is not None else None,
         store_key=material.store.key if material.store is not None else None,
         weights_path=backbone.weights_path,
         comparison=comparison.to_json() if comparison else None,

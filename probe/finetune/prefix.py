@@ -11,7 +11,7 @@ import numpy as np
 
 from probe.config import Home
 from probe.errors import StoreError
-from probe.extract import ExtractJob, HalfRangeError, Views, extract
+from probe.extract import ExtractJob, ExtractResult, HalfRangeError, Views, extract
 from probe.finetune.cut import Cut
 from probe.store import Store, open_store, remove_store, store_path, verify_store
 
@@ -73,8 +73,8 @@ def _existing(home: Home) -> Path:
 
 def extract_prefix(
     images: ExtractJob, cut: Cut, home: Home, *, views: Views | None = None, progress: bool = False
-) -> tuple[Store, float]:
-    """The internal store of the crossing tensors, extracted, resumed or reused; and the seconds it took.
+) -> tuple[Store, ExtractResult]:
+    """The internal store of the crossing tensors, extracted, resumed or reused; and what that took.
 
     float16, or float32 where a value does not fit. StoreError when a store found there is damaged.
     """
@@ -97,7 +97,7 @@ def extract_prefix(
                 found=check.problems[0],
                 hint=f"probe stores rm {store.name}, then the same command",
             )
-    return store, result.seconds
+    return store, result
 
 
 def _path(job: ExtractJob, home: Home) -> Path:

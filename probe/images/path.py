@@ -66,7 +66,29 @@ def pixel_path(sides: NDArray[np.integer[Any]] | None, size: int, *, exif: bool 
     `sides` (N,) holds `probe.jpeg.jpeg_side` of each; None where they are not known, and no picture is
     decoded at a fraction then.
     """
-    return PixelPath(exif, sides is not None and bool((sides >= SCALED_FROM * size).any()))
+    return PixelPath(exif, sides is not None and bool(is_large(sides, size).any()))
+
+
+def is_large(sides: NDArray[np.integer[Any]], size: int) -> NDArray[np.bool_]:
+    """(N,) which pictures are decoded at a fraction where the path allows it; `sides` as `pixel_path`."""
+    return np.asarray(sides >= SCALED_FROM * size)
+
+
+def same_pixels(
+    recorded: Mapping[str, Any],
+    path: PixelPath,
+    sides: NDArray[np.integer[Any]] | None,
+    size: int,
+    count: int,
+) -> NDArray[np.bool_]:
+    """(count,) which pictures have the same pixels by a recorded way as by `path`; `sides` as above."""
+    wanted = path.key_part()
+    if recorded == wanted:
+        return np.ones(count, bool)
+    other_version = recorded == {**wanted, "policy": WHOLE if path.scaled else SCALED}
+    if not other_version or sides is None:
+        return np.zeros(count, bool)
+    return ~is_large(sides, size)
 
 
 def recorded_path(pixels: Mapping[str, Any] | None, policy: str | None) -> PixelPath:

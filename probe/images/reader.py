@@ -30,17 +30,21 @@ class Batch:
     rows : (count,) row numbers, in the order asked for.
     pixels : (B, S, S, 3) uint8; always a full batch; unreadable images and places from `count` on are zeros.
     problems : row -> status and reason, for those that could not be read.
-    turned : how many have an EXIF orientation other than upright, applied or not.
+    turned_rows : those with an EXIF orientation other than upright, applied or not.
     """
 
     rows: NDArray[np.intp]
     pixels: NDArray[np.uint8]
     problems: dict[int, Problem] = field(default_factory=dict)
-    turned: int = 0
+    turned_rows: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         return len(self.rows)
+
+    @property
+    def turned(self) -> int:
+        return len(self.turned_rows)
 
 
 def read_batches(
@@ -87,7 +91,7 @@ def read_batches(
             for task in tasks:
                 problems, turned = task.result()
                 batch.problems.update(problems)
-                batch.turned += turned
+                batch.turned_rows += turned
             submit()
             yield batch
     finally:
@@ -95,7 +99,7 @@ def read_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_Outcome = tuple[dict[int, Problem], int]
+_Outcome = tuple[dict[int, Problem], list[int]]
 
 
 @dataclass
@@ -107,15 +111,16 @@ class _Job:
     stop: Event = field(default_factory=Event)
 
     def fill(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> _Outcome:
-        """Decode `rows` into `out` (len(rows), S, S, 3); what went wrong and how many were turned."""
+        """Decode `rows` into `out` (len(rows), S, S, 3); what went wrong and which were turned."""
         problems: dict[int, Problem] = {}
-        turned = 0
+        turned: list[int] = []
         for place, row in enumerate(rows.tolist()):
             if self.stop.is_set():
                 break
             try:
                 out[place], asks_turn = decode_to(self._checked(row), self.size, self.path)
-                turned += asks_turn
+                if asks_turn:
+                    turned.append(row)
             except ImageError as error:
                 problems[row] = (error.status, error.reason)
             except OSError as error:

@@ -187,6 +187,7 @@ class TuneFacts:
     ----------
     plan : what ``--dry-run`` prints.
     start : figures of the network before any training step.
+    rows_copied : of the prefix cache, from other stores; None without a cache, or where the run does not say.
     comparison : with the frozen probe, as `probe.stats.paired.Comparison` writes it.
     """
 
@@ -200,6 +201,7 @@ class TuneFacts:
     stopped: str | None = None
     training_seconds: float | None = None
     extraction_seconds: float | None = None
+    rows_copied: int | None = field(default=None, metadata=LEFT_OUT)
     store_key: str | None = None
     weights_path: str | None = None
     comparison: Mapping[str, Any] | None = None

@@ -12,8 +12,10 @@ from probe.store.catalog import (
     reuse_finished,
     slug,
     store_folder,
+    store_folders,
     store_path,
 )
+from probe.store.copying import CopySource, hash_bytes, open_copy_source
 from probe.store.files import LocalFiles
 from probe.store.finding import Serves, find_store, fits_a_store, is_store_name, newest_of
 from probe.store.index import Index
@@ -27,6 +29,7 @@ from probe.store.writer import StoreWriter, create, finished_rows, read_layout
 
 __all__ = [
     "IMPORTED",
+    "CopySource",
     "FeatureArray",
     "Index",
     "Layout",
@@ -43,6 +46,7 @@ __all__ = [
     "find_store",
     "finished_rows",
     "fits_a_store",
+    "hash_bytes",
     "images_digest",
     "is_finished",
     "is_store_name",
@@ -50,6 +54,7 @@ __all__ = [
     "mark_used",
     "mend",
     "newest_of",
+    "open_copy_source",
     "open_store",
     "put_index",
     "read_layout",
@@ -58,6 +63,7 @@ __all__ = [
     "reuse_finished",
     "slug",
     "store_folder",
+    "store_folders",
     "store_path",
     "unit_rows",
     "unsealed_store",

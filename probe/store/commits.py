@@ -30,7 +30,8 @@ class Commit:
     chunks : array name -> sha256 of the chunk file as it lies on disk.
     checksums : array name -> crc32c that ends the chunk file; none in stores from before it was recorded.
     unreadable : row -> (status, reason) of every image that could not be read.
-    turned : images with an EXIF orientation other than upright.
+    turned : how many images have an EXIF orientation other than upright.
+    turned_rows : which these are; None in lines from before it was recorded.
     """
 
     unit: int
@@ -38,6 +39,7 @@ class Commit:
     unreadable: Mapping[int, tuple[int, str]]
     turned: int = 0
     checksums: Mapping[str, int] = field(default_factory=dict)
+    turned_rows: tuple[int, ...] | None = None
 
     def to_line(self, layout: Layout) -> bytes:
         record = {
@@ -48,6 +50,8 @@ class Commit:
             "turned": self.turned,
             "crc32c": dict(self.checksums),
         }
+        if self.turned_rows is not None:
+            record["turned_rows"] = list(self.turned_rows)
         return json.dumps(record, sort_keys=True).encode()
 
     @classmethod
@@ -62,6 +66,7 @@ class Commit:
                 {int(row): (int(p[0]), str(p[1])) for row, p in value["unreadable"].items()},
                 int(value.get("turned", 0)),
                 {str(name): int(checksum) for name, checksum in value.get("crc32c", {}).items()},
+                tuple(map(int, value["turned_rows"])) if "turned_rows" in value else None,
             )
             fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):

@@ -22,6 +22,7 @@ from probe.datasets.duplicates import shared_between, under_several_labels
 from probe.errors import StoreError
 from probe.order import number_of
 from probe.store.files import LocalFiles
+from probe.store.spec import images_digest
 from probe.units import count_groups, kept_together
 
 INDEX_CAP = 1 << 30
@@ -115,16 +116,21 @@ def _is_whole(files: LocalFiles, index: Index) -> bool:
     return True
 
 
+_DAMAGED = (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error)
+
+
+def _no_index(files: LocalFiles, name: str, error: Exception) -> StoreError:
+    return StoreError(f"{files.path(name)} is not an index", found=str(error), hint=files.repair_hint)
+
+
 def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     """Read one index and check it against its own hash and the number of rows."""
     name = f"index/{digest}.npz"
     try:
         with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
             index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise StoreError(
-            f"{files.path(name)} is not an index", found=str(error), hint=files.repair_hint
-        ) from error
+    except _DAMAGED as error:
+        raise _no_index(files, name, error) from error
     columns = [index.ids, index.hashes, index.labels, index.splits]
     columns += [] if index.groups is None else [index.groups]
     if any(column.shape != (rows,) for column in columns):
@@ -139,6 +145,23 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
             f"{files.path(name)} was changed", expected=digest, found=index.hash, hint=files.repair_hint
         )
     return index
+
+
+def read_hashes(files: LocalFiles, images: str, rows: int) -> NDArray[np.str_]:
+    """(N,) the content hash of every row, checked against what a store's key holds of its images.
+
+    Of the labelling in force only ids and hashes are read. StoreError where it is not that of the store.
+    """
+    name = f"index/{read_current(files).index}.npz"
+    try:
+        with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
+            ids, hashes = arrays["ids"], arrays["hashes"]
+    except _DAMAGED as error:
+        raise _no_index(files, name, error) from error
+    fits = ids.shape == hashes.shape == (rows,) and ids.dtype.kind == hashes.dtype.kind == "U"
+    if not fits or images_digest(ids, hashes) != images:
+        raise StoreError(f"{files.path(name)} does not fit its store", hint=files.repair_hint)
+    return hashes
 
 
 @dataclass(frozen=True)

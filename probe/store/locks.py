@@ -21,6 +21,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def copying_from(path: Path) -> Iterator[None]:
+    """While rows are copied from a store, so that they are not taken away. StoreError as `alone`."""
+    with _locked(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """While a store is removed or repaired. StoreError when another process is at it, which is named."""
     with _locked(path, fcntl.LOCK_EX):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from probe.errors import StoreError
+from probe.store.commits import Commit, commits_digest
 from probe.store.files import LocalFiles
 from probe.store.spec import SCHEMA, Layout, spec_key
 
@@ -75,3 +76,13 @@ def read_manifest(files: LocalFiles) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StoreError(f"{where} is damaged", found=repr(error), hint=files.repair_hint) from error
+
+
+def is_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:
+    """Whether a manifest says of its store what the commits say."""
+    unread = sum(len(commit.unreadable) for commit in commits.values())
+    return (
+        len(commits) == manifest.layout.units
+        and commits_digest(commits) == manifest.digest
+        and len(manifest.unreadable) == unread
+    )

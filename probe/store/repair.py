@@ -18,11 +18,11 @@ from typing import Any
 from probe.errors import StoreError
 from probe.machine import usable_cpus
 from probe.store.chunks import chunk_checksum
-from probe.store.commits import Commit, commits_digest, read_commits
+from probe.store.commits import Commit, read_commits
 from probe.store.files import LocalFiles
 from probe.store.index import CURRENT, Current, read_current, read_index, set_current
 from probe.store.locks import alone
-from probe.store.manifest import MANIFEST, Manifest, read_manifest
+from probe.store.manifest import MANIFEST, Manifest, is_sealed, read_manifest
 from probe.store.reader import Store
 from probe.store.spec import Layout
 from probe.store.writer import create_arrays, read_record
@@ -82,7 +82,7 @@ def is_sound(path: Path) -> bool:
     commits = read_commits(files, layout)
     return (
         record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
-        and _is_sealed(manifest, commits)
+        and is_sealed(manifest, commits)
         and not _wrong_metadata(files, layout, record["spec"])
         and not _damaged(files, layout, commits)
     )
@@ -106,7 +106,7 @@ def mend(path: Path) -> Repair:
                 _take_away(path, layout.chunk_name(array, unit))
         written += _mend_index(files, layout)
         units = tuple(sorted({*lost, *damaged}))
-        if not (manifest is not None and not units and _is_sealed(manifest, commits)):
+        if not (manifest is not None and not units and is_sealed(manifest, commits)):
             written += _take_away(path, MANIFEST)
         rows = sum(stop - start for start, stop in map(layout.unit_range, units))
         return Repair(units, rows, tuple(written))
@@ -122,16 +122,6 @@ def unsealed_store(path: Path) -> Store:
     current = read_current(files)
     manifest = Manifest(layout, spec, "", {})
     return Store(path, manifest, current.index, current.used, current.sequence, current.origins)
-
-
-def _is_sealed(manifest: Manifest, commits: dict[int, Commit]) -> bool:
-    """Whether a manifest says of its store what the commits say."""
-    unread = sum(len(commit.unreadable) for commit in commits.values())
-    return (
-        len(commits) == manifest.layout.units
-        and commits_digest(commits) == manifest.digest
-        and len(manifest.unreadable) == unread
-    )
 
 
 def _take_away(path: Path, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,6 +102,10 @@ class Layout:
         """First row and row after the last of a unit."""
         start = unit * self.unit_rows
         return start, min(start + self.unit_rows, self.rows)
+
+    def rows_of(self, units: Sequence[int]) -> NDArray[np.intp]:
+        """(n,) the rows of several units, in their order."""
+        return np.array([row for unit in units for row in range(*self.unit_range(unit))], np.intp)
 
     def array_names(self) -> list[str]:
         """Every array of the group, the bookkeeping ones last."""

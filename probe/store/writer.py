@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class StoreWriter:
         unit: int,
         arrays: Mapping[str, NDArray[Any]],
         unreadable: Mapping[int, tuple[int, str]],
-        turned: int = 0,
+        turned: Collection[int] = (),
     ) -> None:
         """Write, fsync and commit one unit.
 
@@ -163,7 +163,7 @@ class StoreWriter:
         ----------
         arrays : ``features/<output>``, ``status`` (and ``viewed``) -> (r, …) rows of this unit.
         unreadable : row -> (status, reason).
-        turned : images with an EXIF orientation other than upright.
+        turned : rows of images with an EXIF orientation other than upright.
         """
         start, stop = self.layout.unit_range(unit)
         names = {name: self.layout.chunk_name(name, unit) for name in self.layout.array_names()}
@@ -176,7 +176,9 @@ class StoreWriter:
             content = self._files.read(file, None)
             chunks[name] = hashlib.sha256(content).hexdigest()
             checksums[name] = int.from_bytes(content[-CHECKSUM_BYTES:], "little")
-        self._log.append(Commit(unit, chunks, unreadable, turned, checksums).to_line(self.layout))
+        rows = tuple(sorted(turned))
+        commit = Commit(unit, chunks, unreadable, len(rows), checksums, rows)
+        self._log.append(commit.to_line(self.layout))
 
     def seal(self, spec: StoreSpec, ids: NDArray[np.str_], facts: Mapping[str, Any]) -> bool:
         """Write the manifest when every unit of every shard is committed; say whether that was so."""

@@ -1,0 +1,148 @@
+"""What it costs to add pictures to a set that is extracted, and to go from a tenth of a set to all of it.
+
+Rounds, each in homes of its own, over JPEG files of 500×375: all pictures at once; then all where one per
+cent is new; then all where a tenth is known. What is compared is the whole of ``extract`` without the time
+that loading the network takes, which is the same whatever is computed, as processor seconds and as wall-clock
+seconds. Every store has to be the same bits as the one that was computed at once. Weights are random; the
+cost does not depend on them.
+
+A further row says what copying costs by itself, a row of 2,028 values at a time, in order and shuffled.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common import machine, print_table, write_results
+from bench.extraction import make_photos
+from probe.backbones import load, resolve
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.datasets.dataset import Dataset
+from probe.extract import ExtractJob, ExtractResult, extract
+from probe.store import remove_store
+
+BACKBONE, BATCH = "resnet50", 32
+PLAIN_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call: seconds of the clock, of the processors, and what was done."""
+
+    wall: float
+    processor: float
+    result: ExtractResult | None = None
+
+
+def main(quick: bool = False) -> None:
+    facts = machine()
+    images, rounds = (600, 1) if quick else (3000, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        photos = make_photos(Path(folder) / "photos", images)
+        data = open_dataset(str(photos), Home(Path(folder) / "home"))
+        rows = _summary([_round(data, Path(folder) / str(number)) for number in range(rounds)])
+        print_table(f"{BACKBONE}, {images:,} pictures, of the first extraction (medians of {rounds})", rows)
+        plain = _plain(Path(folder))
+        print_table("copying alone", plain)
+    write_results("rows", [*rows, *plain], facts | {"images": images, "rounds": rounds})
+
+
+def _round(data: Dataset, folder: Path) -> dict[str, Any]:
+    """Costs of every call relative to computing all at once."""
+    count, order = len(data), np.random.default_rng(0).permutation(len(data))
+    most, tenth = np.sort(order[count // 100 :]), np.sort(order[: count // 10])
+    loading = _cost(lambda: load(_spec(folder), batch_size=BATCH))
+    whole = _extract(data, folder / "whole", loading)
+    assert whole.result is not None
+    found: dict[str, Any] = {}
+    for name, known in (("1 % more", most), ("all after 10 %", tenth)):
+        # The known rows are copied from the whole, which is then taken away.
+        home = Home(folder / name)
+        shutil.copytree(folder / "whole", home.root)
+        _extract(data.take(known), home.root, loading)
+        remove_store(home, whole.result.store)
+        cost = _extract(data, home.root, loading)
+        assert cost.result is not None
+        found[name] = {
+            "computed": cost.result.rows_computed,
+            "copied": cost.result.rows_copied,
+            "of_whole_processor": cost.processor / whole.processor,
+            "of_whole_wall": cost.wall / whole.wall,
+            "whole_processor_s": whole.processor,
+            "start_up_processor_s": loading.processor,
+            "same_bits": _chunks(cost.result) == _chunks(whole.result),
+        }
+    return found
+
+
+def _summary(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for name, first in rounds[0].items():
+        row: dict[str, Any] = {"what": name}
+        for key, value in first.items():
+            values = [found[name][key] for found in rounds]
+            row[key] = round(statistics.median(values), 4) if isinstance(value, float) else value
+        row["same_bits"] = all(found[name]["same_bits"] for found in rounds)
+        rows.append(row)
+    return rows
+
+
+def _spec(folder: Path) -> Any:
+    return resolve(BACKBONE, weights="random", home=Home(folder))
+
+
+def _extract(data: Dataset, folder: Path, loading: Cost) -> Cost:
+    home = Home(folder)
+    job = ExtractJob(data, _spec(folder), BATCH)
+    cost = _cost(lambda: extract(job, home))
+    return replace(cost, wall=cost.wall - loading.wall, processor=cost.processor - loading.processor)
+
+
+def _plain(folder: Path) -> list[dict[str, Any]]:
+    """Pixels of 26 × 26, copied in order and shuffled; as rows a second of a processor."""
+    rng = np.random.default_rng(0)
+    parts = {"train": PLAIN_ROWS, "val": 10, "test": 10}
+    arrays = {f"{p}_images": rng.integers(0, 256, (n, 4, 4, 3), np.uint8) for p, n in parts.items()}
+    arrays |= {f"{p}_labels": np.zeros((n, 1), np.uint8) for p, n in parts.items()}
+    np.savez(folder / "plain.npz", **arrays)
+    home = Home(folder / "plain")
+    data = open_dataset(str(folder / "plain.npz"), home).take(np.arange(PLAIN_ROWS))
+    job = ExtractJob(data, resolve("pixels", size=26, home=home), BATCH)
+    extract(job, home)
+    rows = []
+    orders = {"in order": np.arange(1, PLAIN_ROWS), "shuffled": rng.permutation(PLAIN_ROWS)}
+    for name, order in orders.items():
+        part = replace(job, dataset=data.take(order))
+        cost = _cost(lambda part=part: extract(part, home))
+        assert cost.result is not None
+        assert cost.result.rows_copied == len(order)
+        rows.append({"order": name, "rows": len(order), "rows_per_processor_s": len(order) / cost.processor})
+    return rows
+
+
+def _cost(run: Callable[[], Any]) -> Cost:
+    began, used = time.perf_counter(), _processor_seconds()
+    result = run()
+    wall, processor = time.perf_counter() - began, _processor_seconds() - used
+    return Cost(wall, processor, result if isinstance(result, ExtractResult) else None)
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _chunks(result: ExtractResult) -> dict[str, bytes]:
+    data = Path(result.path) / "data.zarr"
+    return {str(p.relative_to(data)): p.read_bytes() for p in data.rglob("*/c/**/*") if p.is_file()}
