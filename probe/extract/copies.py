@@ -28,6 +28,7 @@ from probe.store import (
     hash_bytes,
     is_finished,
     open_copy_source,
+    read_layout,
     read_manifest,
     store_folders,
 )
@@ -65,9 +66,10 @@ def find_candidates(job: ExtractJob, home: Home, own: Path) -> list[Candidate]:
             continue
         try:
             manifest = read_manifest(LocalFiles(path))
+            serves = _same_code_path(manifest, job) and read_layout(path) == manifest.layout
         except (StoreError, OSError):
             continue  # whoever opens it is told
-        if _same_code_path(manifest, job):
+        if serves:
             found.append(Candidate(path, manifest))
     return sorted(found, key=lambda one: (-one.manifest.layout.rows, one.path.name))
 
@@ -271,7 +273,13 @@ def _look_up(
     """(n,) which of `rows` has each of the `wanted` contents, else -1; `contents` has those of all rows."""
     if not len(rows):
         return np.full(len(wanted), -1, np.intp)
-    mine = contents[rows]
+    # Numbers are sorted ten times faster than texts; which rows are equal the whole hashes say.
+    mine, keys = _first_bytes(contents[rows]), _first_bytes(wanted)
     order = np.argsort(mine, kind="stable")
-    places = order[np.minimum(np.searchsorted(mine, wanted, sorter=order), len(mine) - 1)]
-    return np.where(mine[places] == wanted, rows[places], -1)
+    places = order[np.minimum(np.searchsorted(mine, keys, sorter=order), len(mine) - 1)]
+    return np.where(contents[rows[places]] == wanted, rows[places], -1)
+
+
+def _first_bytes(contents: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """(n,) the first eight bytes of hashes as numbers."""
+    return np.ascontiguousarray(contents).view(np.uint64).reshape(-1, 4)[:, 0].copy()
