@@ -23,8 +23,7 @@ from probe import backbones
 from probe.backbones import resolve
 from probe.config import Home
 from probe.datasets import open_dataset
-from probe.extract import ExtractJob, Shard, Views, extract, extract_in_processes
-from probe.images.augment import parse_augment
+from probe.extract import ExtractJob, Shard, extract, extract_in_processes
 from probe.store import open_store, remove_store, verify_store
 
 from .shell import Shell
@@ -286,7 +285,7 @@ def test_a_small_picture_is_the_same_row_under_both_ways_of_decoding(tmp_path: P
     assert counts(shell.json(*WORDS, folder)) == (0, 10, 0)
 
 
-# ---- several outputs, views -------------------------------------------------------------------------------
+# ---- several outputs, prefix caches ------------------------------------------------------------------------
 
 
 def test_outputs_are_taken_from_a_store_that_has_more(photos: Path, shell: Shell, tmp_path: Path) -> None:
@@ -312,45 +311,6 @@ def test_engines_say_whether_an_output_depends_on_the_others(
     monkeypatch.setattr(engines, "ENGINES", Registry("engine", rows))
     assert extract(job, home).rows_copied == 0
     assert extract(replace(both, dataset=both.dataset.take(np.arange(9))), home).rows_copied == 9
-
-
-def viewed_job(
-    dataset: Path, home: Home, count: int, seed: int = 0, *, everywhere: bool = False
-) -> ExtractJob:
-    return small_job(dataset, home, views=Views(count, parse_augment("flip,zoom=0.2"), seed, everywhere))
-
-
-def test_views_are_copied_with_their_rows(photos: Path, home: Home, tmp_path: Path) -> None:
-    """Rows of the training part have views; which these are may change, and a view does not depend on it."""
-    first = extract(viewed_job(photos, home, 2), home)
-    make_folder(photos, range(54, 57))
-    grown = viewed_job(photos, home, 2)
-    result = extract(grown, home)
-    assert result.rows_computed + result.rows_copied == 57
-    # A picture that came into the training part has no views there; one that left it needs none.
-    old = open_store(Path(first.path))
-    had = {content for content, has in zip(old.index.hashes, old.viewed, strict=True) if has}
-    known = set(old.index.hashes)
-    needs = zip(grown.dataset.hashes, grown.viewed_rows(), strict=True)
-    assert result.rows_copied == sum(
-        (content in had) if viewed else (content in known) for content, viewed in needs
-    )
-    alone = Home(tmp_path / "alone")
-    assert chunks(Path(result.path)) == chunks(Path(extract(viewed_job(photos, alone, 2), alone).path))
-
-
-def test_views_serve_fewer_views_and_none_and_no_others(photos: Path, home: Home, tmp_path: Path) -> None:
-    extract(viewed_job(photos, home, 2, everywhere=True), home)
-    fewer = extract(viewed_job(photos, home, 1), home)
-    assert (fewer.rows_computed, fewer.rows_copied) == (0, 54)
-    alone = Home(tmp_path / "alone")
-    assert chunks(Path(fewer.path)) == chunks(Path(extract(viewed_job(photos, alone, 1), alone).path))
-    assert extract(small_job(photos, home), home).rows_copied == 54
-    for other in (
-        viewed_job(photos, home, 3, everywhere=True),
-        viewed_job(photos, home, 1, 7, everywhere=True),
-    ):
-        assert extract(other, home).rows_copied == 0
 
 
 def test_prefix_caches_are_copied_from_one_another(photos: Path, home: Home) -> None:

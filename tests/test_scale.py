@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_local_processes_give_the_same_bytes_as_one(npz: Path, home: Home, singl
     assert extract_in_processes(job_on(npz, home), home, 2).reused
 
 
-def test_a_network_in_two_shards_gives_the_same_bytes_as_in_one(npz: Path, tmp_path: Path) -> None:
+def test_a_network_gives_the_same_bytes_in_shards_and_beside_copied_rows(npz: Path, tmp_path: Path) -> None:
     """In the arithmetic this machine would choose, which is where bits could differ."""
     alone, home = Home(tmp_path / "alone"), Home(tmp_path / "home")
     data = open_dataset(str(npz), home).take(np.arange(300))
@@ -91,6 +92,11 @@ def test_a_network_in_two_shards_gives_the_same_bytes_as_in_one(npz: Path, tmp_p
     whole = extract(job, alone)
     extract(job, home, shard=Shard(1, 2))
     assert_same_bytes(Path(whole.path), Path(extract(job, home, shard=Shard(0, 2)).path))
+    most, grown = replace(job, dataset=data.take(np.arange(7, 300))), Home(tmp_path / "grown")
+    extract(most, grown)
+    result = extract(job, grown)
+    assert (result.rows_computed, result.rows_copied, result.passed_over) == (7, 293, {})
+    assert_same_bytes(Path(whole.path), Path(result.path))
 
 
 def start_worker(address: str) -> subprocess.Popen[bytes]:
@@ -219,3 +225,22 @@ def test_features_can_be_kept_in_half_precision(npz: Path, home: Home, single: P
     assert half.features().read().dtype == np.float32
     np.testing.assert_allclose(half.features().read(), full.features().read(), atol=5e-4)
     assert half.manifest.layout.total_bytes() < 0.6 * full.manifest.layout.total_bytes()
+
+
+def test_views_are_copied_with_their_rows(npz: Path, home: Home, tmp_path: Path) -> None:
+    """A view depends on neither the part nor the number of views; a row that never had any is computed."""
+    job, alone = job_on(npz, home, views=VIEWS), Home(tmp_path / "alone")
+    data = job.dataset.take(np.r_[0:300, 700:1000])
+    extract(replace(job, dataset=data.take(np.arange(590))), home)
+    splits = np.where(np.arange(600) % 3 == 0, "train", "val")
+    for changed, known in (
+        (replace(job, dataset=data), 590),
+        (replace(job, dataset=data, views=replace(VIEWS, count=2)), 600),
+        (replace(job, dataset=replace(data, splits=splits)), 100 + 400),
+        (replace(job, dataset=data, views=None), 600),
+        (replace(job, dataset=data, views=replace(VIEWS, seed=6)), 300),
+    ):
+        result = extract(changed, home)
+        assert (result.rows_copied, result.rows_computed) == (known, 600 - known)
+        assert_same_bytes(Path(extract(changed, alone).path), Path(result.path))
+        shutil.rmtree(alone.root)
