@@ -25,7 +25,8 @@ import numpy as np
 
 from bench.common import machine, print_table, write_results
 from bench.extraction import make_photos
-from probe.backbones import load, resolve
+from probe import backbones
+from probe.backbones import resolve
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import Dataset
@@ -64,17 +65,16 @@ def _round(data: Dataset, folder: Path) -> dict[str, Any]:
     """Costs of every call relative to computing all at once."""
     count, order = len(data), np.random.default_rng(0).permutation(len(data))
     most, tenth = np.sort(order[count // 100 :]), np.sort(order[: count // 10])
-    loading = _cost(lambda: load(_spec(folder), batch_size=BATCH))
-    whole = _extract(data, folder / "whole", loading)
+    whole = _extract(data, folder / "whole")
     assert whole.result is not None
     found: dict[str, Any] = {}
     for name, known in (("1 % more", most), ("all after 10 %", tenth)):
         # The known rows are copied from the whole, which is then taken away.
         home = Home(folder / name)
         shutil.copytree(folder / "whole", home.root)
-        _extract(data.take(known), home.root, loading)
+        _extract(data.take(known), home.root)
         remove_store(home, whole.result.store)
-        cost = _extract(data, home.root, loading)
+        cost = _extract(data, home.root)
         assert cost.result is not None
         found[name] = {
             "computed": cost.result.rows_computed,
@@ -82,7 +82,6 @@ def _round(data: Dataset, folder: Path) -> dict[str, Any]:
             "of_whole_processor": cost.processor / whole.processor,
             "of_whole_wall": cost.wall / whole.wall,
             "whole_processor_s": whole.processor,
-            "start_up_processor_s": loading.processor,
             "same_bits": _chunks(cost.result) == _chunks(whole.result),
         }
     return found
@@ -100,15 +99,23 @@ def _summary(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _spec(folder: Path) -> Any:
-    return resolve(BACKBONE, weights="random", home=Home(folder))
+def _extract(data: Dataset, folder: Path) -> Cost:
+    """What ``extract`` costs without loading the network."""
+    home, load, loads = Home(folder), backbones.load, []
+    job = ExtractJob(data, resolve(BACKBONE, weights="random", home=home), BATCH)
 
+    def counted(*args: Any, **named: Any) -> Any:
+        loaded: list[Any] = []
+        loads.append(_cost(lambda: loaded.append(load(*args, **named))))
+        return loaded[0]
 
-def _extract(data: Dataset, folder: Path, loading: Cost) -> Cost:
-    home = Home(folder)
-    job = ExtractJob(data, _spec(folder), BATCH)
-    cost = _cost(lambda: extract(job, home))
-    return replace(cost, wall=cost.wall - loading.wall, processor=cost.processor - loading.processor)
+    backbones.load = counted
+    try:
+        cost = _cost(lambda: extract(job, home))
+    finally:
+        backbones.load = load
+    wall, processor = (sum(getattr(one, kind) for one in loads) for kind in ("wall", "processor"))
+    return replace(cost, wall=cost.wall - wall, processor=cost.processor - processor)
 
 
 def _plain(folder: Path) -> list[dict[str, Any]]:
