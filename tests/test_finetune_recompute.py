@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -93,3 +96,29 @@ def test_random_numbers_that_would_be_drawn_twice_are_refused(folder, home):
 def test_the_plan_says_less_memory(folder, home):
     few, all_ = (plan(tiny_job(folder, home, unfreeze="all", recompute=r), home) for r in (True, False))
     assert few.memory_bytes < all_.memory_bytes
+
+
+LARGE = """
+import sys
+import numpy as np
+from probe.machine import return_large_buffers
+if sys.argv[1] == "back":
+    return_large_buffers()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+# Large buffers that come and go make the C library keep what is a little smaller.
+del (first := [np.ones(30 << 20, np.uint8) for _ in range(3)])[:]
+some = [np.ones(8 << 20, np.uint8) for _ in range(16)]
+last = np.ones(100_000, np.uint8)
+held = resident()
+del some
+print(held - resident())
+"""
+
+
+def test_buffers_go_back_to_the_system_when_they_are_freed():
+    kept, back = (
+        int(subprocess.run([sys.executable, "-c", LARGE, how], check=True, capture_output=True).stdout)
+        for how in ("kept", "back")
+    )
+    assert back > 120 << 20 > kept
