@@ -34,7 +34,7 @@ ROWS = {
 class Means:
     """The mean colour of every picture: an engine of a few lines."""
 
-    def __init__(self, row: Backbone, spec: BackboneSpec, batch_size: int) -> None:
+    def __init__(self, row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> None:
         self.batch_size = batch_size
         self.shapes: Mapping[str, tuple[int, ...]] = dict.fromkeys(spec.outputs, (3,))
 

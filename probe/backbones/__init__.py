@@ -12,7 +12,7 @@ from typing import Any
 
 from probe.backbones import preprocess
 from probe.backbones.backbone import KERAS_FILE, Backbone, BackboneSpec, Extractor, WeightsFile
-from probe.backbones.engines import AUTO, choose_engine
+from probe.backbones.engines import AUTO, choose_engine, interchangeable, keep_engine, named_engine
 from probe.backbones.outputs import Output, choose_outputs
 from probe.backbones.precision import choose_precision, expect_capable
 from probe.backbones.table import BACKBONES, find_row, row_of
@@ -31,6 +31,7 @@ __all__ = [
     "WeightsFile",
     "build_embedder",
     "build_network",
+    "by_any_engine",
     "check",
     "choose_precision",
     "find_row",
@@ -81,7 +82,8 @@ def resolve(
     outputs : stages, layers or the row's default output, each pooled, or as a map with ``:map``. Names of
         layers can be checked only when the network is built, by `load`.
     precision : ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    engine : ``auto``, the first of the table that computes this, or a name of `probe.backbones.engines`.
+    engine : ``auto``, the first of the table that computes this, or the name of one, see
+        `probe.backbones.engines.choose_engine`.
 
     Raises
     ------
@@ -99,6 +101,7 @@ def resolve(
         outputs=choose_outputs(row, outputs),
         precision=chosen,
         engine=choose_engine(row, chosen, engine).name,
+        asked_engine=engine,
         precision_reason=reason,
     )
     # Last, since they may have to be fetched.
@@ -136,13 +139,26 @@ def respecify(
         size=_size(row, size or spec.size),
         preprocess=_preprocess(row, preprocess or spec.preprocess),
         precision=chosen,
-        engine=choose_engine(row, chosen, spec.engine).name,
+        engine=keep_engine(row, chosen, spec.engine).name,
         precision_reason=reason,
     )
 
 
-def load(spec: BackboneSpec, *, batch_size: int) -> Extractor:
+def by_any_engine(spec: BackboneSpec) -> list[BackboneSpec]:
+    """The backbone by every engine whose features would do in place of those of `spec`, which comes first.
+
+    It alone where one engine was meant: in a spec that was read from a record. The others need not be
+    installed; what they have finished can be used without them.
+    """
+    others = interchangeable(row_of(spec), spec.precision, spec.asked_engine) if spec.asked_engine else []
+    names = dict.fromkeys([spec.engine, *(engine.name for engine in others)])
+    return [replace(spec, engine=name) for name in names]
+
+
+def load(spec: BackboneSpec, *, batch_size: int, home: Home | None = None) -> Extractor:
     """Build the backbone of `spec` for batches of `batch_size` pictures.
+
+    In the cache of `home` an engine may keep what makes the next start quicker.
 
     Raises
     ------
@@ -151,10 +167,10 @@ def load(spec: BackboneSpec, *, batch_size: int) -> Extractor:
     UsageError : the network cannot be built or computed as specified.
     """
     row = row_of(spec)
-    engine = choose_engine(row, spec.precision, spec.engine)
+    engine = named_engine(row, spec.precision, spec.engine)
     if not row.saved_precision:
         expect_capable(spec.precision)
-    extractor: Extractor = load_object(engine.load)(row, spec, batch_size)
+    extractor: Extractor = load_object(engine.load)(row, spec, batch_size, home)
     return extractor
 
 

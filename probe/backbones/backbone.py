@@ -113,6 +113,8 @@ class BackboneSpec:
     outputs : in the order asked for: ``"<layer>"`` is pooled to (D,), ``"<layer>:map"`` kept as (H, W, C).
     precision : ``fp32``, ``bf16`` or ``fp16``.
     engine : what computes it, a row of `probe.backbones.engines`.
+    asked_engine : what was asked for, ``auto`` or an engine without its version; empty where it is this one
+        and no other, as in a spec that was read. Not part of the key.
     weights_path : where the weights file lies on this machine, None without one. Not part of the key.
     precision_reason : why this precision, as a sentence; empty in a spec that was read. Not part of the key.
     """
@@ -124,6 +126,7 @@ class BackboneSpec:
     outputs: tuple[str, ...]
     precision: str
     engine: str = TENSORFLOW
+    asked_engine: str = field(default="", compare=False)
     weights_path: str | None = field(default=None, compare=False)
     precision_reason: str = field(default="", compare=False)
 

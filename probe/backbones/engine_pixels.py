@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from probe.backbones import preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.config import Home
 from probe.errors import unknown_name
 
 OUTPUTS = ("pixels", "pixels:map")
@@ -35,6 +36,6 @@ class PixelExtractor:
         return {output: values.reshape(self.batch_size, *shape) for output, shape in self.shapes.items()}
 
 
-def load(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
-    """See `probe.backbones.load`."""
+def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
+    """See `probe.backbones.load`; nothing is kept."""
     return PixelExtractor(spec, batch_size)

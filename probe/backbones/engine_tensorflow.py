@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.backbones import folding, network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
 from probe.backbones.outputs import is_map, layer_name, layer_output
+from probe.config import Home
 from probe.errors import UsageError
 from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
 
@@ -49,8 +50,8 @@ class GraphExtractor:
         return {output: value.numpy() for output, value in zip(self.shapes, features, strict=True)}
 
 
-def load(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
-    """See `probe.backbones.load`.
+def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
+    """See `probe.backbones.load`; nothing is kept.
 
     fp16 is for GPUs: the network is built under Keras's ``mixed_float16`` policy and compiled by XLA. It has
     been exercised on a CPU only, where it is correct and slow.

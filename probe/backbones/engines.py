@@ -1,7 +1,9 @@
 """The table of engines: what can compute a backbone, and which of them does.
 
 A new engine is a new row here and a file beside this one, ``engine_<name>.py``. It is named in the keys of
-its stores (see `probe.backbones.backbone.UNNAMED_ENGINES`), so the features of two engines never mix.
+its stores (see `probe.backbones.backbone.UNNAMED_ENGINES`), so the features of two engines never mix. An
+engine whose bits change becomes a row of its own, with a version behind its name and in front of the earlier
+one, which stays for the stores that it began and for the runs on them.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ class Engine:
 
     Attributes
     ----------
-    load : ``module:function`` with ``(row, spec, batch_size) -> Extractor`` (lazy, so that the table imports
-        no framework).
+    name : with the version from the second on, ``tensorflow-2``.
+    load : ``module:function`` with ``(row, spec, batch_size, home) -> Extractor`` (lazy, so that the table
+        imports no framework); in the cache of `home`, if there is one, it may keep what makes the next start
+        quicker.
     serves : kind of row -> the precisions it computes such rows in. What a saved model does by its own layers
         is left to it, so its own precision is always served.
     needs : modules that have to be installed.
@@ -45,6 +49,11 @@ class Engine:
         """Whether it can compute `row` in `precision`, were it installed."""
         served = self.serves.get(row.kind)
         return served is not None and precision in (*served, row.saved_precision)
+
+    @property
+    def family(self) -> str:
+        """Its name without the version: what users ask for."""
+        return self.name.partition("-")[0]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -77,14 +86,44 @@ ENGINES: Registry[Engine] = Registry(
 
 
 def choose_engine(row: Backbone, precision: str, wanted: str = AUTO) -> Engine:
-    """The engine for a row at a precision: the one wanted, or the first of the table that is installed.
+    """The engine for new work on a row at a precision: the first wanted of the table that is installed.
+
+    `wanted` is ``auto``, an engine without its version, or a row's name where that has one.
 
     Raises
     ------
     UnknownNameError : no engine is called that.
     UsageError : it cannot compute this row in this precision, or what it needs is not installed.
     """
-    candidates = list(ENGINES.values()) if wanted == AUTO else [ENGINES[wanted]]
+    return _first_ready(row, precision, _wanted(wanted) or [ENGINES[wanted]], wanted)
+
+
+def named_engine(row: Backbone, precision: str, name: str) -> Engine:
+    """The engine that a store or a run names, for a row at a precision. Raises as `choose_engine`."""
+    return _first_ready(row, precision, [ENGINES[name]], name)
+
+
+def keep_engine(row: Backbone, precision: str, name: str) -> Engine:
+    """The engine that a store names, or one for new work where that does not compute a row at a precision."""
+    if ENGINES[name].computes(row, precision):
+        return named_engine(row, precision, name)
+    return choose_engine(row, precision)
+
+
+def interchangeable(row: Backbone, precision: str, wanted: str) -> list[Engine]:
+    """Every engine, installed or not, whose features would do where `wanted` is asked for, best first.
+
+    What they compute differs by rounding, and stays apart in stores; of any of them, finished work is not
+    repeated and unfinished work is continued.
+    """
+    return [engine for engine in _wanted(wanted) if engine.computes(row, precision)]
+
+
+def _wanted(wanted: str) -> list[Engine]:
+    return [engine for engine in ENGINES.values() if wanted in (AUTO, engine.family)]
+
+
+def _first_ready(row: Backbone, precision: str, candidates: list[Engine], wanted: str) -> Engine:
     able = [engine for engine in candidates if engine.computes(row, precision)]
     if not able:
         what = f"{row.name} in {precision}"
@@ -104,6 +143,11 @@ def choose_engine(row: Backbone, precision: str, wanted: str = AUTO) -> Engine:
             hint="pip install " + " ".join(able[0].missing),
         )
     return ready
+
+
+def is_installed(name: str) -> bool:
+    """Whether the engine called that can run here."""
+    return not ENGINES[name].missing
 
 
 def is_computed(row: Backbone, precision: str) -> bool:

@@ -1,6 +1,7 @@
 """data set × backbone -> store."""
 
 from probe.extract.compute import HalfRangeError
+from probe.extract.engine import said_of_engine, settle_engine
 from probe.extract.estimate import Estimate, estimate
 from probe.extract.job import ExtractJob, Views
 from probe.extract.parallel import extract_in_processes, extract_on_cluster
@@ -26,5 +27,7 @@ __all__ = [
     "has_images",
     "has_network",
     "repair",
+    "said_of_engine",
+    "settle_engine",
     "training_standardisation",
 ]

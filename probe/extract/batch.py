@@ -8,6 +8,7 @@ import numpy as np
 
 from probe import backbones
 from probe.backbones.backbone import NO_WEIGHTS, Extractor
+from probe.config import Home
 from probe.extract.job import ExtractJob
 
 DEFAULT_BATCH = 32
@@ -26,14 +27,14 @@ def settled_batch(job: ExtractJob) -> int | None:
     return None
 
 
-def load_for_new_store(job: ExtractJob) -> Extractor:
+def load_for_new_store(job: ExtractJob, home: Home) -> Extractor:
     """The backbone with its settled batch size, or the fastest of a short trial."""
     settled = settled_batch(job)
     if settled is not None:
-        return backbones.load(job.backbone, batch_size=settled)
+        return backbones.load(job.backbone, batch_size=settled, home=home)
     best, best_speed = None, 0.0
     for size in CANDIDATES:
-        extractor = backbones.load(job.backbone, batch_size=size)
+        extractor = backbones.load(job.backbone, batch_size=size, home=home)
         speed = _speed(extractor, job.backbone.size)
         if best is None or speed > WORTH_IT * best_speed:
             best, best_speed = extractor, speed

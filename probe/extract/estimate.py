@@ -14,10 +14,11 @@ from probe import backbones
 from probe.config import Home
 from probe.extract.batch import DEFAULT_BATCH
 from probe.extract.copies import Copies, find_candidates
+from probe.extract.engine import settle_engine
 from probe.extract.job import ExtractJob
 from probe.extract.run import new_layout
 from probe.images.reader import read_batches
-from probe.store import is_finished, store_path
+from probe.store import is_finished
 
 TRIAL_BATCHES = 3
 
@@ -52,6 +53,7 @@ class Estimate:
 
 def estimate(job: ExtractJob, home: Home) -> Estimate:
     """Load the network, run a few real batches and extrapolate; nothing is written."""
+    job = settle_engine(job, home)
     extractor = backbones.load(job.backbone, batch_size=job.batch_size or DEFAULT_BATCH)
     layout = new_layout(job, extractor.shapes, extractor.batch_size)
     rows = np.arange(min(len(job.dataset), TRIAL_BATCHES * extractor.batch_size))
@@ -64,7 +66,7 @@ def estimate(job: ExtractJob, home: Home) -> Estimate:
     # A padded batch costs as much as a full one, so count places, not images.
     places = -(-len(rows) // extractor.batch_size) * extractor.batch_size
     speed = places / (time.perf_counter() - began)
-    path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
+    path = job.path(home)
     missing = _missing_rows(job, home, path)
     images = len(missing) + int(job.viewed_rows()[missing].sum()) * (job.views.count if job.views else 0)
     return Estimate(

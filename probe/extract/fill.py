@@ -11,6 +11,7 @@ import numpy as np
 
 from probe import backbones
 from probe.backbones.backbone import Extractor
+from probe.config import Home
 from probe.extract.background import BackgroundWriter
 from probe.extract.compute import compute_units
 from probe.extract.copies import Candidate, Copies, LostSourceError
@@ -43,9 +44,16 @@ class Filler:
     """Fills units until none is left; a source of rows that is lost on the way costs no finished unit."""
 
     def __init__(
-        self, job: ExtractJob, writer: StoreWriter, extractor: Extractor | None, *, progress: bool
+        self,
+        job: ExtractJob,
+        home: Home,
+        writer: StoreWriter,
+        extractor: Extractor | None,
+        *,
+        progress: bool,
     ) -> None:
-        self._job, self._writer, self._extractor, self._progress = job, writer, extractor, progress
+        self._job, self._home, self._writer = job, home, writer
+        self._extractor, self._progress = extractor, progress
         self._copied: Counter[str] = Counter()
         self._seconds = 0.0
 
@@ -96,5 +104,5 @@ class Filler:
     def _load(self, batch_size: int) -> Extractor:
         if self._extractor is None or self._extractor.batch_size != batch_size:
             with Progress(f"load {self._job.backbone.name}", shown=self._progress):
-                self._extractor = backbones.load(self._job.backbone, batch_size=batch_size)
+                self._extractor = backbones.load(self._job.backbone, batch_size=batch_size, home=self._home)
         return self._extractor

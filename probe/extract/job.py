@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.backbone import BackboneSpec
+from probe.config import Home
 from probe.datasets.dataset import TRAIN, Dataset
 from probe.errors import DataError
 from probe.images.augment import Augment
 from probe.images.path import PixelPath, pixel_path
-from probe.store import Index, StoreSpec, images_digest
+from probe.store import Index, StoreSpec, images_digest, store_path
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ class ExtractJob:
             "seed": self.views.seed,
             "rows": hashlib.sha256(np.packbits(self.viewed_rows()).tobytes()).hexdigest(),
         }
+
+    def path(self, home: Home) -> Path:
+        """Where its store lies, or will."""
+        return store_path(home, self.dataset.name, self.backbone.name, self.spec().key)
 
     def index(self) -> Index:
         """The data set's rows as a store keeps them."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from probe.cluster import connect, worker_count
 from probe.config import Home
 from probe.errors import StoreError
+from probe.extract.engine import settle_engine
 from probe.extract.fill import Work
 from probe.extract.job import ExtractJob
 from probe.extract.run import ExtractResult, Shard, extract, reuse, summarise, summarise_shards
 from probe.progress import Progress
-from probe.store import finished_rows, store_path
+from probe.store import finished_rows
 from probe.workers import process_pool
 
 POLL_S = 0.5
@@ -32,7 +33,8 @@ def extract_in_processes(
     what it committed is kept.
     """
     started = time.perf_counter()
-    path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
+    job = settle_engine(job, home)
+    path = job.path(home)
     if reuse(path, job):
         return summarise(path, job, Work(resumed=len(job.dataset)), started)
     began = time.perf_counter()
@@ -66,8 +68,8 @@ def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResu
     """
     started = time.perf_counter()
     home = Home(home.root.resolve())
-    job = _with_absolute_weights(job)
-    path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
+    job = settle_engine(_with_absolute_weights(job), home)
+    path = job.path(home)
     if reuse(path, job):
         return summarise(path, job, Work(resumed=len(job.dataset)), started)
     with connect(address) as client:

@@ -17,6 +17,7 @@ from probe.config import Home
 from probe.datasets.dataset import count_parts
 from probe.extract.batch import load_for_new_store, settled_batch
 from probe.extract.copies import Candidate, find_candidates
+from probe.extract.engine import settle_engine
 from probe.extract.fill import Filler, Work
 from probe.extract.job import ExtractJob
 from probe.images.path import POLICY
@@ -34,7 +35,6 @@ from probe.store import (
     read_layout,
     read_manifest,
     reuse_finished,
-    store_path,
     unit_rows,
 )
 from probe.text import count_of
@@ -141,18 +141,20 @@ def extract(
     """Fill the job's store, or reuse it; rows already committed are not computed again.
 
     Rows that other finished stores of the home have are copied, see `probe.extract.copies`. With a `shard`,
-    only its units; whoever commits the last unit seals the store.
+    only its units; whoever commits the last unit seals the store. `settle_engine` says by which engine, where
+    several would do.
     Raises StoreError when the store cannot be written, WeightsError when the network cannot be loaded.
     """
     started = time.perf_counter()
     shard = shard or Shard()
-    path = store_path(home, job.dataset.name, job.backbone.name, job.spec().key)
+    job = settle_engine(job, home)
+    path = job.path(home)
     if reuse(path, job):
         return summarise(path, job, Work(resumed=len(job.dataset)), started)
     candidates = find_candidates(job, home, path)
-    extractor = None if path.exists() else create_store(path, job, candidates, progress=progress)
+    extractor = None if path.exists() else create_store(path, job, home, candidates, progress=progress)
     with StoreWriter(path, shard.number, shard.count) as writer:
-        work = Filler(job, writer, extractor, progress=progress).fill(candidates)
+        work = Filler(job, home, writer, extractor, progress=progress).fill(candidates)
         digest = put_index(path, job.index(), job.dataset.origin)
         if writer.seal(job.spec(), job.dataset.ids, _facts(job, work.seconds)):
             # What is finished last is the newest, and not what began to be sealed last.
@@ -169,7 +171,7 @@ def reuse(path: Path, job: ExtractJob) -> bool:
 
 
 def create_store(
-    path: Path, job: ExtractJob, candidates: Sequence[Candidate], *, progress: bool = False
+    path: Path, job: ExtractJob, home: Home, candidates: Sequence[Candidate], *, progress: bool = False
 ) -> Extractor | None:
     """Make the job's empty store; the backbone, where it had to be loaded to know how.
 
@@ -182,7 +184,7 @@ def create_store(
         create(path, job.spec(), new_layout(job, shapes, settled_batch(job) or known.batch_size))
         return None
     with Progress(f"load {job.backbone.name}", shown=progress):
-        extractor = load_for_new_store(job)
+        extractor = load_for_new_store(job, home)
     create(path, job.spec(), new_layout(job, extractor.shapes, extractor.batch_size))
     return extractor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from probe.heads.logreg import LogregOptions
 from probe.progress import Progress
 from probe.runs import Predictions, Record, Run, list_runs
 from probe.runs.record import FitFacts
-from probe.store import Store, list_stores, open_store, store_path
+from probe.store import Store, list_stores, open_store
 
 LOGREG = "logreg"
 FEW_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -109,7 +110,7 @@ def embeddings(job: ExtractJob, home: Home, *, progress: bool = False) -> Store:
 
     One of another precision serves where there is none of this one.
     """
-    dataset, backbone, wanted = job.dataset, job.backbone, job.spec()
+    backbone, wanted = job.backbone, job.spec()
     stores = sorted(
         list_stores(home)[0],
         key=lambda store: store.manifest.spec["backbone"].get("precision") != backbone.precision,
@@ -123,8 +124,7 @@ def embeddings(job: ExtractJob, home: Home, *, progress: bool = False) -> Store:
             and backbone.outputs[0] in store.outputs
         ):
             return store
-    extract(job, home, progress=progress)
-    return open_store(store_path(home, dataset.name, backbone.name, wanted.key))
+    return open_store(Path(extract(job, home, progress=progress).path))
 
 
 def fit_start(store: Store, output: str, dataset: Dataset, probe: Run | None) -> HeadStart:

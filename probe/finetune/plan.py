@@ -195,11 +195,13 @@ class Prepared:
             del options[without_effect]
         if not self.job.settings.recompute:  # as before there was the choice
             del options["recompute"]
-        images = self.job.images
+        images, backbone = self.job.images, self.job.backbone.key_part()
+        if not self.plan.prefix_cache:  # what an engine computes is not trained on
+            backbone.pop("engine", None)
         # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
         pixels = {"pixels": images.pixels.key_part()} if images.pixels.scaled else {}
         record = {
-            "backbone": self.job.backbone.key_part(),
+            "backbone": backbone,
             "index": images.index().hash,
             "exif": self.job.exif,
             **pixels,

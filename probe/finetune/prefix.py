@@ -13,8 +13,10 @@ from probe.config import Home
 from probe.errors import StoreError
 from probe.extract import ExtractJob, ExtractResult, HalfRangeError, Views, extract
 from probe.finetune.cut import Cut
-from probe.store import Store, open_store, remove_store, store_path, verify_store
+from probe.store import Store, open_store, remove_store, verify_store
 
+DTYPES = ("float16", "float32")
+"""What a cache is stored in: the second where a value does not fit the first."""
 DISK_SHARE = 0.9
 """How much of the free disk a cache may take."""
 
@@ -71,6 +73,13 @@ def _existing(home: Home) -> Path:
     return next(path for path in (home.root.resolve(), *home.root.resolve().parents) if path.exists())
 
 
+def prefix_job(images: ExtractJob, cut: Cut, views: Views | None, dtype: str) -> ExtractJob:
+    """The extraction that fills the internal store of the crossing tensors."""
+    outputs = tuple(f"{name}:map" for name in cut.crossing)
+    backbone = replace(images.backbone, outputs=outputs)
+    return replace(images, backbone=backbone, dtype=dtype, views=views, internal=True)
+
+
 def extract_prefix(
     images: ExtractJob, cut: Cut, home: Home, *, views: Views | None = None, progress: bool = False
 ) -> tuple[Store, ExtractResult]:
@@ -78,16 +87,14 @@ def extract_prefix(
 
     float16, or float32 where a value does not fit. StoreError when a store found there is damaged.
     """
-    outputs = tuple(f"{name}:map" for name in cut.crossing)
-    backbone = replace(images.backbone, outputs=outputs)
-    job = replace(images, backbone=backbone, dtype="float16", views=views, internal=True)
+    job = prefix_job(images, cut, views, DTYPES[0])
     try:
         result = extract(job, home, progress=progress)
     except HalfRangeError:
-        remove_store(home, _path(job, home).name)
-        job = replace(job, dtype="float32")
+        remove_store(home, job.path(home).name)
+        job = replace(job, dtype=DTYPES[1])
         result = extract(job, home, progress=progress)
-    store = open_store(_path(job, home))
+    store = open_store(job.path(home))
     if result.reused:
         # Rows are mapped, past zarr's checksums: what was not written just now is checked once, here.
         check = verify_store(store.path, full=True)
@@ -98,7 +105,3 @@ def extract_prefix(
                 hint=f"probe stores rm {store.name}, then the same command",
             )
     return store, result
-
-
-def _path(job: ExtractJob, home: Home) -> Path:
-    return store_path(home, job.dataset.name, job.backbone.name, job.spec().key)

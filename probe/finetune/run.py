@@ -13,6 +13,8 @@ from probe.config import Home
 from probe.curves import CURVES, plot_curves
 from probe.datasets.dataset import TEST, TRAIN
 from probe.errors import FitError
+from probe.extract import said_of_engine
+from probe.finetune.engine import settle_tuning
 from probe.finetune.outcome import NETWORK, describe
 from probe.finetune.plan import Plan, TuneJob, prepare
 from probe.finetune.tuning import Say, Trained, Tuning, open_tuning
@@ -59,6 +61,9 @@ def finetune(
         raise FitError(f"{job.dataset.name} has no labelled training images", hint="--split 0.7,0.1,0.2")
     ready = prepare(job, backbones.build_network(job.backbone), counts, home)
     for line in ready.plan.lines():
+        say(line)
+    asked, ready = job, settle_tuning(ready, home, resume=resume)
+    if line := said_of_engine(asked.backbone, ready.job.backbone):
         say(line)
     done = find_finished(home, ready.run_identity) if resume else None
     if done is not None:

@@ -13,10 +13,11 @@ from probe.curves import Course
 from probe.datasets.dataset import TRAIN, VAL
 from probe.errors import FitError
 from probe.finetune.assembly import Assembly, assemble
+from probe.finetune.engine import state_folder
 from probe.finetune.headstart import HeadStart, find_probes, find_start
 from probe.finetune.material import Material, open_material
 from probe.finetune.plan import Plan, Prepared, TuneJob
-from probe.runs import FINE_TUNED, Predictions, Run
+from probe.runs import Predictions, Run
 from probe.train.inputs import batches
 from probe.train.loop import LoopResult, OnEpoch, fit_loop, probabilities
 from probe.train.rules import LoopSettings, Optimiser
@@ -147,7 +148,7 @@ def open_tuning(
     probes = find_probes(home, ready.job.images)
     start = find_start(ready, home, probes, progress=progress)
     material = open_material(ready, home, progress=progress)
-    folder = home.cache / FINE_TUNED / ready.identity[:16]
+    folder = state_folder(ready, home)
     network = assemble(ready, devices)
     return Tuning(ready.job, ready.plan, network, material, probes, start, folder, resume, on_epoch, progress)
 

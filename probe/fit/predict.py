@@ -121,7 +121,7 @@ def load_predictor(run: Run, home: Home) -> Predictor:
         network = load_network(run)
         return NetworkPredictor(network.size, path, classes, network.model, network.convention)
     spec = recorded_backbone(run, home)
-    extractor, head = backbones.load(spec, batch_size=BATCH), load_head(run.path)
+    extractor, head = backbones.load(spec, batch_size=BATCH, home=home), load_head(run.path)
     return HeadPredictor(spec.size, path, classes, extractor, head, spec.outputs)
 
 

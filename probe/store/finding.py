@@ -100,6 +100,7 @@ def distinguish(store: Store) -> dict[str, Any]:
         "weights": str(backbone["weights"])[:24],
         "pixels": backbone["size"],
         "precision": backbone["precision"],
+        "engine": backbone.get("engine"),
         "preprocess": backbone["preprocess"],
         "outputs": "+".join(store.outputs),
         "views": store.view_count,

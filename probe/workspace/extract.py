@@ -83,6 +83,8 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     Raises what backbones and data sets raise; what can be refused of the backbone is refused before pictures
     are fetched, read and hashed.
     """
+    from probe.extract import said_of_engine, settle_engine
+
     choice = choose(context.home, wanted.backbone, wanted.size, wanted.preprocess)
     features = [choice.features] if choice.features else None
     check_choice(choice, outputs=list(wanted.outputs or ()) or features, precision=wanted.precision)
@@ -91,9 +93,11 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
         context.say(line)
     images = count_of(len(job.dataset), "image")
     context.say(f"{images}, {_precision_text(wanted.precision, job)}; {set_line(job.dataset)}")
-    if said := _said_of_model(job):
-        context.say(said)
-    return job
+    settled = settle_engine(job, context.home)
+    for line in (_said_of_model(job), said_of_engine(job.backbone, settled.backbone)):
+        if line:
+            context.say(line)
+    return settled
 
 
 def _make_job(context: Context, dataset: Dataset, choice: Choice, wanted: ExtractKeywords) -> ExtractJob:
