@@ -8,14 +8,17 @@ from importlib.metadata import PackageNotFoundError, version
 from probe import __version__
 
 PACKAGES = ("tensorflow", "keras", "numpy", "zarr", "Pillow", "scikit-learn", "scipy")
+EXTRAS = ("openvino",)
+"""Packages that are named where they are installed."""
 
 
 def versions() -> dict[str, str]:
     """Versions of probe, Python, the system and the packages that compute numbers; imports none of them."""
     found = {"probe": __version__, "python": platform.python_version(), "system": platform.platform()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *EXTRAS):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            if package in PACKAGES:
+                found[package] = "not installed"
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probe.backbones import BACKBONES, BackboneSpec, engines, load, recorded, resolve, respecify
+from probe.backbones import BACKBONES, BackboneSpec, engines, find_row, load, recorded, resolve, respecify
 from probe.backbones.backbone import KERAS, KERAS_FILE, PIXELS, UNNAMED_ENGINES, Backbone
 from probe.backbones.engines import ENGINES, Engine, choose_engine
 from probe.backbones.precision import choose_precision
@@ -145,7 +145,7 @@ def test_a_new_engine_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_takes_the_first_of_the_table_that_can_and_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = BACKBONES["resnet50"]
+    row = find_row("mobilenetv2")
     table_of(monkeypatch, means(), *ENGINES.values())
     assert choose_engine(row, "fp32").name == "means"
     assert choose_engine(row, "bf16").name == "tensorflow"

@@ -63,6 +63,7 @@ ONLY_IN = {
     "keras": {"tensorflow_setup"},
     "onnx": {"fit"},
     "tf2onnx": {"fit"},
+    "openvino": {"backbones"},
     "pyarrow": {"arrow", "store"},
     "pandas": {"store", "table"},
     "xarray": {"store"},

@@ -51,13 +51,14 @@ def check(
     preprocess: str | None = None,
     outputs: Sequence[str] | None = None,
     precision: str = AUTO,
+    engine: str = AUTO,
 ) -> None:
     """Raise what `resolve` would raise of these choices, without a look at any weights: takes no time."""
     row = find_row(name)
     _size(row, size)
     _preprocess(row, preprocess)
     choose_outputs(row, outputs)
-    choose_engine(row, choose_precision(precision, row).name)
+    choose_engine(row, choose_precision(precision, row).name, engine)
 
 
 def resolve(

@@ -19,7 +19,7 @@ KERAS, KERAS_FILE, PIXELS = "keras", "keras-file", "pixels"
 NO_WEIGHTS = "none"
 """The identity of the weights of a backbone without parameters."""
 
-TENSORFLOW, PIXELS_ENGINE = "tensorflow", "pixels"
+TENSORFLOW, OPENVINO, PIXELS_ENGINE = "tensorflow", "openvino", "pixels"
 UNNAMED_ENGINES = (TENSORFLOW, PIXELS_ENGINE)
 """The engines of stores from before keys named one: a key without an engine means whichever of them serves
 the row. Any other engine, and any later version of these, is named."""

@@ -56,6 +56,12 @@ from probe.workspace.keywords import read_keywords
     help="auto: bf16 where the CPU has it, fp16 on a GPU, else fp32.",
 )
 @click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="What computes the network: auto, the fastest that keeps the precision, or one of `probe doctor`.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     help="Images at once; fixed for the store.  [default: 32; of large sets by a short trial]",

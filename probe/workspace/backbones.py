@@ -66,14 +66,21 @@ def standardised(preprocess: str | None, dataset: Dataset, size: int, exif: bool
     return training_standardisation(dataset, size, exif=exif)
 
 
-def check_choice(choice: Choice, *, outputs: list[str] | None, precision: str) -> None:
+def check_choice(choice: Choice, *, outputs: list[str] | None, precision: str, engine: str) -> None:
     """Errors that need no data set, before one is read and hashed."""
     from probe.backbones import check
     from probe.extract import STANDARDISE
 
     # Any other name does: which numbers standardise the pictures is not known yet.
     preprocess = "none" if choice.preprocess == STANDARDISE else choice.preprocess
-    check(choice.name, size=choice.size, preprocess=preprocess, outputs=outputs, precision=precision)
+    check(
+        choice.name,
+        size=choice.size,
+        preprocess=preprocess,
+        outputs=outputs,
+        precision=precision,
+        engine=engine,
+    )
 
 
 def resolve_choice(
@@ -85,6 +92,7 @@ def resolve_choice(
     outputs: list[str] | None,
     precision: str,
     exif: bool,
+    engine: str = "auto",
 ) -> BackboneSpec:
     """`probe.backbones.resolve`, with ``standardise`` worked out on the data set."""
     from probe.backbones import find_row, resolve
@@ -97,5 +105,6 @@ def resolve_choice(
         weights=weights,
         outputs=outputs or ([choice.features] if choice.features else None),
         precision=precision,
+        engine=engine,
         home=home,
     )

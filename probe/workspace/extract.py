@@ -34,6 +34,7 @@ class ExtractKeywords:
     weights : ``imagenet``, ``random``, ``random:SEED`` or a file.
     outputs : layers or stages; ``NAME:map`` keeps the feature map; None takes the pooled features.
     precision : ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    engine : ``auto``, or what ``probe doctor`` lists, such as ``tensorflow`` or ``openvino``.
     batch_size : images at once, fixed for the store; None leaves the choice to it.
     exif : turn images as their EXIF orientation says.
     store_dtype : ``float32`` or ``float16``.
@@ -47,6 +48,7 @@ class ExtractKeywords:
     weights: str = "imagenet"
     outputs: tuple[str, ...] | None = None
     precision: str = "auto"
+    engine: str = "auto"
     batch_size: int | None = None
     exif: bool = False
     store_dtype: str = "float32"
@@ -87,7 +89,8 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
 
     choice = choose(context.home, wanted.backbone, wanted.size, wanted.preprocess)
     features = [choice.features] if choice.features else None
-    check_choice(choice, outputs=list(wanted.outputs or ()) or features, precision=wanted.precision)
+    outputs = list(wanted.outputs or ()) or features
+    check_choice(choice, outputs=outputs, precision=wanted.precision, engine=wanted.engine)
     job = _make_job(context, read_images(context, dataset, options), choice, wanted)
     for line in job.dataset.notes:
         context.say(line)
@@ -112,6 +115,7 @@ def _make_job(context: Context, dataset: Dataset, choice: Choice, wanted: Extrac
         weights=wanted.weights,
         outputs=list(wanted.outputs or ()) or None,
         precision=wanted.precision,
+        engine=wanted.engine,
         exif=wanted.exif,
     )
     views = None
@@ -147,7 +151,8 @@ def parse_shard(text: str | None) -> Shard | None:
 
 def _precision_text(asked: str, job: ExtractJob) -> str:
     chosen, reason = job.backbone.precision, job.backbone.precision_reason
-    return f"precision {chosen}: {reason}" if asked == "auto" and reason else f"precision {chosen}"
+    why = f": {reason}" if asked == "auto" and reason else ""
+    return f"precision {chosen}{why}, engine {job.backbone.engine}"
 
 
 def _said_of_model(job: ExtractJob) -> str:

@@ -1,0 +1,212 @@
+"""The engine ``openvino``: the network's graph in OpenVINO's own form, compiled for the CPU.
+
+The graph, pixels in and every requested output out, is made once by the framework of the network and kept in
+the home's cache with the hashes of its files; from then on that framework is not imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones import preprocess, weights
+from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.backbones.outputs import is_map, layer_name, layer_output
+from probe.config import Home, canonical_json
+from probe.durable import discard, replacing
+from probe.errors import NOT_WRITABLE, UsageError
+from probe.hashing import file_hash
+from probe.machine import usable_cpus
+from probe.scratch import wait_for
+
+CONVERSION = 1
+"""Part of what a kept graph is called: another number where the same network would be converted otherwise."""
+GRAPH, CONSTANTS, RECORD = "graph.xml", "graph.bin", "graph.json"
+ARITHMETIC = {"fp32": "f32", "bf16": "bf16"}
+TELEMETRY = "openvino_telemetry"
+
+
+class CompiledExtractor:
+    """A compiled graph behind the `Extractor` contract."""
+
+    def __init__(self, compiled: Any, spec: BackboneSpec, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._places = {
+            output: compiled.output(_tensor(number)) for number, output in enumerate(spec.outputs)
+        }
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            output: tuple(place.shape)[1:] for output, place in self._places.items()
+        }
+        self._request = compiled.create_infer_request()
+        self._input_shape = (batch_size, spec.size, spec.size, 3)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """See `Extractor`."""
+        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
+            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        found = self._request.infer([np.ascontiguousarray(pixels)])
+        return {output: found[place] for output, place in self._places.items()}
+
+
+def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
+    """See `probe.backbones.load`; the graph is kept in `home`."""
+    weights.check(spec)
+    graph = _graph(row, spec, home)
+    graph.reshape([batch_size, spec.size, spec.size, 3])
+    # What decides a bit or a thread is said. Threads that are pinned would crowd on the first processors,
+    # where those of other processes are pinned as well.
+    settings = {
+        "INFERENCE_PRECISION_HINT": ARITHMETIC[spec.precision],
+        "INFERENCE_NUM_THREADS": usable_cpus(),
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    return CompiledExtractor(_openvino().Core().compile_model(graph, "CPU", settings), spec, batch_size)
+
+
+def _openvino() -> Any:
+    """The package, imported without the one that reports its use to its makers."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]  # an import of it fails, as openvino allows
+    import openvino
+
+    return openvino
+
+
+def _tensor(number: int) -> str:
+    """What the graph calls an output: names of layers may hold what names of tensors may not."""
+    return f"output{number}"
+
+
+def _graph(row: Backbone, spec: BackboneSpec, home: Home | None) -> Any:
+    """The `openvino.Model` of any batch size: the one that is kept, else a new one, kept if it can be.
+
+    It is read from its files in either case, so that the first extraction computes what the second does.
+    """
+    if home is not None:
+        try:
+            return _kept(row, spec, home)
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+    with tempfile.TemporaryDirectory() as folder:
+        _write(row, spec, Path(folder))
+        return _read(Path(folder))
+
+
+def _kept(row: Backbone, spec: BackboneSpec, home: Home) -> Any:
+    identity = _identity(spec)
+    folder = home.cache / "openvino" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if not _is_whole(folder, identity):
+        home.mark()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Parts of one job that start together need the same graph: the first makes it, the others wait.
+        with wait_for(folder.with_suffix(".lock")):
+            if not _is_whole(folder, identity):
+                _keep(row, spec, folder, identity)
+    return _read(folder)
+
+
+def _identity(spec: BackboneSpec) -> str:
+    """All that the graph depends on; the precision is not chosen before it is compiled."""
+    parts = {name: value for name, value in spec.key_part().items() if name != "precision"}
+    return canonical_json({**parts, "conversion": CONVERSION, "openvino": version("openvino")})
+
+
+def _is_whole(folder: Path, identity: str) -> bool:
+    """Whether the graph called `identity` lies in `folder`, with the bytes that were written."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        hashes = {name: file_hash(folder / name) for name in (GRAPH, CONSTANTS)}
+    except (OSError, ValueError):
+        return False
+    return bool(record == {"identity": identity, "files": hashes})
+
+
+def _keep(row: Backbone, spec: BackboneSpec, folder: Path, identity: str) -> None:
+    discard(folder)
+    with replacing(folder) as whole:
+        whole.mkdir()
+        _write(row, spec, whole)
+        hashes = {name: file_hash(whole / name) for name in (GRAPH, CONSTANTS)}
+        (whole / RECORD).write_text(json.dumps({"identity": identity, "files": hashes}), encoding="utf-8")
+
+
+def _read(folder: Path) -> Any:
+    return _openvino().Core().read_model(folder / GRAPH)
+
+
+def _write(row: Backbone, spec: BackboneSpec, folder: Path) -> None:
+    """Write the graph of `spec` into `folder`, all constants in float32.
+
+    Raises
+    ------
+    UsageError : OpenVINO does not know an operation of it.
+    """
+    openvino = _openvino()
+    source, tensors = _of_keras(row, spec, folder)
+    try:
+        graph = openvino.Core().read_model(source)
+    except RuntimeError as error:
+        raise UsageError(
+            f"OpenVINO cannot compute {row.name}",
+            found=str(error).strip().partition("\n")[0],
+            hint="--engine tensorflow",
+        ) from error
+    for number, tensor in enumerate(tensors):
+        graph.output(tensor).get_tensor().add_names({_tensor(number)})
+    openvino.serialize(graph, folder / GRAPH, folder / CONSTANTS)
+    source.unlink()
+    _keep_depthwise_whole(folder / GRAPH)
+
+
+def _keep_depthwise_whole(path: Path) -> None:
+    """Mark the depthwise convolutions of a graph as to stay in float32, where it is computed in bfloat16.
+
+    Their trained kernels nearly sum to zero, so rounding them costs more than all else. Only the format of
+    the file has a mark for it.
+    """
+    tree = ElementTree.parse(path)
+    for layer in tree.iterfind("./layers/layer[@type='GroupConvolution']"):
+        known = layer.find("rt_info")
+        marks = ElementTree.SubElement(layer, "rt_info") if known is None else known
+        ElementTree.SubElement(marks, "attribute", name="precise", version="0")
+    tree.write(path, xml_declaration=True, encoding="utf-8")
+
+
+def _of_keras(row: Backbone, spec: BackboneSpec, folder: Path) -> tuple[Path, list[str]]:
+    """The network as a file of TensorFlow's, and its tensors in the order of `spec.outputs`.
+
+    Preprocessing is in front of it, pooling behind it. OpenVINO folds batch normalisation itself.
+    """
+    from probe.backbones import network
+    from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
+
+    model = network.build(row, spec)
+    layers = [layer_output(model.get_layer(layer_name(model, row, output))) for output in spec.outputs]
+    submodel, convention = keras.Model(model.inputs, layers), preprocess.convention(spec.preprocess)
+
+    def forward(pixels: Any) -> list[Any]:
+        maps = tf.nest.flatten(submodel(convention.apply(tf.cast(pixels, tf.float32)), training=False))
+        return [
+            # The identity keeps two names of one layer apart.
+            tf.identity(value)
+            if is_map(output) or value.shape.rank == 2
+            else tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
+            for value, output in zip(maps, spec.outputs, strict=True)
+        ]
+
+    pixels = tf.TensorSpec((None, spec.size, spec.size, 3), tf.uint8)
+    frozen = convert_variables_to_constants_v2(tf.function(forward).get_concrete_function(pixels))
+    tf.io.write_graph(frozen.graph, str(folder), "network.pb", as_text=False)
+    return folder / "network.pb", [output.name for output in frozen.outputs]
