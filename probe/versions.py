@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from probe import __version__
 
 PACKAGES = ("tensorflow", "keras", "numpy", "zarr", "Pillow", "scikit-learn", "scipy")
-EXTRAS = ("openvino",)
+EXTRAS = ("openvino", "onnxruntime")
 """Packages that are named where they are installed."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from probe.backbones import BACKBONES, BackboneSpec, engines, find_row, load, recorded, resolve, respecify
-from probe.backbones.backbone import KERAS, KERAS_FILE, PIXELS, UNNAMED_ENGINES, Backbone
+from probe.backbones.backbone import KERAS, KERAS_FILE, ONNX_FILE, PIXELS, UNNAMED_ENGINES, Backbone
 from probe.backbones.engines import ENGINES, Engine, choose_engine
 from probe.backbones.precision import choose_precision
 from probe.config import Home
@@ -21,6 +21,7 @@ from probe.errors import StoreError, UnknownNameError, UsageError, WeightsError
 from probe.machine import Machine
 from probe.registry import Registry, load_object
 from probe.store import StoreSpec, images_digest
+from tests.onnx_files import cnn
 
 HOME = Home(Path("no-such-home"))
 TENSOR_CORES = Machine(frozenset(), gpu_capability=8.0)
@@ -52,13 +53,15 @@ def table_of(monkeypatch: pytest.MonkeyPatch, *rows: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_keeps_the_contract(name: str) -> None:
+def test_every_engine_keeps_the_contract(name: str, tmp_path: Path) -> None:
     """Shapes, types, a fixed batch; where it says so, the same bits in any place, at any batch size, and
     whatever else is computed."""
     engine = ENGINES[name]
     assert callable(load_object(engine.load))
-    kind = next(kind for kind in engine.serves if kind in ROWS)
-    backbone, choices = ROWS[kind]
+    onnx_file = str(cnn(tmp_path / "mine.onnx"))
+    rows = ROWS | {ONNX_FILE: (onnx_file, {"preprocess": "unit", "outputs": ["features", "features:map"]})}
+    kind = next(kind for kind in engine.serves if kind in rows)
+    backbone, choices = rows[kind]
     spec = resolve(backbone, precision=engine.serves[kind][0], engine=name, home=HOME, **choices)
     assert spec.engine == name
     pixels = np.random.default_rng(0).integers(0, 256, (4, spec.size, spec.size, 3), dtype=np.uint8)

@@ -188,7 +188,6 @@ def test_a_model_saved_in_half_precision_is_recorded_as_that(
     ("name", "says"),
     [
         ("model.h5", "load_model"),
-        ("model.onnx", "Keras model it was made from"),
         ("model.tflite", "Keras model"),
         ("model.pt", "rebuild the network in Keras"),
         ("saved", "a SavedModel"),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from probe.backbones import preprocess
-from probe.backbones.backbone import KERAS_FILE, Backbone, BackboneSpec, Extractor, WeightsFile
+from probe.backbones import onnx_file, preprocess, side_file
+from probe.backbones.backbone import KERAS_FILE, ONNX_FILE, Backbone, BackboneSpec, Extractor, WeightsFile
 from probe.backbones.engines import AUTO, choose_engine, interchangeable, keep_engine, named_engine
 from probe.backbones.outputs import Output, choose_outputs
 from probe.backbones.precision import choose_precision, expect_capable
@@ -76,10 +77,11 @@ def resolve(
 
     Parameters
     ----------
-    name : a row, a constructor of keras.applications in any case, or a path ending in ``.keras``.
+    name : a row, a constructor of keras.applications in any case, or a path ending in .keras or .onnx.
     size : side of the input in pixels.
-    preprocess : a value convention; needed for a .keras file.
-    weights : ``imagenet``, ``random``, ``random:SEED`` or a path. A .keras file brings its own.
+    preprocess : a value convention, or a file that describes one; needed for a .keras file, and for an .onnx
+        file without such a description beside it.
+    weights : ``imagenet``, ``random``, ``random:SEED`` or a path. A saved model brings its own.
     outputs : stages, layers or the row's default output, each pooled, or as a map with ``:map``. Names of
         layers can be checked only when the network is built, by `load`.
     precision : ``auto``, ``fp32``, ``bf16`` or ``fp16``.
@@ -186,6 +188,7 @@ def build_network(spec: BackboneSpec) -> Any:
     row = row_of(spec)
     if not row.is_network:
         raise UsageError(f"{row.name} is not a network")
+    _expect_keras(row)
     return load_object("probe.backbones.network:build")(row, spec)
 
 
@@ -203,6 +206,7 @@ def build_embedder(spec: BackboneSpec) -> Any:
     row = row_of(spec)
     if not row.is_network:
         return load_object("probe.backbones.embedder:of_pixels")(spec)
+    _expect_keras(row)
     spec = replace(spec, precision=row.saved_precision or "fp32")
     return load_object("probe.backbones.embedder:of_network")(row, spec)
 
@@ -213,6 +217,8 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
     Builds the network with untrained weights, so it needs no file and takes some seconds.
     """
     row = find_row(name)
+    if row.kind == ONNX_FILE and row.file is not None:
+        return [Output(t.name, t.tensor, t.shape) for t in onnx_file.listed(row.file)]
     if not row.is_network:
         side = _size(row, size)
         return [Output(row.default_output, row.default_output, (side, side, 3))]
@@ -229,13 +235,22 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
     return found
 
 
+def _expect_keras(row: Backbone) -> None:
+    if row.kind == ONNX_FILE:
+        raise UsageError(
+            f"{row.name} is an ONNX file, which is computed as it is",
+            expected="a network in Keras, to train or to export with a head",
+            hint="extract, fit and predict take it",
+        )
+
+
 def _size(row: Backbone, size: int | None) -> int:
     chosen = row.size if size is None else size
     if size is None and chosen == 0:
         raise UsageError(
             f"{row.name} leaves its input size open", hint="--size 224, or what it was trained at"
         )
-    fixed = row.kind == KERAS_FILE and row.size
+    fixed = row.file is not None and row.min_size == row.size
     if chosen < row.min_size or (fixed and chosen != row.size):
         raise UsageError(
             f"{row.name} does not take pictures of {chosen} pixels",
@@ -247,13 +262,15 @@ def _size(row: Backbone, size: int | None) -> int:
 
 def _preprocess(row: Backbone, name: str | None) -> str:
     chosen = name or row.preprocess
+    if chosen.endswith(side_file.SUFFIX):
+        chosen = side_file.read(Path(chosen)).preprocess
     if not chosen:
         raise UsageError(
             f"what pixel values {row.name} expects cannot be known from the file",
-            hint="--preprocess " + ", ".join(preprocess.CONVENTIONS),
+            hint="--preprocess " + ", ".join(preprocess.CONVENTIONS) + " or FILE.json",
         )
     preprocess.check(chosen)
-    if row.preprocess == "none" and preprocess.convention(chosen) != preprocess.Convention():
+    if row.integers and preprocess.convention(chosen) != preprocess.Convention():
         raise UsageError(
             f"{row.name} takes whole numbers, and preprocessed values would be cut to them",
             expected="--preprocess none: pixels from 0 to 255",

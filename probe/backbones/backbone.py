@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from probe.errors import StoreError
 from probe.internet import RemoteFile
 
-KERAS, KERAS_FILE, PIXELS = "keras", "keras-file", "pixels"
-"""How a row's network comes to be: a constructor, a saved model, or there is none."""
+KERAS, KERAS_FILE, ONNX_FILE, PIXELS = "keras", "keras-file", "onnx-file", "pixels"
+"""How a row's network comes to be: a constructor, a model saved by Keras or as ONNX, or there is none."""
 
 NO_WEIGHTS = "none"
 """The identity of the weights of a backbone without parameters."""
 
-TENSORFLOW, OPENVINO, PIXELS_ENGINE = "tensorflow", "openvino", "pixels"
+TENSORFLOW, OPENVINO, ONNXRUNTIME = "tensorflow", "openvino", "onnxruntime"
+PIXELS_ENGINE = "pixels"
 UNNAMED_ENGINES = (TENSORFLOW, PIXELS_ENGINE)
 """The engines of stores from before keys named one: a key without an engine means whichever of them serves
 the row. Any other engine, and any later version of these, is named."""
@@ -59,12 +60,13 @@ class Backbone:
     Attributes
     ----------
     kind : how the network comes to be, which decides what engines can compute it: `KERAS` by its constructor,
-        `KERAS_FILE` from a saved model, `PIXELS` where there is none.
+        `KERAS_FILE` and `ONNX_FILE` from a saved model, `PIXELS` where there is none.
     network : of `KERAS` ``module:constructor``, called the way keras.applications' constructors are.
     size : default side of the square input, pixels; 0 where it has to be given.
     min_size : smallest side the network accepts.
     width : length D of the default embedding at the default size, None when only building it would tell.
-    preprocess : name of the value convention, see `probe.backbones.preprocess`.
+    preprocess : name of the value convention, see `probe.backbones.preprocess`; empty where none is known.
+    integers : whether it takes whole numbers, so that preprocessed values would be cut to them.
     stages : ``block1`` … ``block5`` -> Keras name of the last layer of that stage, shallow to deep.
     default_output : what is extracted when nothing else is asked for; empty where the user has to choose.
     bf16 : whether ``auto`` may choose bfloat16; False where it was measured to gain nothing.
@@ -83,6 +85,7 @@ class Backbone:
     width: int | None
     preprocess: str
     kind: str = KERAS
+    integers: bool = False
     stages: Mapping[str, str] = field(default_factory=dict)
     default_output: str = "avg_pool"
     bf16: bool = True
@@ -105,12 +108,13 @@ class BackboneSpec:
 
     Attributes
     ----------
-    name : row name, ``keras:NAME`` for another keras.applications network, ``file:STEM`` for a .keras file.
+    name : row name, ``keras:NAME`` for another keras.applications network, ``file:STEM`` for a saved model.
     weights : identity of the weights: ``sha256:<hex>`` of the file, ``random:<seed>:keras-<version>``
         or ``none`` (backbones without parameters).
     size : side of the square input, pixels.
     preprocess : name of the value convention.
-    outputs : in the order asked for: ``"<layer>"`` is pooled to (D,), ``"<layer>:map"`` kept as (H, W, C).
+    outputs : in the order asked for: ``"<layer>"`` is pooled to (D,), ``"<layer>:map"`` kept as (H, W, C),
+        of tokens as (T, D).
     precision : ``fp32``, ``bf16`` or ``fp16``.
     engine : what computes it, a row of `probe.backbones.engines`.
     asked_engine : what was asked for, ``auto`` or an engine without its version; empty where it is this one

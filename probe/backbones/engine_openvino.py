@@ -19,8 +19,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones import preprocess, weights
-from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.backbones import onnx_file, preprocess, weights
+from probe.backbones.backbone import ONNX_FILE, Backbone, BackboneSpec, Extractor
+from probe.backbones.onnx_extractor import OnnxExtractor, pictures_at_once, tensors_of
 from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.config import Home, canonical_json
 from probe.durable import discard, replacing
@@ -61,8 +62,14 @@ class CompiledExtractor:
 def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
     """See `probe.backbones.load`; the graph is kept in `home`."""
     weights.check(spec)
+    if row.kind == ONNX_FILE:
+        return _of_onnx(row, spec, batch_size)
     graph = _graph(row, spec, home)
     graph.reshape([batch_size, spec.size, spec.size, 3])
+    return CompiledExtractor(_compiled(graph, spec), spec, batch_size)
+
+
+def _compiled(graph: Any, spec: BackboneSpec) -> Any:
     # What decides a bit or a thread is said. Threads that are pinned would crowd on the first processors,
     # where those of other processes are pinned as well.
     settings = {
@@ -71,7 +78,43 @@ def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) 
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    return CompiledExtractor(_openvino().Core().compile_model(graph, "CPU", settings), spec, batch_size)
+    return _openvino().Core().compile_model(graph, "CPU", settings)
+
+
+def _of_onnx(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
+    """The file as it is: nothing is kept of it, since reading it takes no framework."""
+    assert row.file is not None
+    network = onnx_file.network(row.file)
+    tensors = tensors_of(network, spec)
+    names = list(dict.fromkeys(tensor.tensor for tensor in tensors))
+    side, pictures = [spec.size, spec.size], pictures_at_once(network, batch_size)
+    try:
+        graph = _openvino().Core().read_model(row.file)
+        graph.add_outputs([name for name in names if not _ends_with(graph, name)])
+        graph.reshape([pictures, 3, *side] if network.channels_first else [pictures, *side, 3])
+        compiled = _compiled(graph, spec)
+    except RuntimeError as error:
+        raise _cannot(row, error, "onnxruntime") from error
+    places = [compiled.output(tensor.tensor) for tensor in tensors]
+    request = compiled.create_infer_request()
+
+    def compute(values: NDArray[Any]) -> list[NDArray[Any]]:
+        found = request.infer([values])
+        return [found[place] for place in places]
+
+    return OnnxExtractor(compute, network, tensors, spec, batch_size)
+
+
+def _ends_with(graph: Any, name: str) -> bool:
+    return any(name in output.get_names() for output in graph.outputs)
+
+
+def _cannot(row: Backbone, error: RuntimeError, other: str) -> UsageError:
+    return UsageError(
+        f"OpenVINO cannot compute {row.name}",
+        found=str(error).strip().partition("\n")[0],
+        hint=f"--engine {other}",
+    )
 
 
 def _openvino() -> Any:
@@ -158,11 +201,7 @@ def _write(row: Backbone, spec: BackboneSpec, folder: Path) -> None:
     try:
         graph = openvino.Core().read_model(source)
     except RuntimeError as error:
-        raise UsageError(
-            f"OpenVINO cannot compute {row.name}",
-            found=str(error).strip().partition("\n")[0],
-            hint="--engine tensorflow",
-        ) from error
+        raise _cannot(row, error, "tensorflow") from error
     for number, tensor in enumerate(tensors):
         graph.output(tensor).get_tensor().add_names({_tensor(number)})
     openvino.serialize(graph, folder / GRAPH, folder / CONSTANTS)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from probe.backbones.backbone import (
     KERAS,
     KERAS_FILE,
+    ONNX_FILE,
+    ONNXRUNTIME,
     OPENVINO,
     PIXELS,
     PIXELS_ENGINE,
@@ -107,7 +109,7 @@ ENGINES: Registry[Engine] = Registry(
         Engine(
             name=OPENVINO,
             load="probe.backbones.engine_openvino:load",
-            serves={KERAS: ("fp32", "bf16"), KERAS_FILE: ("fp32", "bf16")},
+            serves={KERAS: ("fp32", "bf16"), KERAS_FILE: ("fp32", "bf16"), ONNX_FILE: ("fp32", "bf16")},
             needs=("openvino",),
             bit_stable=True,
             # EfficientNet-Lite0 in bfloat16 has a cosine of 0.9992 on photographs, by either engine.
@@ -118,6 +120,14 @@ ENGINES: Registry[Engine] = Registry(
             as_saved=False,
             uses_gpu=False,
             extra="openvino",
+        ),
+        Engine(
+            name=ONNXRUNTIME,
+            load="probe.backbones.engine_onnxruntime:load",
+            serves={ONNX_FILE: ("fp32",)},
+            needs=("onnx", "onnxruntime"),
+            bit_stable=True,
+            extra="onnx",
         ),
         Engine(
             name=TENSORFLOW,
@@ -200,6 +210,11 @@ def _first_ready(row: Backbone, precision: str, candidates: list[Engine], wanted
 def is_installed(name: str) -> bool:
     """Whether the engine called that can run here."""
     return not ENGINES[name].missing
+
+
+def is_automatic(row: Backbone, precision: str) -> bool:
+    """Whether ``auto`` has an engine that is installed for a row in a precision."""
+    return any(engine.suits(row, precision) and not engine.missing for engine in ENGINES.values())
 
 
 def is_computed(row: Backbone, precision: str) -> bool:

@@ -18,7 +18,6 @@ SUFFIX = ".keras"
 OTHER_FORMATS: Mapping[str, str] = {
     ".h5": "keras.models.load_model(FILE).save('model.keras'); weights alone go with --weights FILE",
     ".hdf5": "keras.models.load_model(FILE).save('model.keras'); weights alone go with --weights FILE",
-    ".onnx": "save the Keras model it was made from as model.keras",
     ".pb": "rebuild the network in Keras, load its weights, and model.save('model.keras')",
     ".tflite": "save the Keras model it was made from as model.keras",
     ".pt": "rebuild the network in Keras, copy its weights, and model.save('model.keras')",
@@ -74,6 +73,7 @@ def row(path: Path) -> Backbone:
             found=f"input {tuple(shape)}",
         )
     side = int(shape[1] or 0)
+    fixed_preprocess = _preprocess(path, saved)
     output, note = _default_output(saved)
     return Backbone(
         name=PREFIX + path.stem,
@@ -82,7 +82,8 @@ def row(path: Path) -> Backbone:
         size=side,
         min_size=side or 1,
         width=None,
-        preprocess=_preprocess(path, saved),
+        preprocess=fixed_preprocess,
+        integers=bool(fixed_preprocess),
         default_output=output,
         saved_precision=_precision(path, saved),
         file=path,

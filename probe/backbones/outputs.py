@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.backbones import onnx_file
+from probe.backbones.backbone import ONNX_FILE, Backbone, BackboneSpec
 from probe.errors import UsageError, unknown_name
 
 AVG_POOL = "avg_pool"
@@ -21,12 +22,13 @@ MAP = ":map"
 class Output:
     """Something that can be asked for: pooled to the last of `shape`, or all of it with ``:map``.
 
-    ``layer`` is the Keras layer behind a stage's name, and otherwise the name itself.
+    ``layer`` is the Keras layer behind a stage's name or the tensor of an ONNX file, and otherwise the name
+    itself; `shape` has None for what an ONNX file leaves open.
     """
 
     name: str
     layer: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
 
 
 def choose_outputs(row: Backbone, wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ def choose_outputs(row: Backbone, wanted: Sequence[str] | None) -> tuple[str, ..
 
     Raises
     ------
-    UnknownNameError : what has no network has one output alone.
+    UnknownNameError : what has no network has one output alone; an ONNX file has no such tensor.
     UsageError : an output is spelled wrongly or twice, or one has to be chosen.
     """
     if not wanted and not row.default_output:
@@ -43,9 +45,11 @@ def choose_outputs(row: Backbone, wanted: Sequence[str] | None) -> tuple[str, ..
             hint="--outputs LAYER; --outputs list names them",
         )
     chosen = tuple(wanted or (row.default_output,))
+    if row.kind == ONNX_FILE:
+        chosen = tuple(onnx_file.choose_output(row, output) for output in chosen)
     if len(set(chosen)) != len(chosen):
         raise UsageError("an output is asked for twice", found=", ".join(chosen))
-    for output in chosen:
+    for output in chosen if row.kind != ONNX_FILE else ():
         layer, _, form = output.partition(":")
         if not layer or form not in ("", MAP[1:]) or output.endswith(":"):
             raise UsageError("an output is not spelled as one", expected="NAME or NAME:map", found=output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from probe.backbones.backbone import Backbone
-from probe.backbones.engines import is_computed
+from probe.backbones.engines import is_automatic, is_computed
 from probe.errors import UsageError, unknown_name
 from probe.machine import Machine, read_machine
 
@@ -98,6 +98,8 @@ def _automatic(machine: Machine, row: Backbone | None) -> Precision:
     flag = _bf16_flag(machine)
     if flag is not None and row is not None and not row.bf16:
         return Precision("fp32", f"{row.name} gains nothing from bfloat16")
+    if flag is not None and row is not None and not is_automatic(row, "bf16"):
+        return Precision("fp32", f"no engine is taken for {row.name} in bfloat16 unless it is asked for")
     if flag is not None:
         return Precision("bf16", f"the CPU has {flag}")
     return Precision("fp32", "the CPU has neither " + " nor ".join(BF16_FLAGS))

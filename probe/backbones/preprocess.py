@@ -48,12 +48,20 @@ class Convention:
         return (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
 
+IMAGENET = Convention(
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255)
+)
+"""Statistics of ImageNet as torchvision, timm and DINO have them."""
+
 # The ImageNet statistics of Caffe (BGR) and torchvision (RGB), which the published weights were trained with.
 CONVENTIONS: dict[str, Convention] = {
     "caffe": Convention(mean=(103.939, 116.779, 123.68), reverse=True),
     "tf": Convention(mean=(127.5,) * 3, std=(127.5,) * 3),
-    "torch": Convention(
-        mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255)
+    "torch": IMAGENET,
+    "imagenet": IMAGENET,
+    "clip": Convention(
+        mean=(0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255),
+        std=(0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255),
     ),
     "lite": Convention(mean=(127.0,) * 3, std=(128.0,) * 3),
     "unit": Convention(std=(255.0,) * 3),

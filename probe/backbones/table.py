@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probe.backbones import keras_apps, keras_file
+from probe.backbones import keras_apps, keras_file, onnx_file
 from probe.backbones.backbone import PIXELS, Backbone, BackboneSpec, WeightsFile
 from probe.errors import UnknownNameError, WeightsError, unknown_name
 from probe.registry import Registry
@@ -186,17 +186,19 @@ def find_row(name: str) -> Backbone:
     Raises
     ------
     UnknownNameError : there is no such backbone.
-    UsageError : a .keras file that cannot be read as a backbone, or a model saved in another way.
+    UsageError : a .keras or .onnx file that cannot be read as a backbone, or a model saved in another way.
     """
     if name.lower() in BACKBONES:
         return BACKBONES[name.lower()]
     if name.endswith(keras_file.SUFFIX):
         return keras_file.row(Path(name))
+    if name.endswith(onnx_file.SUFFIX):
+        return onnx_file.row(Path(name))
     keras_file.refuse_other_formats(name)
     try:
         return keras_apps.row(name)
     except UnknownNameError:
-        known = [*BACKBONES, *keras_apps.constructors(), "a path ending in .keras"]
+        known = [*BACKBONES, *keras_apps.constructors(), "a path ending in .keras or .onnx"]
         raise unknown_name("backbone", name, known) from None
 
 
@@ -206,4 +208,4 @@ def row_of(spec: BackboneSpec) -> Backbone:
         return find_row(spec.name)
     if spec.weights_path is None:
         raise WeightsError(f"where {spec.name} lies on this machine is not known", expected=spec.weights)
-    return keras_file.row(Path(spec.weights_path))
+    return find_row(spec.weights_path)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probe.backbones import keras_apps, keras_file, table
+from probe.backbones import keras_apps, keras_file, onnx_file, table
 from probe.backbones.backbone import NO_WEIGHTS, Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
 from probe.errors import DownloadError, UsageError, WeightsError
@@ -67,7 +67,9 @@ def available_weights(row: Backbone, home: Home) -> Path | None:
 
 
 def file_identity(path: Path) -> str:
-    """The identity of the weights in a file: ``sha256:<hex>``."""
+    """The identity of the weights in a file: ``sha256:<hex>``; of an ONNX file with all that belong to it."""
+    if path.suffix == onnx_file.SUFFIX:
+        return SHA256 + onnx_file.weights_hash(path)
     return SHA256 + _digests(path)[1]
 
 

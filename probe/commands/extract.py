@@ -28,7 +28,7 @@ from probe.workspace.keywords import read_keywords
 @click.option(
     "--backbone",
     required=True,
-    help="A name from `probe backbones`, a .keras file, or a RUN of `probe finetune`.",
+    help="A name from `probe backbones`, a .keras or .onnx file, or a RUN of `probe finetune`.",
 )
 @click.option(
     "--size",
@@ -37,7 +37,8 @@ from probe.workspace.keywords import read_keywords
 )
 @click.option(
     "--preprocess",
-    help="Value convention in place of the backbone's own: unit, standardise (by the training part), …"
+    help="Value convention in place of the backbone's own: unit, imagenet, clip, a FILE.json,"
+    " standardise (by the training part), …"
     "  [default: the backbone's own]",
 )
 @click.option(
@@ -45,7 +46,8 @@ from probe.workspace.keywords import read_keywords
 )
 @click.option(
     "--outputs",
-    help="Comma-separated layers or stages; NAME:map keeps the feature map; list prints them."
+    help="Comma-separated layers or stages; NAME:map keeps the feature map, of tokens"
+    " NAME:cls and NAME:mean pool; list prints them."
     "  [default: the backbone's pooled features]",
 )
 @click.option(
@@ -147,6 +149,6 @@ def list_outputs(home: Home, backbone: str, size: int | None, as_json: bool) -> 
 
     found = backbones.list_outputs(backbone, size=size, home=home)
     rows = [{"output": o.name, "layer": o.layer, "shape": list(o.shape)} for o in found]
-    cells = [(o.name, o.layer, "×".join(map(str, o.shape))) for o in found]
+    cells = [(o.name, o.layer, "×".join("?" if n is None else str(n) for n in o.shape)) for o in found]
     emit(rows, as_json, lambda: table(("output", "layer", "shape"), cells))
     return EXIT_DONE

@@ -28,9 +28,9 @@ class ExtractKeywords:
 
     Attributes
     ----------
-    backbone : a name from ``probe backbones``, a .keras file, or the name of a fine-tuned run.
+    backbone : a name from ``probe backbones``, a .keras or .onnx file, or the name of a fine-tuned run.
     size : side of the network's input, pixels; None takes the backbone's own.
-    preprocess : value convention in place of the backbone's own.
+    preprocess : value convention in place of the backbone's own, or a file that describes one.
     weights : ``imagenet``, ``random``, ``random:SEED`` or a file.
     outputs : layers or stages; ``NAME:map`` keeps the feature map; None takes the pooled features.
     precision : ``auto``, ``fp32``, ``bf16`` or ``fp16``.
