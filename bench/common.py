@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_info
+
 from probe.machine import cpu_flags, usable_cpus
 from probe.versions import versions
 
@@ -48,10 +50,22 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": usable_cpus(),
         "low_precision": sorted(cpu_flags() & {"amx_bf16", "avx512_bf16", "avx512f", "avx2"}),
+        "blas": _blas(),
         "load_at_start": os.getloadavg()[0],
         "versions": versions(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _blas() -> list[str]:
+    """Every BLAS that numpy and scipy have loaded: its version, and the kernels it has chosen."""
+    import scipy.linalg  # noqa: F401 - loads the one of scipy
+
+    return [
+        f"{found['internal_api']} {found['version']}, {found.get('architecture')}"
+        for found in threadpool_info()
+        if found["user_api"] == "blas"
+    ]
 
 
 def write_results(name: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
