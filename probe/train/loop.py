@@ -7,37 +7,24 @@ was killed and resumed therefore ends, on a CPU, with the weights of one that wa
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.durable import discard
-from probe.errors import FitError, UsageError
-from probe.progress import Progress, say
+from probe.errors import FitError
+from probe.progress import Progress
 from probe.scratch import hold
 from probe.train.inputs import Inputs
 from probe.train.rules import LoopSettings
-from probe.train.state import (
-    BEST_FILE,
-    DAMAGE,
-    STATE_FILE,
-    Patience,
-    State,
-    expect_shapes,
-    read_state,
-    write_arrays,
-)
+from probe.train.state import Training
 
 LOCK_FILE = "lock"
-MIN_DELTA = 1e-4
-"""How much better counts as better for `ReduceLr`; Keras's own value."""
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -134,7 +121,7 @@ def _fit_loop(
         optimiser = settings.keras_optimiser(inputs.steps)
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
-    run = _Run(model, optimiser, settings, folder, settings.identity(identity))
+    run = Training(model, optimiser, settings, folder, settings.identity(identity))
     run.open(resume=resume)
     if start_counts and run.state.start is None:
         _score_start(run, model, inputs, on_epoch)
@@ -166,7 +153,7 @@ def _fit_loop(
     )
 
 
-def _score_start(run: _Run, model: Any, inputs: Inputs, on_epoch: OnEpoch | None) -> None:
+def _score_start(run: Training, model: Any, inputs: Inputs, on_epoch: OnEpoch | None) -> None:
     validation = inputs.validation()
     if validation is None:
         return
@@ -195,148 +182,7 @@ def probabilities(model: Any, dataset: Any) -> NDArray[np.float32]:
     return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
 
 
-class _Run:
-    """A training in progress: the model, its optimiser, and the state that goes to disk."""
-
-    def __init__(
-        self, model: Any, optimiser: Any, settings: LoopSettings, folder: Path | None, identity: str
-    ) -> None:
-        self.settings, self.folder, self.optimiser = settings, folder, optimiser
-        metrics = {id(variable) for variable in model.metrics_variables}
-        # `variables`, not `weights`: the random state of dropout is needed to continue as if undisturbed.
-        self.network = [variable for variable in model.variables if id(variable) not in metrics]
-        self.state = State(identity, stops=[Patience() for _ in settings.stops])
-        self.kept: list[NDArray[Any]] | None = None
-        self._found: list[NDArray[Any]] | None = None
-
-    def open(self, *, resume: bool) -> None:
-        """Find the folder's state to continue from it, or put it aside; the model does not change yet."""
-        if self.folder is None or not (self.folder / STATE_FILE).exists():
-            return
-        if not resume:
-            discard(self.folder / STATE_FILE)
-            return
-        try:
-            saved = read_state(self.folder)
-            if saved.state.identity == self.state.identity:
-                expect_shapes(saved.values, [*self.network, *self.optimiser.variables])
-                expect_shapes(saved.kept or self.network, self.network)
-        except DAMAGE as error:
-            say(f"the state of this training is damaged, and it starts anew: {error}")
-            discard(self.folder / STATE_FILE)
-            discard(self.folder / BEST_FILE)
-            return
-        if saved.state.identity != self.state.identity:
-            raise UsageError(
-                f"the training in {self.folder} is not the one to be resumed",
-                expected="the same recipe, data, seed and precision",
-                hint="repeat the command as it was given, or start anew without resuming",
-            )
-        self.state, self._found, self.kept = saved.state, saved.values, saved.kept
-
-    def take_start(self, figures: Mapping[str, float]) -> None:
-        """Count the model as it is now, with these validation figures, as epoch 0.
-
-        Epochs may have been done already, by a version that did not score the start: which of them is the
-        best, and how long that is ago, is then worked out anew.
-        """
-        state, keep = self.state, self.settings.keep
-        state.start = dict(figures)
-        state.kept, state.kept_epoch = Patience(), 0
-        state.stops = [Patience() for _ in self.settings.stops]
-        for rule, patience in zip(self.settings.stops, state.stops, strict=True):
-            if rule.monitor in figures:
-                patience.saw(rule.monitor, figures[rule.monitor])
-        plateau = self.settings.reduce_lr
-        if plateau is not None and plateau.monitor in figures and not state.epochs_done:
-            state.reduce_lr.saw(plateau.monitor, figures[plateau.monitor], MIN_DELTA)
-        if keep in figures:
-            state.kept.saw(keep, figures[keep])
-        for epoch in range(state.epochs_done):
-            done = {name: values[epoch] for name, values in state.history.items()}
-            self._is_best(epoch + 1, done)
-            self._stop(done)
-        if state.kept.best is not None and not state.kept_epoch:
-            self._hold_kept()
-
-    def load_state(self) -> None:
-        """Give the model what `open` found."""
-        if self._found is None:
-            return
-        _assign([*self.network, *self.optimiser.variables], self._found)
-        self._found = None
-
-    def finish_epoch(self, figures: Mapping[str, float], seconds: float) -> None:
-        """Take an epoch's figures into account and write the state."""
-        state = self.state
-        state.epochs_done += 1
-        state.seconds += seconds
-        for name, value in figures.items():
-            state.history.setdefault(name, []).append(value)
-        if self._is_best(state.epochs_done, figures):
-            self._hold_kept()
-        self._reduce_lr(figures)
-        self._stop(figures)
-        if self.folder is not None:
-            self._write()
-
-    def load_kept(self) -> None:
-        """Give the model the weights of the kept epoch."""
-        if self.settings.keep == "last" or self.kept is None:
-            self.state.kept_epoch = self.state.epochs_done
-        else:
-            _assign(self.network, self.kept)
-
-    def _is_best(self, epoch: int, figures: Mapping[str, float]) -> bool:
-        """Note whether `epoch` is the best so far by the rule."""
-        keep = self.settings.keep
-        if keep == "last" or not self.state.kept.saw(keep, figures[keep]):
-            return False
-        self.state.kept_epoch = epoch
-        return True
-
-    def _hold_kept(self) -> None:
-        """Hold on to the weights of the model as it is now."""
-        self.kept = _values(self.network)
-        if self.folder is not None:
-            write_arrays(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
-
-    def _reduce_lr(self, figures: Mapping[str, float]) -> None:
-        rule = self.settings.reduce_lr
-        if rule is None:
-            return
-        patience = self.state.reduce_lr
-        if (
-            not patience.saw(rule.monitor, figures[rule.monitor], MIN_DELTA)
-            and patience.wait >= rule.patience
-        ):
-            patience.wait = 0
-            self.optimiser.learning_rate = max(figures["lr"] * rule.factor, min(rule.min_lr, figures["lr"]))
-
-    def _stop(self, figures: Mapping[str, float]) -> None:
-        for rule, patience in zip(self.settings.stops, self.state.stops, strict=True):
-            if not patience.saw(rule.monitor, figures[rule.monitor]) and patience.wait >= rule.patience:
-                self.state.stopped = f"{rule.monitor} has not improved for {rule.patience} epochs"
-        if not math.isfinite(figures["loss"]):
-            self.state.stopped = "the loss is no longer a number"
-
-    def _write(self) -> None:
-        variables = [*self.network, *self.optimiser.variables]
-        assert self.folder is not None
-        write_arrays(self.folder / STATE_FILE, asdict(self.state), _values(variables))
-
-
 def _learning_rate(optimiser: Any) -> float:
     # A Keras variable, or the tensor that a schedule computes.
     rate = optimiser.learning_rate
     return float(getattr(rate, "value", rate).numpy())
-
-
-def _values(variables: list[Any]) -> list[NDArray[Any]]:
-    # A copy: on a CPU the array would be the variable's own memory, and change with the next step.
-    return [np.array(variable.value.numpy()) for variable in variables]
-
-
-def _assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -1,4 +1,4 @@
-"""What a training keeps on disk after every epoch, so that a killed one goes on.
+"""How far a training has come, and what it keeps on disk after every epoch, so that a killed one goes on.
 
 ``state.npz`` has its course and every tensor the next epoch depends on, ``best.npz`` the weights of the epoch
 that is kept so far.
@@ -10,7 +10,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,12 +18,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.durable import replacing
+from probe.durable import discard, replacing
+from probe.errors import UsageError
+from probe.progress import say
+from probe.train.rules import LoopSettings
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
 """What reading a file can raise that is not what was written."""
+MIN_DELTA = 1e-4
+"""How much better counts as better for `ReduceLr`; Keras's own value."""
 
 
 @dataclass
@@ -59,8 +64,139 @@ class State:
     start: dict[str, float] | None = None
 
 
+class Training:
+    """A training in progress: the model, its optimiser, and the state that goes to disk."""
+
+    def __init__(
+        self, model: Any, optimiser: Any, settings: LoopSettings, folder: Path | None, identity: str
+    ) -> None:
+        self.settings, self.folder, self.optimiser = settings, folder, optimiser
+        metrics = {id(variable) for variable in model.metrics_variables}
+        # `variables`, not `weights`: the random state of dropout is needed to continue as if undisturbed.
+        self.network = [variable for variable in model.variables if id(variable) not in metrics]
+        self.state = State(identity, stops=[Patience() for _ in settings.stops])
+        self.kept: list[NDArray[Any]] | None = None
+        self._found: list[NDArray[Any]] | None = None
+
+    def open(self, *, resume: bool) -> None:
+        """Find the folder's state to continue from it, or put it aside; the model does not change yet."""
+        if self.folder is None or not (self.folder / STATE_FILE).exists():
+            return
+        if not resume:
+            discard(self.folder / STATE_FILE)
+            return
+        try:
+            saved = _read_state(self.folder)
+            if saved.state.identity == self.state.identity:
+                _expect_shapes(saved.values, [*self.network, *self.optimiser.variables])
+                _expect_shapes(saved.kept or self.network, self.network)
+        except DAMAGE as error:
+            say(f"the state of this training is damaged, and it starts anew: {error}")
+            discard(self.folder / STATE_FILE)
+            discard(self.folder / BEST_FILE)
+            return
+        if saved.state.identity != self.state.identity:
+            raise UsageError(
+                f"the training in {self.folder} is not the one to be resumed",
+                expected="the same recipe, data, seed and precision",
+                hint="repeat the command as it was given, or start anew without resuming",
+            )
+        self.state, self._found, self.kept = saved.state, saved.values, saved.kept
+
+    def take_start(self, figures: Mapping[str, float]) -> None:
+        """Count the model as it is now, with these validation figures, as epoch 0.
+
+        Epochs may have been done already, by a version that did not score the start: which of them is the
+        best, and how long that is ago, is then worked out anew.
+        """
+        state, keep = self.state, self.settings.keep
+        state.start = dict(figures)
+        state.kept, state.kept_epoch = Patience(), 0
+        state.stops = [Patience() for _ in self.settings.stops]
+        for rule, patience in zip(self.settings.stops, state.stops, strict=True):
+            if rule.monitor in figures:
+                patience.saw(rule.monitor, figures[rule.monitor])
+        plateau = self.settings.reduce_lr
+        if plateau is not None and plateau.monitor in figures and not state.epochs_done:
+            state.reduce_lr.saw(plateau.monitor, figures[plateau.monitor], MIN_DELTA)
+        if keep in figures:
+            state.kept.saw(keep, figures[keep])
+        for epoch in range(state.epochs_done):
+            done = {name: values[epoch] for name, values in state.history.items()}
+            self._is_best(epoch + 1, done)
+            self._stop(done)
+        if state.kept.best is not None and not state.kept_epoch:
+            self._hold_kept()
+
+    def load_state(self) -> None:
+        """Give the model what `open` found."""
+        if self._found is None:
+            return
+        _assign([*self.network, *self.optimiser.variables], self._found)
+        self._found = None
+
+    def finish_epoch(self, figures: Mapping[str, float], seconds: float) -> None:
+        """Take an epoch's figures into account and write the state."""
+        state = self.state
+        state.epochs_done += 1
+        state.seconds += seconds
+        for name, value in figures.items():
+            state.history.setdefault(name, []).append(value)
+        if self._is_best(state.epochs_done, figures):
+            self._hold_kept()
+        self._reduce_lr(figures)
+        self._stop(figures)
+        if self.folder is not None:
+            self._write()
+
+    def load_kept(self) -> None:
+        """Give the model the weights of the kept epoch."""
+        if self.settings.keep == "last" or self.kept is None:
+            self.state.kept_epoch = self.state.epochs_done
+        else:
+            _assign(self.network, self.kept)
+
+    def _is_best(self, epoch: int, figures: Mapping[str, float]) -> bool:
+        """Note whether `epoch` is the best so far by the rule."""
+        keep = self.settings.keep
+        if keep == "last" or not self.state.kept.saw(keep, figures[keep]):
+            return False
+        self.state.kept_epoch = epoch
+        return True
+
+    def _hold_kept(self) -> None:
+        """Hold on to the weights of the model as it is now."""
+        self.kept = _values(self.network)
+        if self.folder is not None:
+            _write_arrays(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
+
+    def _reduce_lr(self, figures: Mapping[str, float]) -> None:
+        rule = self.settings.reduce_lr
+        if rule is None:
+            return
+        patience = self.state.reduce_lr
+        if (
+            not patience.saw(rule.monitor, figures[rule.monitor], MIN_DELTA)
+            and patience.wait >= rule.patience
+        ):
+            patience.wait = 0
+            self.optimiser.learning_rate = max(figures["lr"] * rule.factor, min(rule.min_lr, figures["lr"]))
+
+    def _stop(self, figures: Mapping[str, float]) -> None:
+        for rule, patience in zip(self.settings.stops, self.state.stops, strict=True):
+            if not patience.saw(rule.monitor, figures[rule.monitor]) and patience.wait >= rule.patience:
+                self.state.stopped = f"{rule.monitor} has not improved for {rule.patience} epochs"
+        if not math.isfinite(figures["loss"]):
+            self.state.stopped = "the loss is no longer a number"
+
+    def _write(self) -> None:
+        variables = [*self.network, *self.optimiser.variables]
+        assert self.folder is not None
+        _write_arrays(self.folder / STATE_FILE, asdict(self.state), _values(variables))
+
+
 @dataclass(frozen=True)
-class Saved:
+class _Saved:
     """A state as it was written.
 
     Attributes
@@ -74,7 +210,7 @@ class Saved:
     kept: list[NDArray[Any]] | None
 
 
-def read_state(folder: Path) -> Saved:
+def _read_state(folder: Path) -> _Saved:
     """The state in a folder; one of `DAMAGE` where it is not what was written."""
     facts, values = _read(folder / STATE_FILE)
     plain = dict(facts)
@@ -82,17 +218,17 @@ def read_state(folder: Path) -> Saved:
     plain["reduce_lr"], plain["kept"] = Patience(**plain["reduce_lr"]), Patience(**plain["kept"])
     state = State(**plain)
     kept = _read(folder / BEST_FILE)[1] if state.kept.best is not None else None
-    return Saved(state, values, kept)
+    return _Saved(state, values, kept)
 
 
-def expect_shapes(values: Sequence[Any], variables: Sequence[Any]) -> None:
+def _expect_shapes(values: Sequence[Any], variables: Sequence[Any]) -> None:
     """ValueError where `values` cannot be given to `variables`."""
     found, expected = ([tuple(one.shape) for one in some] for some in (values, variables))
     if found != expected:
         raise ValueError("its arrays are not those of this network")
 
 
-def write_arrays(path: Path, facts: Mapping[str, Any], values: Sequence[NDArray[Any]]) -> None:
+def _write_arrays(path: Path, facts: Mapping[str, Any], values: Sequence[NDArray[Any]]) -> None:
     """Facts and arrays as one ``.npz``, whole or not at all."""
     named = {f"v{position:05d}": value for position, value in enumerate(values)}
     with replacing(path) as partial, partial.open("wb") as file:
@@ -103,3 +239,13 @@ def _read(path: Path) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         facts = json.loads(archive["facts"].tobytes())
         return facts, [archive[name] for name in sorted(archive.files) if name != "facts"]
+
+
+def _values(variables: list[Any]) -> list[NDArray[Any]]:
+    # A copy: on a CPU the array would be the variable's own memory, and change with the next step.
+    return [np.array(variable.value.numpy()) for variable in variables]
+
+
+def _assign(variables: list[Any], values: list[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
