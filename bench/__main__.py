@@ -13,6 +13,7 @@ MEASUREMENTS = (
     "store_reading",
     "heads",
     "classes",
+    "logreg",
     "finetune",
     "input_pipeline",
     "indexing",

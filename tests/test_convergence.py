@@ -14,6 +14,8 @@ from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import Samples
 from probe.heads.logreg import LogregHead, LogregOptions
+from probe.heads.softmax_exact import ExactLoss
+from probe.heads.softmax_loss import StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 
 VALUES = tuple(float(c) for c in 10.0 ** np.arange(-6, 7))
@@ -239,3 +241,71 @@ def test_more_logits_than_are_kept_in_memory_change_nothing(monkeypatch):
     again = HEADS["logreg"].fit(samples, None, 3, LogregOptions(c=(1e-3, 1.0), cv=3))
     for a, b in zip(folds.path, again.path, strict=True):
         assert a["cv_log_loss"] == pytest.approx(b["cv_log_loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("blocks", ["few", "many"])
+@pytest.mark.parametrize(
+    "name", ["repeated points", "one class rare", "separable, two classes", "odd columns"]
+)
+def test_the_gap_of_a_streamed_fit_is_a_bound(name, blocks, monkeypatch):
+    """Against the minimum of a Newton fit in float64; of many blocks only some are looked at again."""
+    if blocks == "many":
+        monkeypatch.setattr("probe.heads.head.BLOCK", 7)
+    samples = problem(name)
+    count = int(samples.labels.max()) + 1
+    source = Samples(Rows(samples.features), samples.labels)
+    for c in (1e-5, 1e-2, 10.0, 1e4):
+        outcome = HEADS["logreg"].fit(source, None, count, LogregOptions(c=(c,)))
+        (row,) = outcome.path
+        best = lowest(name, c, None)
+        assert row["converged"]
+        assert row["gap"] == row["excess"] / row["objective"] <= TOLERANCE
+        assert objective(outcome.head, samples, c, None) - best <= row["excess"] + 3e-8 * best
+        assert row["objective"] == pytest.approx(objective(outcome.head, samples, c, None), rel=1e-6)
+        assert outcome.fitted == {fact: row[fact] for fact in outcome.fitted}
+
+
+def test_a_streamed_fit_is_certified_without_a_pass_in_float64_over_all_rows(monkeypatch):
+    samples = problem("repeated points")
+    source = Samples(Rows(samples.features), samples.labels)
+    passes = []
+    whole = ExactLoss._at
+    monkeypatch.setattr(ExactLoss, "_at", lambda *arguments: passes.append(1) or whole(*arguments))
+    path = HEADS["logreg"].fit(source, source, 3, LogregOptions(c=(1e-5, 1e-2, 1.0)), refit=False).path
+    assert all(row["converged"] for row in path)
+    assert passes == []
+    closer = HEADS["logreg"].fit(source, None, 3, LogregOptions(c=(1.0,), tolerance=1e-10))
+    assert closer.path[0]["gap"] <= 1e-10
+    assert passes
+
+
+def test_rounding_that_is_too_large_is_found_and_not_certified(monkeypatch):
+    """A pass whose sums are off by more than the tolerance allows: float64 has the last word."""
+    samples = problem("one class rare")
+    source = Samples(Rows(samples.features), samples.labels)
+    exactly = StreamedLoss.sums_of_block
+
+    def roughly(self, weights, bias, block):
+        loss, spread, by_weights, by_bias = exactly(self, weights, bias, block)
+        return loss, spread, by_weights.astype(np.float16).astype(np.float32), by_bias
+
+    monkeypatch.setattr(StreamedLoss, "sums_of_block", roughly)
+    outcome = HEADS["logreg"].fit(source, None, 3, LogregOptions(c=(10.0,)))
+    (row,) = outcome.path
+    best = lowest("one class rare", 10.0, None)
+    assert row["converged"]
+    assert objective(outcome.head, samples, 10.0, None) - best <= row["excess"] + 3e-8 * best
+
+
+def test_nearly_every_iteration_is_one_look_at_the_rows(monkeypatch):
+    """Streamed rows are read once a look: a first step that is far too long would have them read twice."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(1500) % 10
+    mixing = generator.standard_normal((40, 40))
+    features = (generator.standard_normal((10, 40))[labels] + generator.standard_normal((1500, 40))) @ mixing
+    source = Samples(Rows(features.astype(np.float32)), labels)
+    looks = []
+    look = StreamedLoss.look
+    monkeypatch.setattr(StreamedLoss, "look", lambda *arguments: looks.append(1) or look(*arguments))
+    path = HEADS["logreg"].fit(source, source, 10, LogregOptions(full_path=True), refit=False).path
+    assert len(looks) <= 1.25 * sum(row["iterations"] for row in path)

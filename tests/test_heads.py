@@ -424,7 +424,7 @@ def test_a_search_in_folds_chooses_only_among_values_that_every_fold_has_seen(to
     assert 5 <= len(judged) < 20
     assert glanced
     assert all(
-        set(row) == {"c", "first_fold_accuracy", "first_fold_log_loss", "converged"} for row in glanced
+        set(row) == {"c", "first_fold_accuracy", "first_fold_log_loss", "converged", "gap"} for row in glanced
     )
     values = [row["c"] for row in judged]
     assert min(values) < outcome.chosen["c"] < max(values)

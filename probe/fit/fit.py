@@ -245,6 +245,7 @@ def _facts(
         options=_plain(job.options),
         refit=job.refit and HEADS[job.head].refits,
         path=tuple(outcome.path),
+        fitted=outcome.fitted,
         seeds=_seeds(outcome, parts[TEST]),
         calibration=_calibration(outcome, parts[VAL], test),
         store_key=store.key,

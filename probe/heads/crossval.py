@@ -31,12 +31,16 @@ TOGETHER = 64
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """For V values of C and F folds: figures (V, F) on the rows held out, and the rows (F,) of each fold."""
+    """For V values of C and F folds: figures (V, F) on the rows held out, and the rows (F,) of each fold.
+
+    `gap` bounds how far the objective lies above its minimum, relative to itself, as far as float32 goes.
+    """
 
     values: tuple[float, ...]
     accuracy: NDArray[np.float64]
     log_loss: NDArray[np.float64]
     converged: NDArray[np.bool_]
+    gap: NDArray[np.float64]
     rows: NDArray[np.intp]
 
     def mean_accuracy(self) -> NDArray[np.float64]:
@@ -98,12 +102,12 @@ class CrossValidator:
             with threadpool_limits(limits=threads, user_api="blas"):
                 tasks = (joblib.delayed(self._group)(group, values, threads) for group in together)
                 parts += joblib.Parallel(n_jobs=self.jobs, prefer="threads")(tasks)
-        figures = np.empty((3, len(values), count))
+        figures = np.empty((4, len(values), count))
         for group, (found, solutions) in zip(groups, parts, strict=True):
             figures[:, :, group.start : group.stop] = found
             self.keep(group, solutions)
-        accuracy, log_loss, converged = figures
-        return CrossValidation(values, accuracy, log_loss, converged > 0, np.bincount(self.folds))
+        accuracy, log_loss, converged, gap = figures
+        return CrossValidation(values, accuracy, log_loss, converged > 0, gap, np.bincount(self.folds))
 
     def keep(self, group: range, solutions: Mapping[float, Floats]) -> None:
         """Start later runs of these folds from their solutions: C -> (R, folds of the group, C)."""
@@ -118,9 +122,9 @@ class CrossValidator:
     def _group(
         self, group: range, values: tuple[float, ...], threads: int
     ) -> tuple[NDArray[np.float64], Mapping[float, Floats]]:
-        """Accuracy, log-loss and convergence (3, V, folds of the group), and the solutions to keep."""
+        """Accuracy, log-loss, convergence and gap (4, V, folds of the group), and the solutions to keep."""
         path = FoldPath(self, group, threads)
-        found = np.empty((3, len(values), len(group)))
+        found = np.empty((4, len(values), len(group)))
         for row, c in enumerate(values):
             found[:, row] = path.score(c)
             step(len(group))
@@ -149,16 +153,16 @@ class FoldPath:
         return self._path.solved
 
     def score(self, c: float) -> NDArray[np.float64]:
-        """Accuracy, log-loss and convergence (3, folds of the group) at one C."""
-        found = np.empty((3, len(self.group)))
+        """Accuracy, log-loss, convergence and gap (4, folds of the group) at one C."""
+        found = np.empty((4, len(self.group)))
         solution = self._path.solve(c)
         held_out = self._held_out(solution.coefficients)
-        found[2] = solution.converged
+        found[2], found[3] = solution.converged, solution.excess / solution.objective
         for column in np.flatnonzero(~solution.converged).tolist():
             solved = self._exact(self.group[column]).solve(
                 solution.coefficients[:, column], c, self.tolerance
             )
-            found[2, column] = solved.converged
+            found[2, column], found[3, column] = solved.converged, solved.gap
             held_out[column] = self._held_out_of(self.group[column], solved)
         for column, logits in enumerate(held_out):
             labels = self.samples.labels[self.folds == self.group[column]]

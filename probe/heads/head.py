@@ -110,6 +110,7 @@ class FitOutcome:
     notes : sentences the user should see.
     history : per seed, one dict per epoch, for heads trained by gradient steps.
     seed_heads : the head of every seed, so that run-to-run spread can be told from sampling error.
+    fitted : of the head that is kept, how near the minimum its fit is, where a fit states that.
     val_used_for : what was chosen on the validation rows, as a sentence goes on after "used to"; empty where
         nothing was, so that their figure is that of rows never seen.
     """
@@ -121,6 +122,7 @@ class FitOutcome:
     notes: tuple[str, ...] = ()
     history: tuple[list[dict[str, float]], ...] = ()
     seed_heads: tuple[Head, ...] = ()
+    fitted: Mapping[str, Any] | None = None
     val_used_for: str = ""
 
 
@@ -246,11 +248,15 @@ def _finite_rows(features: Features) -> NDArray[np.bool_]:
 
 def blocks(features: Features) -> Iterator[tuple[slice, Floats]]:
     """The features in order, some rows at a time: which rows, and their values."""
+    for rows in block_slices(features):
+        yield rows, np.asarray(features[rows], dtype=np.float32)
+
+
+def block_slices(features: Features) -> list[slice]:
+    """The rows that `blocks` reads at a time."""
     count, width = features.shape
     step = max(1, min(BLOCK, BLOCK_VALUES // max(width, 1)))
-    for start in range(0, count, step):
-        rows = slice(start, min(start + step, count))
-        yield rows, np.asarray(features[rows], dtype=np.float32)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _check_classes(part: str, labels: Labels, classes: int) -> None:

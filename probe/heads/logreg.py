@@ -20,6 +20,7 @@ from probe.heads.draws import stratified_folds
 from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
 from probe.heads.linear import LinearHead, scores
 from probe.heads.rotation import Rotation
+from probe.heads.softmax_certificate import certified
 from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
@@ -28,6 +29,10 @@ from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
 
 GRID = tuple(float(c) for c in np.logspace(-6, 2, 45))
+CERTIFICATE = ("c", "objective", "excess", "gap", "converged")
+"""What a fit states of how near the minimum it is: `gap` is the bound `excess` relative to the objective."""
+CLOSER = 0.8
+"""The path over streamed rows ends within this share of the tolerance: its rounding has the rest."""
 
 
 @dataclass(frozen=True)
@@ -151,15 +156,16 @@ def fit(
     search = _search(train, classes)
     rows = [candidate.row for candidate in _try(score, options, search)]
     assert best is not None
+    fitted = {fact: best[0].row[fact] for fact in CERTIFICATE}
     (chosen, head, probabilities) = best
     notes = constant_columns(solver.rotation.scale) + _notes(chosen.c, rows, options.c or GRID)
     notes += _shortened(train, classes, options, search)
     if refit:
         again = _fit_single(stack(train, val), classes, options, chosen.c)
         notes += _unfinished(again.path, "the fit of the choice on train + validation")
-        head = again.head  # type: ignore[assignment]
+        head, fitted = again.head, again.fitted  # type: ignore[assignment]
     used_for = "choose C" if len(rows) > 1 else ""
-    return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, val_used_for=used_for)
+    return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, fitted=fitted, val_used_for=used_for)
 
 
 def _search(samples: Samples, classes: int) -> Search:
@@ -236,7 +242,9 @@ def _fit_cross_validated(
     # Without the refit no fold had them in it.
     used_for = "choose C, in folds with the training rows" if refit and len(tried) > 1 else ""
     chosen = {"c": best["c"], "cv": options.cv}
-    return FitOutcome(final.head, chosen, tried, probabilities, notes, val_used_for=used_for)
+    return FitOutcome(
+        final.head, chosen, tried, probabilities, notes, fitted=final.fitted, val_used_for=used_for
+    )
 
 
 def _searched_in_folds(validator: CrossValidator, search: Search) -> list[dict[str, Any]]:
@@ -249,10 +257,11 @@ def _searched_in_folds(validator: CrossValidator, search: Search) -> list[dict[s
     seen: dict[int, dict[str, Any]] = {}
 
     def glance(c: float) -> Candidate:
-        accuracy, log_loss, converged = first.score(c)[:, 0].tolist()
+        accuracy, log_loss, converged, gap = first.score(c)[:, 0].tolist()
         figures = {"first_fold_accuracy": accuracy, "first_fold_log_loss": log_loss}
         step()
-        return Candidate(c, accuracy, log_loss, {"c": c, **figures, "converged": converged > 0})
+        row = {"c": c, **figures, "converged": converged > 0, "gap": gap}
+        return Candidate(c, accuracy, log_loss, row)
 
     expect(len(GRID[:: search.stride]))
     glances = bracketed(glance, GRID, replace(search, finest=search.stride))
@@ -291,6 +300,7 @@ def _rows(result: CrossValidation) -> list[dict[str, Any]]:
             "cv_log_loss": float(log_loss[row]),
             "fold_accuracy": [float(value) for value in result.accuracy[row]],
             "converged": bool(result.converged[row].all()),
+            "gap": float(result.gap[row].max()),
         }
         for row, c in enumerate(result.values)
     ]
@@ -319,7 +329,8 @@ def _fit_single(
     solved, facts = solver.solve(c)
     row = {"c": c, **facts}
     notes = constant_columns(solver.rotation.scale) + _unfinished([row])
-    return FitOutcome(solver.head(solved), {"c": c}, [row], notes=notes)
+    fitted = {fact: row[fact] for fact in CERTIFICATE}
+    return FitOutcome(solver.head(solved), {"c": c}, [row], notes=notes, fitted=fitted)
 
 
 def _only(values: tuple[float, ...]) -> float:
@@ -343,20 +354,30 @@ class _Solver:
         weights = balanced_weights(samples.labels, classes) if options.class_weight else None
         self.rotation = rotation or Rotation.of(samples.features)
         columns = None if weights is None else weights[:, None]
-        self._path = SoftmaxPath(softmax_loss(self.rotation, samples, classes, columns), options.tolerance)
+        loss = softmax_loss(self.rotation, samples, classes, columns)
+        self._streamed = loss if isinstance(loss, StreamedLoss) else None
+        closer = 1 if self._streamed is None else CLOSER
+        self._path = SoftmaxPath(loss, closer * options.tolerance)
         self._exact = ExactLoss(samples.features, self.rotation, samples.labels, classes, weights)
         self._tolerance = options.tolerance
 
     def solve(self, c: float) -> tuple[Solved, dict[str, Any]]:
         """The minimum at C, and what the path says of it."""
         near = self._path.solve(c)
-        solved = self._exact.solve(near.coefficients[:, 0], c, self._tolerance)
+        coefficients = near.coefficients[:, 0]
+        solved = None
+        if self._streamed is not None and near.look.sums is not None:
+            sums = near.look.sums
+            solved = certified(self._exact, self._streamed, sums, coefficients, c, self._tolerance)
+        if solved is None:
+            solved = self._exact.solve(coefficients, c, self._tolerance)
         facts = {
             "train_loss": solved.loss,
             "objective": solved.objective,
             "iterations": near.iterations,
             "converged": solved.converged,
             "excess": solved.excess,
+            "gap": solved.gap,
         }
         return solved, facts
 

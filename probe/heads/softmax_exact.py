@@ -11,20 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from probe.heads.head import Features, Floats, Labels, blocks
 from probe.heads.rotation import Rotation
-from probe.heads.softmax_kernel import Float64s, class_spread, in_order, residual_of_rows
-from probe.heads.standardise import exactly_standardised
+from probe.heads.softmax_kernel import CACHED, Float64s, class_spread, in_order, residual_of_rows
+from probe.heads.standardise import centred
 from probe.machine import usable_cpus
 
 KEPT_VALUES = 1 << 24
 """Features kept in float64 while one problem is solved; more are converted anew in every pass."""
 ROWS, BLOCK_LOGITS = 1024, 1 << 21
 """Rows, and logits, that a thread works on at a time."""
+ROWS_A_CLASS = 4
+"""Rows of a piece within them, for each class at least: the gradient is added to once a piece."""
+Block = tuple[slice, Floats | Float64s]
+"""Which rows, and their features as they are stored (float32), or minus their mean (float64)."""
+
 MAX_STEPS = 60
 MAX_PRODUCTS = 2000
 """Newton steps, and Hessian products of all of them together, before the fit counts as not converged."""
@@ -46,6 +52,11 @@ class Solved:
     loss: float
     excess: float
     converged: bool
+
+    @property
+    def gap(self) -> float:
+        """Bound on how far the objective lies above its minimum, relative to itself."""
+        return self.excess / self.objective
 
 
 @dataclass(frozen=True)
@@ -85,13 +96,13 @@ class ExactLoss:
         self.weights = row_weights / self.total
         self._features = features
         self._axes = rotation.axes.astype(np.float64)
+        self._scale = rotation.scale.astype(np.float64)
         self._kept: list[tuple[slice, Float64s]] | None = None
         self._rows = min(ROWS, max(64, BLOCK_LOGITS // classes))
 
     def solve(self, start: Floats, c: float, tolerance: float) -> Solved:
         """From coefficients (R + 1, C) to within `tolerance` of the minimum, or as near as it goes."""
-        # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
-        penalty = (2.0 if self.classes == 2 else 1.0) / (c * self.total)
+        penalty = self.penalty(c)
         weights, bias = self.rotation.back(start)
         point = self._at(start.astype(np.float64), weights.astype(np.float64), penalty)
         if point.excess > tolerance * point.objective:
@@ -112,6 +123,11 @@ class ExactLoss:
             point.excess,
             point.excess <= tolerance * point.objective,
         )
+
+    def penalty(self, c: float) -> float:
+        """λ, that of the objective divided by C·Σw."""
+        # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
+        return (2.0 if self.classes == 2 else 1.0) / (c * self.total)
 
     def _descend(self, point: _Point, penalty: float, tolerance: float) -> _Point:
         products = 0
@@ -170,18 +186,9 @@ class ExactLoss:
 
     def _at(self, coefficients: Float64s, weights: Float64s, penalty: float) -> _Point:
         """Look at weights (D, C), which are the coefficients (R + 1, C) off the axes."""
-
-        def look_at(part: tuple[slice, Float64s]) -> tuple[float, Float64s, Float64s, Float64s]:
-            rows, block = part
-            residual = block @ weights
-            residual += coefficients[-1]
-            losses, _ = residual_of_rows(residual, self.labels[rows])
-            mine = self.weights[rows]
-            residual *= mine[:, None]
-            spread = class_spread(residual[:, None], self.labels[rows], mine[:, None])[0]
-            return float(mine @ losses), spread, block.T @ residual, residual.sum(axis=0)
-
-        loss, spread, by_weights, by_bias = self._sums(look_at)
+        work = partial(self._sums_of_rows, weights / self._scale[:, None], coefficients[-1])
+        loss, spread, by_weights, by_bias = self._sums(work)
+        by_weights /= self._scale[:, None]
         by_weights += penalty * weights
         objective = loss + 0.5 * penalty * float((weights**2).sum())
         excess = float((by_weights**2).sum()) / (2 * penalty)
@@ -192,24 +199,67 @@ class ExactLoss:
     def _curvature(self, point: _Point, direction: Float64s, penalty: float) -> Float64s:
         """The Hessian at a point times a direction, both (R + 1, C)."""
         weights, along = self._axes @ point.coefficients[:-1], self._axes @ direction[:-1]
+        inner, inner_along = weights / self._scale[:, None], along / self._scale[:, None]
 
-        def bend_at(part: tuple[slice, Float64s]) -> tuple[Float64s, Float64s]:
-            rows, block = part
-            shares = block @ weights
-            shares += point.coefficients[-1]
-            _, true = residual_of_rows(shares, self.labels[rows])
-            shares[np.arange(len(true)), self.labels[rows]] = true
-            bent = block @ along
-            bent += direction[-1]
-            bent -= np.einsum("nc,nc->n", shares, bent)[:, None]
-            bent *= shares
-            bent *= self.weights[rows][:, None]
-            return block.T @ bent, bent.sum(axis=0)
+        def bend_at(part: Block) -> tuple[Float64s, Float64s]:
+            by_weights, by_bias = np.zeros_like(along), np.zeros(self.classes)
+            for rows, block in self._pieces(part):
+                shares = block @ inner
+                shares += point.coefficients[-1]
+                _, true = residual_of_rows(shares, self.labels[rows])
+                shares[np.arange(len(true)), self.labels[rows]] = true
+                bent = block @ inner_along
+                bent += direction[-1]
+                bent -= np.einsum("nc,nc->n", shares, bent)[:, None]
+                bent *= shares
+                bent *= self.weights[rows][:, None]
+                by_weights += block.T @ bent
+                by_bias += bent.sum(axis=0)
+            return by_weights, by_bias
 
         by_weights, by_bias = self._sums(bend_at)
+        by_weights /= self._scale[:, None]
         return np.vstack([self._axes.T @ (by_weights + penalty * along), by_bias])
 
-    def _sums(self, work: Callable[[tuple[slice, Float64s]], tuple[Any, ...]]) -> list[Any]:
+    def sums_of_block(
+        self, weights: Floats, bias: Floats, part: Block
+    ) -> tuple[float, Float64s, Float64s, Float64s]:
+        """What some rows add to the loss, to each class's mean p(1 − p) (C,), and to the derivatives by
+        weights (D, C) of standardised features and bias (C,)."""
+        inner = weights.astype(np.float64) / self._scale[:, None]
+        loss, spread, by_weights, by_bias = self._sums_of_rows(inner, bias.astype(np.float64), part)
+        by_weights /= self._scale[:, None]
+        return loss, spread, by_weights, by_bias
+
+    def _sums_of_rows(
+        self, weights: Float64s, bias: Float64s, part: Block
+    ) -> tuple[float, Float64s, Float64s, Float64s]:
+        """As `sums_of_block`, for weights, and the derivative by them, of features that are only centred."""
+        loss, spread = 0.0, np.zeros(self.classes)
+        by_weights, by_bias = np.zeros_like(weights), np.zeros(self.classes)
+        for rows, block in self._pieces(part):
+            residual = block @ weights
+            residual += bias
+            losses, _ = residual_of_rows(residual, self.labels[rows])
+            mine = self.weights[rows]
+            residual *= mine[:, None]
+            spread += class_spread(residual[:, None], self.labels[rows], mine[:, None])[0]
+            loss += float(mine @ losses)
+            by_weights += block.T @ residual
+            by_bias += residual.sum(axis=0)
+        return loss, spread, by_weights, by_bias
+
+    def _pieces(self, part: Block) -> Iterator[tuple[slice, Float64s]]:
+        """Features minus their mean in float64, so few rows at a time that they stay in the cache."""
+        rows, values = part
+        step = max(ROWS_A_CLASS * self.classes, CACHED // values.shape[1], 1)
+        for start in range(0, len(values), step):
+            piece = values[start : start + step]
+            first = rows.start + start
+            here = slice(first, first + len(piece))
+            yield here, piece if piece.dtype == np.float64 else centred(piece, self.rotation.mean)
+
+    def _sums(self, work: Callable[[Block], tuple[Any, ...]]) -> list[Any]:
         """The sum over all blocks of each thing that `work` finds in one, blocks side by side."""
         from threadpoolctl import threadpool_limits
 
@@ -222,22 +272,18 @@ class ExactLoss:
                     sums[number] += share
         return sums
 
-    def _blocks(self) -> Iterator[tuple[slice, Float64s]]:
-        """Standardised rows in float64."""
-        if self._kept is not None:
-            return iter(self._kept)
+    def _blocks(self) -> Iterator[Block]:
+        """Rows as they are stored, or minus their mean in float64 where these are kept."""
         count, width = self._features.shape
         if count * width > KEPT_VALUES:
             return self._read()
-        self._kept = list(self._read())
+        if self._kept is None:
+            self._kept = [(rows, centred(part, self.rotation.mean)) for rows, part in self._read()]
         return iter(self._kept)
 
-    def _read(self) -> Iterator[tuple[slice, Float64s]]:
+    def _read(self) -> Iterator[tuple[slice, Floats]]:
         for rows, block in blocks(self._features):
             for start in range(0, len(block), self._rows):
                 part = block[start : start + self._rows]
                 first = rows.start + start
-                yield (
-                    slice(first, first + len(part)),
-                    exactly_standardised(part, self.rotation.mean, self.rotation.scale),
-                )
+                yield slice(first, first + len(part)), part

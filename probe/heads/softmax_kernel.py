@@ -20,6 +20,7 @@ CACHED = 1 << 17
 Float64s = NDArray[np.float64]
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
+FloatsOrDoubles = TypeVar("FloatsOrDoubles", Floats, Float64s)
 
 
 def in_order(work: Callable[[_Item], _Found], items: Iterable[_Item], threads: int) -> Iterator[_Found]:
@@ -51,10 +52,9 @@ def softmax_residual(logits: Floats, labels: Labels, weights: Floats) -> Float64
     loss = np.zeros(logits.shape[1])
     for rows in pieces(len(logits), logits.shape[1] * logits.shape[2]):
         part = logits[rows]
-        few = part.shape[2] <= FEW
-        turned = np.ascontiguousarray(part.transpose(1, 2, 0)).transpose(2, 0, 1) if few else part
+        turned = _turned(part)
         losses, _ = _residual(turned, labels[rows], weights[rows])
-        if few:
+        if turned is not part:
             part[...] = turned
         loss += np.einsum("nb,nb->b", weights[rows], losses, dtype=np.float64)
     return loss
@@ -65,9 +65,20 @@ def residual_of_rows(logits: Float64s, labels: Labels) -> tuple[Float64s, Float6
     losses, shares = np.empty(len(logits)), np.empty(len(logits))
     for rows in pieces(*logits.shape):
         ones = np.ones((rows.stop - rows.start, 1))
-        found = _residual(logits[rows, None], labels[rows], ones)
+        part = logits[rows, None]
+        turned = _turned(part)
+        found = _residual(turned, labels[rows], ones)
+        if turned is not part:
+            part[...] = turned
         losses[rows], shares[rows] = found[0][:, 0], found[1][:, 0]
     return losses, shares
+
+
+def _turned(logits: FloatsOrDoubles) -> FloatsOrDoubles:
+    """The same logits (n, B, C), in memory class by class where these are few; else what was given."""
+    if logits.shape[2] > FEW:
+        return logits
+    return np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
 
 
 def _residual(

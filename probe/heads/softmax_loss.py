@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from probe.heads.head import Features, Floats, Labels, blocks
+from probe.heads.head import Features, Floats, Labels, block_slices, blocks
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_kernel import Float64s, class_spread, in_order, pieces, softmax_residual
 from probe.heads.standardise import standardised
@@ -20,7 +21,7 @@ from probe.machine import usable_cpus
 
 LOGITS = 1 << 26
 """Logits that are kept in memory, a few times over; with more, rows are streamed."""
-BLOCK_LOGITS = 1 << 22
+BLOCK_LOGITS = 1 << 23
 """Logits of a block of streamed rows."""
 SHARED_LOGITS = 1 << 18
 """Logits of a piece of rows that one thread looks at; beneath it others are not worth starting."""
@@ -29,12 +30,31 @@ SHARED_LOGITS = 1 << 18
 @dataclass(frozen=True)
 class Look:
     """What was seen at one point: loss (B,), and either its derivative by the logits (N, B, C), or its
-    gradient (R, B, C) and each class's mean p(1 − p) (B, C)."""
+    gradient (R, B, C), each class's mean p(1 − p) (B, C) and the sums that these are made of."""
 
     loss: Float64s
     residual: Floats | None = None
     gradient: Floats | None = None
     spread: Floats | None = None
+    sums: Sums | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What one pass over rows adds up, for B problems at weights (D, B·C) of the standardised features and
+    bias (B·C,): loss (B,), spread (B, C), and the derivative of the loss by the transposed weights (B·C, D)
+    and by the bias (B·C,), in float64."""
+
+    weights: Floats
+    bias: Floats
+    loss: Float64s
+    spread: Float64s
+    by_weights: Float64s
+    by_bias: Float64s
+
+
+Block = tuple[slice, Floats]
+"""Which rows, and their features as they are stored."""
 
 
 class SoftmaxLoss(Protocol):
@@ -199,6 +219,7 @@ class StreamedLoss:
         self.total, self.weights = _normalised(weights, len(self.labels))
         self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.append(rotation.variance, np.float32(1))
+        self._scratch: list[_Scratch] = []
 
     def reset(self, coefficients: Floats) -> None:
         """Nothing is kept between looks."""
@@ -216,41 +237,68 @@ class StreamedLoss:
         """Nothing is kept between looks."""
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
+        there = coefficients + direction * step.astype(np.float32)[:, None]
+        flat = there.reshape(len(there), -1)
+        sums = self._added_up(self.rotation.axes @ flat[:-1], np.ascontiguousarray(flat[-1]))
+        by_axes = sums.by_weights.astype(np.float32) @ self.rotation.axes
+        gradient = np.vstack([by_axes.T, sums.by_bias.astype(np.float32)]).reshape(there.shape)
+        return Look(sums.loss, gradient=gradient, spread=sums.spread.astype(np.float32), sums=sums)
+
+    def _added_up(self, weights: Floats, bias: Floats) -> Sums:
+        """The sums over all rows, those of each block in float32, all of them in float64."""
         from threadpoolctl import threadpool_limits
 
-        there = coefficients + direction * step.astype(np.float32)[:, None]
-        problems = there.shape[1]
-        flat = there.reshape(len(there), -1)
-        weights, bias = self.rotation.axes @ flat[:-1], flat[-1]
-
-        def look_at(part: tuple[slice, Floats]) -> tuple[Float64s, Floats, Floats, Floats]:
-            rows, values = part
-            block = standardised(values, self.rotation.mean, self.rotation.scale)
-            logits = block @ weights
-            logits += bias
-            residual = logits.reshape(len(block), problems, self.classes)
-            loss = softmax_residual(residual, self.labels[rows], self.weights[rows])
-            spread = class_spread(residual, self.labels[rows], self.weights[rows])
-            return loss, spread, block.T @ logits, logits.sum(axis=0)
-
-        found = [np.zeros(problems), np.zeros((problems, self.classes), np.float32)]
-        found += [np.zeros_like(weights), np.zeros_like(bias)]
+        width, columns = weights.shape
+        problems = columns // self.classes
+        sums = Sums(
+            weights,
+            bias,
+            loss=np.zeros(problems),
+            spread=np.zeros((problems, self.classes)),
+            by_weights=np.zeros((columns, width)),
+            by_bias=np.zeros(columns),
+        )
         # A thread of its own for every block: products within one are not divided again.
         with threadpool_limits(limits=1 if self.threads > 1 else None, user_api="blas"):
-            for some in in_order(look_at, self._blocks(problems), self.threads):
-                for whole, share in zip(found, some, strict=True):
+            work = partial(self.sums_of_block, weights, bias)
+            for some in in_order(work, self.blocks(problems), self.threads):
+                for whole, share in zip(
+                    (sums.loss, sums.spread, sums.by_weights, sums.by_bias), some, strict=True
+                ):
                     whole += share
-        loss, spread, by_weights, by_bias = found
-        gradient = np.vstack([self.rotation.axes.T @ by_weights, by_bias]).reshape(there.shape)
-        return Look(loss, gradient=gradient, spread=spread)
+        return sums
 
-    def _blocks(self, problems: int) -> Iterator[tuple[slice, Floats]]:
+    def sums_of_block(
+        self, weights: Floats, bias: Floats, block: Block
+    ) -> tuple[Float64s, Floats, Floats, Floats]:
+        """The share of one block in loss, spread, and the derivatives by weights and bias, as in `Sums`."""
+        rows, values = block
+        problems = len(bias) // self.classes
+        mine = self._scratch.pop() if self._scratch else _Scratch()
+        inputs, logits = mine.arrays(len(values), values.shape[1], len(bias))
+        standardised(values, self.rotation.mean, self.rotation.scale, out=inputs)
+        np.matmul(inputs, weights, out=logits)
+        logits += bias
+        residual = logits.reshape(len(values), problems, self.classes)
+        loss = softmax_residual(residual, self.labels[rows], self.weights[rows])
+        spread = class_spread(residual, self.labels[rows], self.weights[rows])
+        found = loss, spread, logits.T @ inputs, logits.sum(axis=0)
+        self._scratch.append(mine)
+        return found
+
+    def blocks(self, problems: int) -> Iterator[Block]:
         """Rows, so few at a time that their logits of all problems are few as well."""
-        step = max(64, BLOCK_LOGITS // (problems * self.classes))
         for rows, values in blocks(self.features):
-            for start in range(0, len(values), step):
-                part = values[start : start + step]
-                yield slice(rows.start + start, rows.start + start + len(part)), part
+            for part in self._parts(rows, problems):
+                yield part, values[part.start - rows.start : part.stop - rows.start]
+
+    def slices(self, problems: int) -> list[slice]:
+        """The rows of each of `blocks`."""
+        return [part for rows in block_slices(self.features) for part in self._parts(rows, problems)]
+
+    def _parts(self, rows: slice, problems: int) -> list[slice]:
+        step = max(64, BLOCK_LOGITS // (problems * self.classes))
+        return [slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step)]
 
     def slope(self, look: Look, direction: Floats) -> Float64s:
         return dots(self.gradient(look), direction)
@@ -262,6 +310,22 @@ class StreamedLoss:
     def spread(self, look: Look) -> Floats:
         assert look.spread is not None
         return look.spread
+
+
+class _Scratch:
+    """What one thread writes a block to, kept for the next: new memory costs a tenth of a look."""
+
+    def __init__(self) -> None:
+        self._inputs = self._logits = np.empty(0, dtype=np.float32)
+
+    def arrays(self, rows: int, width: int, columns: int) -> tuple[Floats, Floats]:
+        """Arrays (rows, width) and (rows, columns) with anything in them."""
+        if self._inputs.size < rows * width:
+            self._inputs = np.empty(rows * width, dtype=np.float32)
+        if self._logits.size < rows * columns:
+            self._logits = np.empty(rows * columns, dtype=np.float32)
+        inputs, logits = self._inputs[: rows * width], self._logits[: rows * columns]
+        return inputs.reshape(rows, width), logits.reshape(rows, columns)
 
 
 def dots(a: Floats, b: Floats) -> Float64s:

@@ -10,7 +10,9 @@ a whole path cheap:
   no matrix product: an iteration is exactly two, Z·P and Zᵀ·R;
 * the solution of one C starts the next, moved on the way the last ones went by line searches that are free
   for the same reason, and the curvature pairs are kept: only the penalty's share in them changes with C;
-* a C between two that are solved starts between their solutions.
+* a C between two that are solved starts between their solutions;
+* the first guess is scaled to the last curvature pair (Nocedal & Wright, eq. 7.20), so that nearly every
+  iteration is done at the first step that is looked at: a pass over streamed rows, not two.
 
 It ends where |gradient|²/(2·penalty) bounds the distance to the minimum well enough, as in
 `probe.heads.softmax_exact`, which goes on in float64 where float32 does not get there.
@@ -32,7 +34,9 @@ from probe.heads.head import Floats
 from probe.heads.softmax_kernel import Float64s
 from probe.heads.softmax_loss import Look, SoftmaxLoss, difference, dots
 
-MEMORY = 4
+MEMORY, FEWER = 10, 4
+"""Curvature pairs that are kept; and where that many would be more numbers than `PAIRED`."""
+PAIRED = 1 << 26
 CLIMB, ROUGHLY = 4.0, 1e-2
 """A large C is climbed to by this factor at a time, with solutions in between as rough as this."""
 DECADE = 10.0
@@ -52,8 +56,9 @@ TOLERANCE = 3e-6
 class Solution:
     """Coefficients (R, B, C), the intercept in the last row, of B problems at one value of C.
 
-    `objective` (B,) is divided by C·Σw; `loss` (B,) is its mean-loss part. `converged` (B,) says that the
-    distance to the minimum is bounded by the tolerance, relative to the objective.
+    `objective` (B,) is divided by C·Σw; `loss` (B,) is its mean-loss part. `excess` (B,) bounds the distance
+    to the minimum as far as float32 goes, `converged` (B,) says that it is within the tolerance, relative to
+    the objective. `look` is what was seen there.
     """
 
     c: float
@@ -61,7 +66,9 @@ class Solution:
     objective: Float64s
     loss: Float64s
     iterations: int
+    excess: Float64s
     converged: NDArray[np.bool_]
+    look: Look
 
 
 class SoftmaxPath:
@@ -76,7 +83,9 @@ class SoftmaxPath:
         self.tolerance = tolerance
         self._penalised = np.ones((len(loss.variance), 1, 1), dtype=np.float32)
         self._penalised[-1] = 0.0
-        self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=MEMORY)
+        numbers = 2 * len(loss.variance) * loss.priors.size
+        memory = MEMORY if MEMORY * numbers <= PAIRED else FEWER
+        self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=memory)
         self.solved: dict[float, Floats] = {}
         self._restart()
 
@@ -179,7 +188,8 @@ class SoftmaxPath:
         full = gradient + self._ridge(penalty) * self.coefficients
         excess = self._excess(full, penalty, self.loss.spread(self._here))
         converged = excess <= tolerance * objective
-        return Solution(c, self.coefficients, objective, self._here.loss, iterations, converged)
+        here = self._here
+        return Solution(c, self.coefficients, objective, here.loss, iterations, excess, converged, here)
 
     def _excess(self, gradient: Floats, penalty: Float64s, spread: Floats) -> Float64s:
         """Bound (B,) on the distance to the minimum; the intercept's part is by its own curvature."""
@@ -269,14 +279,21 @@ class SoftmaxPath:
         ridge = self._ridge(penalty)
         q = gradient.copy()
         kept = []
+        scale: Float64s | None = None
         for change, bend in reversed(self._pairs):
             full_bend = bend + ridge * change
             curvature = dots(change, full_bend)
             inverse = np.divide(1.0, curvature, out=np.zeros_like(curvature), where=curvature > 0)
+            if scale is None:
+                guessed = dots(full_bend / hessian, full_bend)
+                bent = (curvature > 0) & (guessed > 0)
+                scale = np.divide(curvature, guessed, out=np.ones_like(curvature), where=bent)
             alpha = inverse * dots(change, q)
             q -= alpha.astype(np.float32)[:, None] * full_bend
             kept.append((change, full_bend, inverse, alpha))
         q /= hessian
+        if scale is not None:
+            q *= scale.astype(np.float32)[:, None]
         for change, full_bend, inverse, alpha in reversed(kept):
             beta = inverse * dots(full_bend, q)
             q += (alpha - beta).astype(np.float32)[:, None] * change

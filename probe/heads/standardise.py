@@ -5,12 +5,14 @@ Statistics are sums in float64, in which the square of no float32 value overflow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.head import Features, Floats, Labels, blocks
+from probe.heads.softmax_kernel import pieces
 
 Float64s = NDArray[np.float64]
 
@@ -64,20 +66,32 @@ def constant_note(count: int, columns: int) -> tuple[str, ...]:
     return (f"{count:,} of {columns:,} feature {are} constant in the training rows",)
 
 
-def standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
-    """(features − mean) / scale in float32, along the last axis; constant columns become zero."""
+def standardised(features: Floats, mean: Floats, scale: Floats, out: Floats | None = None) -> Floats:
+    """(features − mean) / scale in float32, along the last axis; constant columns become zero.
+
+    `out` is an array of that shape to write to, for those who do it again and again.
+    """
     values = np.asarray(features, dtype=np.float32)
     if np.abs(mean).max(initial=0) > LARGE:
         values, mean, scale = values * np.float32(0.5), mean * np.float32(0.5), scale * np.float32(0.5)
-    result: Floats = values - mean
-    result /= scale
+    result: Floats = np.empty_like(values) if out is None else out
+    # So few rows at a time that they are in the cache when they are divided.
+    for rows in pieces(len(values), math.prod(values.shape[1:])):
+        np.subtract(values[rows], mean, out=result[rows])
+        result[rows] /= scale
     return result
 
 
 def exactly_standardised(features: Floats, mean: Floats, scale: Floats) -> Float64s:
     """As `standardised`, in float64."""
-    result = np.asarray(features, dtype=np.float64) - mean
+    result = centred(features, mean)
     result /= scale
+    return result
+
+
+def centred(features: Floats | Float64s, mean: Floats) -> Float64s:
+    """Features − mean in float64."""
+    result: Float64s = np.subtract(features, mean, dtype=np.float64)
     return result
 
 

@@ -10,6 +10,9 @@ from probe.runs import Record, Run, Scores
 from probe.runs.record import CurvePoint, FitFacts, SeedSpread, TrainFacts
 from probe.text import count_of
 
+PARTS = ("val", "cv", "first_fold")
+"""Where a value of C is scored."""
+
 
 def result_lines(run: Run) -> list[str]:
     """The result of a run, a fact a line."""
@@ -24,12 +27,38 @@ def result_lines(run: Run) -> list[str]:
     lines += _score_lines("test", record.test, len(record.classes)) + _val_lines(record)
     lines += finding_lines(run)
     if isinstance(facts, FitFacts):
+        lines += _gap_lines(facts)
         lines += _seed_lines(facts.seeds) + _curve_lines(facts.curve or ()) + _data_lines(facts)
     if isinstance(facts, TrainFacts):
         lines += _training_lines(facts)
     lines += [f"note      {line}" for line in record.notes]
     lines.append(f"time      {record.seconds} s")
     return lines
+
+
+def _gap_lines(facts: FitFacts) -> list[str]:
+    """The path over C with the certificate of every value, and that of the head which is kept."""
+    rows = [row for row in facts.path or () if "gap" in row]
+    lines = []
+    if len(rows) > 1:
+        lines.append("path      C          accuracy  log-loss  above the minimum by at most")
+        for row in sorted(rows, key=lambda row: row["c"]):
+            accuracy, loss = (_first_of(row, figure) for figure in ("accuracy", "log_loss"))
+            lines.append(f"          {row['c']:<9.2e}  {accuracy:>8.4f}  {loss:>8.4f}  {_gap(row['gap'])}")
+    if facts.fitted is not None:
+        lines.append(
+            f"fit       at C {facts.fitted['c']:.4g} above the minimum by at most {_gap(facts.fitted['gap'])}"
+        )
+    return lines
+
+
+def _first_of(row: Mapping[str, Any], figure: str) -> float:
+    """The figure on validation, over all folds, or in the one fold that has seen this value of C."""
+    return next(float(row[f"{part}_{figure}"]) for part in PARTS if f"{part}_{figure}" in row)
+
+
+def _gap(gap: float) -> str:
+    return f"{gap:.1e} of the objective"
 
 
 def _data_lines(facts: FitFacts) -> list[str]:

@@ -136,6 +136,7 @@ class FitFacts:
     output : the stored outputs that were fitted on, side by side.
     options : of the head.
     path : one row for every setting that was tried.
+    fitted : of the head that is kept, how near the minimum its fit is; None where a fit does not state that.
     origin : how the data set was named.
     duplicates, label_conflicts, parted_groups : counts of the index; None where the run does not say.
     dropped_classes : classes left out for want of training rows.
@@ -147,6 +148,7 @@ class FitFacts:
     options: Mapping[str, Any] = field(default_factory=dict)
     refit: bool = False
     path: tuple[Mapping[str, Any], ...] | None = None
+    fitted: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
     seeds: SeedSpread | None = None
     calibration: Calibration | None = field(default=None, metadata=LEFT_OUT)
     store_key: str | None = None

@@ -1,0 +1,208 @@
+"""Logistic regression: its search beside its path and scikit-learn, and ImageNet's size streamed.
+
+    python -m bench logreg [--quick]
+    python -m bench.logreg --before CHECKOUT    an older version beside it, in the same rounds
+
+Every job is a process of its own (`bench.logreg_jobs`), interleaved in rounds. The problems are those of
+`bench.heads`. Of ImageNet's size (1,281,167 × 2,048, 1,000 classes) a twentieth and a tenth of the rows are
+fitted from a float16 store of which nothing is kept in memory; C is larger by as much as rows are fewer, so
+that the penalty weighs as much. Time that grows with the rows is extrapolated to all of them. Results go to
+bench/results/logreg.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.common import machine, paired_ratio, print_table, write_results
+from bench.heads import Problem, sample, synthetic
+from probe.heads.logreg import GRID
+
+HERE = Path(__file__).parents[1]
+JOBS = ("fit", "search", "path")
+IMAGENET, WIDTH, CLASSES = 1_281_167, 2048, 1000
+PARTS = (20, 10)
+VALUES = GRID[:17:4]
+"""Up to about the best value of such features."""
+PUBLIC = "public figures: Cyanure, one C to 1e-3, 20,000 s on a 32-core Xeon; CLIP's authors, two days a fit"
+
+
+def main(quick: bool = False, before: Path | None = None, only: str | None = None) -> None:
+    facts = machine() | {"quick": quick, "public": PUBLIC}
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if only != "imagenet":
+            rows += _in_memory(Path(folder), 10 if quick else 1, before, only)
+            print_table("in memory, seconds (medians)", rows)
+        if only in (None, "imagenet"):
+            streamed = _streamed(Path(folder), [part * (10 if quick else 1) for part in PARTS], before)
+            print_table("ImageNet's size, streamed", streamed)
+            print(PUBLIC)
+            rows += streamed
+    write_results("logreg" if only is None else f"logreg_{only}", rows, facts)
+
+
+def _in_memory(folder: Path, share: int, before: Path | None, only: str | None) -> list[dict[str, Any]]:
+    problems = {
+        "sample": sample,
+        "wide": lambda: synthetic("wide", 5994 // share, 2048 // share, 200 // share, 0.5, 2000, 0.2),
+        "tall": lambda: synthetic("tall", 90_000 // share, 1056 // share, 9, 0.25, 5000, 0.0),
+    }
+    rows = []
+    for name in problems if only is None else (only,):
+        file = _file(problems[name](), folder)
+        rounds = 3 if name == "sample" else 2
+        rows += [_pairs(name, job, file, rounds, before) for job in JOBS]
+        # Hours for more columns, which is what `bench.heads` extrapolates.
+        if name == "sample":
+            rows.append(_against_scikit_learn(name, file, rounds))
+        file.unlink()
+    return rows
+
+
+def _file(problem: Problem, folder: Path) -> Path:
+    file = folder / f"{problem.name}.npz"
+    arrays = {
+        "train": problem.train.features,
+        "train_labels": problem.train.labels,
+        "val": problem.test.features,
+        "val_labels": problem.test.labels,
+    }
+    np.savez(file, **arrays)
+    return file
+
+
+def _pairs(problem: str, job: str, file: Path, rounds: int, before: Path | None) -> dict[str, Any]:
+    trees = {"now": HERE} | ({} if before is None else {"before": before})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
+    for _ in range(rounds):
+        for name, tree in trees.items():
+            found[name].append(run(tree, job, str(file)))
+    seconds = {name: [one["seconds"] for one in some] for name, some in found.items()}
+    row = {
+        "problem": problem,
+        "job": job,
+        "seconds": statistics.median(seconds["now"]),
+        "values": found["now"][0]["values"],
+        "best_accuracy": found["now"][0]["best"],
+        "rounds": rounds,
+        "blas": found["now"][0]["blas"],
+    }
+    if before is not None:
+        row |= {
+            "before_s": statistics.median(seconds["before"]),
+            "times_faster": paired_ratio(seconds["before"], seconds["now"]),
+            "best_before": found["before"][0]["best"],
+        }
+    return row
+
+
+def _against_scikit_learn(problem: str, file: Path, rounds: int) -> dict[str, Any]:
+    found = [[run(HERE, job, str(file)) for job in ("few", "scikit-learn")] for _ in range(rounds)]
+    ours, theirs = ([pair[side]["seconds"] for pair in found] for side in (0, 1))
+    return {
+        "problem": problem,
+        "job": "9 values × 3 folds",
+        "seconds": statistics.median(ours),
+        "values": found[0][0]["values"],
+        "best_accuracy": found[0][0]["best"],
+        "rounds": rounds,
+        "blas": found[0][0]["blas"],
+        "scikit_learn_s": statistics.median(theirs),
+        "times_faster": paired_ratio(theirs, ours),
+        "best_scikit_learn": found[0][1]["best"],
+        "blas_scikit_learn": found[0][1]["blas"],
+    }
+
+
+def _streamed(folder: Path, parts: list[int], before: Path | None) -> list[dict[str, Any]]:
+    rows = []
+    for part in parts:
+        store = make_store(folder, IMAGENET // part)
+        values = [str(c * part) for c in VALUES]
+        trees = {"now": HERE} | ({"before": before} if before is not None and part == parts[0] else {})
+        for name, tree in trees.items():
+            rows.append(_summary(name, part, run(tree, "streamed", str(store), *values)))
+    now = [row for row in rows if row["version"] == "now"]
+    for row in rows:
+        row["growth"] = row["look_s"] / row["rows"] / (now[0]["look_s"] / now[0]["rows"])
+    return rows
+
+
+def _summary(version: str, part: int, found: dict[str, Any]) -> dict[str, Any]:
+    """`look_s` is time over looks, whatever else was done for a value; the hours are for all of ImageNet."""
+    path = found["path"]
+    seconds, looks = sum(row["seconds"] for row in path), sum(row["looks"] for row in path)
+    return {
+        "version": version,
+        "rows": found["rows"],
+        "prepared_s": found["prepared_s"],
+        "values": len(path),
+        "path_s": seconds,
+        "looks": looks,
+        "exact_passes": sum(row["exact_passes"] for row in path),
+        "look_s": seconds / looks,
+        "imagenet_look_s": seconds / looks * part,
+        "imagenet_path_h": (seconds + found["prepared_s"]) * part / 3600,
+        "largest_gap": max(row["gap"] for row in path),
+        "converged": all(row["converged"] for row in path),
+        "peak_mb": found["peak_mb"],
+        "blas": found["blas"],
+        "path": path,
+    }
+
+
+def make_store(folder: Path, rows: int) -> Path:
+    """A float16 store of training rows: overlapping classes in 128 latent dimensions, behind a ReLU."""
+    generator = np.random.default_rng(0)
+    rank = 128
+    spectrum = ((1 + np.arange(rank)) ** -0.5).astype(np.float32)
+    centres = generator.standard_normal((CLASSES, rank), dtype=np.float32)
+    mixing = generator.standard_normal((rank, WIDTH), dtype=np.float32) / np.linalg.norm(spectrum)
+    labels = generator.permutation(np.arange(rows) % CLASSES)
+    features = np.empty((rows, WIDTH), np.float16)
+    for start in range(0, rows, 8192):
+        some: NDArray[np.intp] = labels[start : start + 8192]
+        latent = centres[some] + generator.standard_normal((len(some), rank), dtype=np.float32)
+        noise = generator.standard_normal((len(some), WIDTH), dtype=np.float32)
+        features[start : start + 8192] = np.maximum((latent * spectrum) @ mixing + noise, 0)
+    wrong = generator.random(rows) < 0.1
+    labels[wrong] = generator.integers(0, CLASSES, int(wrong.sum()))
+    file, home = folder / "rows.npz", folder / f"home-{rows}"
+    np.savez(file, features=features, labels=labels, splits=np.full(rows, "train"))
+    program = [sys.executable, "-m", "probe", "--home", str(home), "stores", "import", str(file), "--quiet"]
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    file.unlink()
+    (store,) = (home / "stores").iterdir()
+    return store
+
+
+def run(tree: Path, job: str, *arguments: str) -> dict[str, Any]:
+    program = [sys.executable, "-P", str(HERE / "bench" / "logreg_jobs.py"), job, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _arguments() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
+    parser.add_argument("--before", type=Path, help="a checkout of an older version")
+    parser.add_argument("--only", choices=("sample", "wide", "tall", "imagenet"))
+    return vars(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main(**_arguments())

@@ -1,0 +1,142 @@
+"""One job of logistic regression in a process of its own; its last line is JSON.
+
+    python bench/logreg_jobs.py JOB FILE [C …]
+
+Only `probe` is imported, and only what has been there for long, so that `bench.logreg` can start it on an
+older checkout (``PYTHONPATH``) and measure both in the same rounds. Jobs on a ``.npz`` with ``train``,
+``train_labels``, ``val``, ``val_labels``:
+
+* ``fit``      C searched on validation, then the fit on both;
+* ``search``   C searched in five folds, then the fit of the choice;
+* ``path``     all 45 values of C in five folds;
+* ``few``      nine values in three folds, and ``scikit-learn`` the same with `LogisticRegressionCV`.
+
+``streamed`` is on a store, of which nothing is kept in memory: the values of C one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from probe.heads import HEADS
+from probe.heads.crossval import CrossValidator
+from probe.heads.draws import stratified_folds
+from probe.heads.head import Samples
+from probe.heads.logreg import GRID, LogregOptions, _Solver
+from probe.heads.softmax_exact import ExactLoss
+from probe.heads.softmax_loss import StreamedLoss
+
+FEW = GRID[::5]
+
+
+def fit(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
+    outcome = HEADS["logreg"].fit(train, val, classes)
+    return {"values": len(outcome.path), "best": max(row["val_accuracy"] for row in outcome.path)}
+
+
+def search(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
+    path = HEADS["logreg"].fit(train, None, classes, LogregOptions(cv=5)).path
+    judged = [row["cv_accuracy"] for row in path if "cv_accuracy" in row]
+    return {"values": len(path), "best": max(judged)}
+
+
+def path(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
+    found = CrossValidator(train, classes, stratified_folds(train.labels, 5)).run(GRID)
+    return {"values": len(GRID), "best": float(found.mean_accuracy().max())}
+
+
+def few(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
+    found = CrossValidator(train, classes, stratified_folds(train.labels, 3)).run(FEW)
+    return {"values": len(FEW), "best": float(found.mean_accuracy().max())}
+
+
+def scikit_learn(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
+    from sklearn.linear_model import LogisticRegressionCV
+
+    features = np.asarray(train.features)
+    standard = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-12)
+    folds = stratified_folds(train.labels, 3)
+    splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(3)]
+    model = LogisticRegressionCV(
+        Cs=FEW, cv=splits, refit=False, n_jobs=-1, use_legacy_attributes=False, l1_ratios=(0,)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = np.asarray(model.fit(standard, train.labels).scores_).reshape(3, -1)
+    return {"values": len(FEW), "best": float(scores.mean(axis=0).max())}
+
+
+def streamed(store: Path, values: list[float]) -> dict[str, Any]:
+    """Seconds before the first value and of each; how often it looked at all rows, in float32 and float64."""
+    from probe.fit.rows import Choice, load_parts
+    from probe.store import open_store
+
+    looks = {"look": 0, "exact": 0}
+    _count(StreamedLoss, "look", looks, "look")
+    for name in ("_at", "_curvature"):
+        _count(ExactLoss, name, looks, "exact")
+    train = load_parts(open_store(store), Choice(memory=0))["train"].samples
+    began = time.perf_counter()
+    solver = _Solver(train, int(train.labels.max()) + 1, LogregOptions())
+    prepared, rows = time.perf_counter() - began, []
+    for c in values:
+        before, began = dict(looks), time.perf_counter()
+        _, facts = solver.solve(c)
+        rows.append(
+            {
+                "c": c,
+                "seconds": time.perf_counter() - began,
+                "looks": looks["look"] - before["look"],
+                "exact_passes": looks["exact"] - before["exact"],
+                "gap": facts["excess"] / facts["objective"],
+                "converged": facts["converged"],
+            }
+        )
+    return {"rows": len(train), "prepared_s": prepared, "path": rows}
+
+
+def _count(owner: type, name: str, counts: dict[str, int], kind: str) -> None:
+    method = getattr(owner, name)
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        counts[kind] += 1
+        return method(*arguments, **more)
+
+    setattr(owner, name, counted)
+
+
+JOBS = {"fit": fit, "search": search, "path": path, "few": few, "scikit-learn": scikit_learn}
+
+
+def main(job: str, file: Path, values: list[float]) -> None:
+    if job == "streamed":
+        began = time.perf_counter()
+        found = streamed(file, values)
+    else:
+        with np.load(file) as arrays:
+            train = Samples(arrays["train"], arrays["train_labels"])
+            val = Samples(arrays["val"], arrays["val_labels"])
+        began = time.perf_counter()
+        found = JOBS[job](train, val, int(train.labels.max()) + 1)
+    found["seconds"] = time.perf_counter() - began
+    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    found["blas"] = sorted(
+        {
+            f"{pool['internal_api']} {pool.get('architecture', '')} {pool['num_threads']}"
+            for pool in threadpool_info()
+        }
+    )
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), [float(value) for value in sys.argv[3:]])
