@@ -4,10 +4,10 @@
     python -m bench.logreg --before CHECKOUT    an older version beside it, in the same rounds
 
 Every job is a process of its own (`bench.logreg_jobs`), interleaved in rounds. The problems are those of
-`bench.heads`. Of ImageNet's size (1,281,167 × 2,048, 1,000 classes) a twentieth and a tenth of the rows are
-fitted from a float16 store of which nothing is kept in memory; C is larger by as much as rows are fewer, so
-that the penalty weighs as much. Time that grows with the rows is extrapolated to all of them. Results go to
-bench/results/logreg.json.
+`bench.heads`. Of ImageNet's size (1,281,167 × 2,048, 1,000 classes) a fortieth, a twentieth and a tenth of
+the rows are fitted from a float16 store of which nothing is kept in memory; C is larger by as much as rows
+are fewer, so that the penalty weighs as much. Time that grows with the rows is extrapolated to all of them.
+An older version is only run on the fewest. Results go to bench/results/logreg.json.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from probe.heads.logreg import GRID
 
 HERE = Path(__file__).parents[1]
 JOBS = ("fit", "search", "path")
+ROUNDS = {"fit": 3, "search": 2, "path": 1}
+"""Of the larger problems; three of everything for the sample."""
 IMAGENET, WIDTH, CLASSES = 1_281_167, 2048, 1000
-PARTS = (20, 10)
+PARTS = (40, 20, 10)
 VALUES = GRID[:17:4]
 """Up to about the best value of such features."""
 PUBLIC = "public figures: Cyanure, one C to 1e-3, 20,000 s on a 32-core Xeon; CLIP's authors, two days a fit"
@@ -62,11 +64,11 @@ def _in_memory(folder: Path, share: int, before: Path | None, only: str | None) 
     rows = []
     for name in problems if only is None else (only,):
         file = _file(problems[name](), folder)
-        rounds = 3 if name == "sample" else 2
-        rows += [_pairs(name, job, file, rounds, before) for job in JOBS]
+        rounds = dict.fromkeys(JOBS, 3) if name == "sample" else ROUNDS
+        rows += [_pairs(name, job, file, rounds[job], before) for job in JOBS]
         # Hours for more columns, which is what `bench.heads` extrapolates.
         if name == "sample":
-            rows.append(_against_scikit_learn(name, file, rounds))
+            rows.append(_against_scikit_learn(name, file, rounds["path"]))
         file.unlink()
     return rows
 
@@ -90,10 +92,12 @@ def _pairs(problem: str, job: str, file: Path, rounds: int, before: Path | None)
         for name, tree in trees.items():
             found[name].append(run(tree, job, str(file)))
     seconds = {name: [one["seconds"] for one in some] for name, some in found.items()}
+    used = {name: [one["cpu_s"] for one in some] for name, some in found.items()}
     row = {
         "problem": problem,
         "job": job,
         "seconds": statistics.median(seconds["now"]),
+        "cpu_s": statistics.median(used["now"]),
         "values": found["now"][0]["values"],
         "best_accuracy": found["now"][0]["best"],
         "rounds": rounds,
@@ -103,6 +107,7 @@ def _pairs(problem: str, job: str, file: Path, rounds: int, before: Path | None)
         row |= {
             "before_s": statistics.median(seconds["before"]),
             "times_faster": paired_ratio(seconds["before"], seconds["now"]),
+            "times_less_cpu": paired_ratio(used["before"], used["now"]),
             "best_before": found["before"][0]["best"],
         }
     return row
@@ -121,6 +126,7 @@ def _against_scikit_learn(problem: str, file: Path, rounds: int) -> dict[str, An
         "blas": found[0][0]["blas"],
         "scikit_learn_s": statistics.median(theirs),
         "times_faster": paired_ratio(theirs, ours),
+        "times_less_cpu": paired_ratio(*([pair[side]["cpu_s"] for pair in found] for side in (1, 0))),
         "best_scikit_learn": found[0][1]["best"],
         "blas_scikit_learn": found[0][1]["blas"],
     }
@@ -142,7 +148,7 @@ def _streamed(folder: Path, parts: list[int], before: Path | None) -> list[dict[
 
 def _summary(version: str, part: int, found: dict[str, Any]) -> dict[str, Any]:
     """`look_s` is time over looks, whatever else was done for a value; the hours are for all of ImageNet."""
-    path = found["path"]
+    path: list[dict[str, Any]] = found["path"]
     seconds, looks = sum(row["seconds"] for row in path), sum(row["looks"] for row in path)
     return {
         "version": version,
@@ -153,6 +159,8 @@ def _summary(version: str, part: int, found: dict[str, Any]) -> dict[str, Any]:
         "looks": looks,
         "exact_passes": sum(row["exact_passes"] for row in path),
         "look_s": seconds / looks,
+        "look_cpu_s": sum(row["cpu_s"] for row in path) / looks,
+        "value_cpu_s": sum(row["cpu_s"] for row in path) / len(path),
         "imagenet_look_s": seconds / looks * part,
         "imagenet_path_h": (seconds + found["prepared_s"]) * part / 3600,
         "largest_gap": max(row["gap"] for row in path),

@@ -257,7 +257,12 @@ class ExactLoss:
             piece = values[start : start + step]
             first = rows.start + start
             here = slice(first, first + len(piece))
-            yield here, piece if piece.dtype == np.float64 else centred(piece, self.rotation.mean)
+            yield (
+                here,
+                centred(piece, self.rotation.mean)
+                if piece.dtype == np.float32
+                else piece.astype(np.float64, copy=False),
+            )
 
     def _sums(self, work: Callable[[Block], tuple[Any, ...]]) -> list[Any]:
         """The sum over all blocks of each thing that `work` finds in one, blocks side by side."""

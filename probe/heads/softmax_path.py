@@ -285,7 +285,7 @@ class SoftmaxPath:
             curvature = dots(change, full_bend)
             inverse = np.divide(1.0, curvature, out=np.zeros_like(curvature), where=curvature > 0)
             if scale is None:
-                guessed = dots(full_bend / hessian, full_bend)
+                guessed = dots(np.divide(full_bend, hessian, dtype=np.float32), full_bend)
                 bent = (curvature > 0) & (guessed > 0)
                 scale = np.divide(curvature, guessed, out=np.ones_like(curvature), where=bent)
             alpha = inverse * dots(change, q)
