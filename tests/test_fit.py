@@ -67,6 +67,20 @@ def test_a_run_keeps_everything_it_rests_on(plain_run: Run, store: Store) -> Non
     np.testing.assert_allclose(probabilities, plain_run.predictions.probabilities, atol=1e-5)
 
 
+def test_every_value_of_c_says_how_near_the_minimum_it_is(store: Store, home: Home, plain_run: Run) -> None:
+    """In the result, for the head that is kept as well, and told to people."""
+    folds = fit(FitJob(store, options=LogregOptions(c=QUICK.c, cv=2)), home)
+    for run, most in ((plain_run, 3e-6), (folds, 2e-4)):
+        assert all(0 <= row["gap"] <= most for row in run.result["path"])
+        fitted = run.result["fitted"]
+        assert fitted["c"] == run.result["chosen"]["c"]
+        assert fitted["gap"] == fitted["excess"] / fitted["objective"] <= 3e-6
+        lines = result_lines(run)
+        for row in run.result["path"]:
+            assert any(f"{row['c']:.2e}" in line and f"{row['gap']:.1e} of" in line for line in lines)
+        assert any(line.startswith("fit ") and f"{fitted['gap']:.1e} of" in line for line in lines)
+
+
 def test_the_test_labels_change_nothing_but_the_test_score(store: Store, home: Home, plain_run: Run) -> None:
     index = store.index
     labels = index.labels.copy()

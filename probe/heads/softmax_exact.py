@@ -250,19 +250,17 @@ class ExactLoss:
         return loss, spread, by_weights, by_bias
 
     def _pieces(self, part: Block) -> Iterator[tuple[slice, Float64s]]:
-        """Features minus their mean in float64, so few rows at a time that they stay in the cache."""
+        """Features minus their mean in float64: what is kept as it is, else so few rows that they stay in
+        the cache between being converted and multiplied."""
         rows, values = part
+        if values.dtype == np.float64:
+            yield rows, values.astype(np.float64, copy=False)
+            return
         step = max(ROWS_A_CLASS * self.classes, CACHED // values.shape[1], 1)
         for start in range(0, len(values), step):
             piece = values[start : start + step]
             first = rows.start + start
-            here = slice(first, first + len(piece))
-            yield (
-                here,
-                centred(piece, self.rotation.mean)
-                if piece.dtype == np.float32
-                else piece.astype(np.float64, copy=False),
-            )
+            yield slice(first, first + len(piece)), centred(piece, self.rotation.mean)
 
     def _sums(self, work: Callable[[Block], tuple[Any, ...]]) -> list[Any]:
         """The sum over all blocks of each thing that `work` finds in one, blocks side by side."""
