@@ -235,6 +235,17 @@ def test_problems_solved_together_are_those_solved_alone(digits):
             assert solution.objective[fold] == pytest.approx(alone.solve(c).objective[0], rel=1e-4)
 
 
+def test_a_gradient_shared_out_among_threads_is_the_gradient(digits, monkeypatch):
+    train, _, _ = digits
+    loss = MemoryLoss(Rotation.of(train.features).inputs(train.features), train.labels, 10, threads=3)
+    nowhere = np.zeros((len(loss.variance), 1, 10), dtype=np.float32)
+    look = loss.look(nowhere, nowhere, np.zeros(1))
+    alone = loss.gradient(look)
+    monkeypatch.setattr("probe.heads.softmax_loss.SHARED_PRODUCT", 1)
+    np.testing.assert_allclose(loss.gradient(look), alone, atol=1e-6)
+    assert np.abs(alone).max() > 1e-2
+
+
 class Rows:
     """Rows that are not an array, as a store's are not."""
 
