@@ -31,7 +31,7 @@ from probe.heads import HEADS
 from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import Samples
-from probe.heads.logreg import GRID, LogregOptions, _Solver
+from probe.heads.logreg import GRID, LogregOptions
 from probe.heads.softmax_exact import ExactLoss
 from probe.heads.softmax_loss import StreamedLoss
 
@@ -78,6 +78,7 @@ def scikit_learn(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
 def streamed(store: Path, values: list[float]) -> dict[str, Any]:
     """Seconds before the first value and of each; how often it looked at all rows, in float32 and float64."""
     from probe.fit.rows import Choice, load_parts
+    from probe.heads.logreg import Solver
     from probe.store import open_store
 
     looks = {"look": 0, "exact": 0}
@@ -86,7 +87,7 @@ def streamed(store: Path, values: list[float]) -> dict[str, Any]:
         _count(ExactLoss, name, looks, "exact")
     train = load_parts(open_store(store), Choice(memory=0))["train"].samples
     began = time.perf_counter()
-    solver = _Solver(train, int(train.labels.max()) + 1, LogregOptions())
+    solver = Solver(train, int(train.labels.max()) + 1, LogregOptions())
     prepared, rows = time.perf_counter() - began, []
     for c in values:
         before, began, used = dict(looks), time.perf_counter(), time.process_time()

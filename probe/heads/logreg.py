@@ -136,7 +136,7 @@ def fit(
         return _fit_cross_validated(train, val, classes, options, refit)
     if val is None:
         return _fit_single(train, classes, options, _only(options.c))
-    solver = _Solver(train, classes, options)
+    solver = Solver(train, classes, options)
     best: tuple[Candidate, LogregHead, Floats] | None = None
 
     def score(c: float) -> Candidate:
@@ -325,7 +325,7 @@ def _try(score: Callable[[float], Candidate], options: LogregOptions, search: Se
 def _fit_single(
     samples: Samples, classes: int, options: LogregOptions, c: float, rotation: Rotation | None = None
 ) -> FitOutcome:
-    solver = _Solver(samples, classes, options, rotation)
+    solver = Solver(samples, classes, options, rotation)
     solved, facts = solver.solve(c)
     row = {"c": c, **facts}
     notes = constant_columns(solver.rotation.scale) + _unfinished([row])
@@ -345,7 +345,7 @@ def _only(values: tuple[float, ...]) -> float:
     return values[0]
 
 
-class _Solver:
+class Solver:
     """One path on the samples, every solution of which is looked at again in float64."""
 
     def __init__(

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from probe.heads.head import Floats
 from probe.heads.softmax_exact import ExactLoss, Solved
@@ -54,6 +53,8 @@ def certified(
 
 def _rounding(exact: ExactLoss, loss: StreamedLoss, sums: Sums) -> tuple[float, Float64s]:
     """How far off the derivatives by the weights (their norm) and by the bias (C,) may be."""
+    from threadpoolctl import threadpool_limits
+
     slices = loss.slices(1)
     places = np.unique(np.linspace(0, len(slices) - 1, CHECKED).round().astype(int))
     chosen = [slices[place] for place in places.tolist()]
