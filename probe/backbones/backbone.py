@@ -181,3 +181,9 @@ class Extractor(Protocol):
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """(B, S, S, 3) uint8 RGB -> output name -> (B, …) float32. B is always `batch_size`."""
         ...
+
+
+def expect_pixels(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    """ValueError unless `pixels` are a batch of `shape`, as an `Extractor` was made for."""
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise ValueError(f"expected uint8 {shape}, got {pixels.dtype} {pixels.shape}")

@@ -19,15 +19,15 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones import onnx_file, preprocess, weights
-from probe.backbones.backbone import ONNX_FILE, Backbone, BackboneSpec, Extractor
+from probe.backbones import onnx_file, weights
+from probe.backbones.backbone import ONNX_FILE, Backbone, BackboneSpec, Extractor, expect_pixels
 from probe.backbones.onnx_extractor import OnnxExtractor, pictures_at_once, tensors_of
-from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.config import Home, canonical_json
 from probe.durable import discard, replacing
 from probe.errors import NOT_WRITABLE, UsageError
 from probe.hashing import file_hash
 from probe.machine import usable_cpus
+from probe.records import load_json
 from probe.scratch import wait_for
 
 CONVERSION = 1
@@ -53,8 +53,7 @@ class CompiledExtractor:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        expect_pixels(pixels, self._input_shape)
         found = self._request.infer([np.ascontiguousarray(pixels)])
         return {output: found[place] for output, place in self._places.items()}
 
@@ -169,7 +168,7 @@ def _identity(spec: BackboneSpec) -> str:
 def _is_whole(folder: Path, identity: str) -> bool:
     """Whether the graph called `identity` lies in `folder`, with the bytes that were written."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = load_json((folder / RECORD).read_text(encoding="utf-8"))
         hashes = {name: file_hash(folder / name) for name in (GRAPH, CONSTANTS)}
     except (OSError, ValueError):
         return False
@@ -229,22 +228,10 @@ def _of_keras(row: Backbone, spec: BackboneSpec, folder: Path) -> tuple[Path, li
     Preprocessing is in front of it, pooling behind it. OpenVINO folds batch normalisation itself.
     """
     from probe.backbones import network
-    from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
+    from probe.backbones.forward import forward_of
+    from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
 
-    model = network.build(row, spec)
-    layers = [layer_output(model.get_layer(layer_name(model, row, output))) for output in spec.outputs]
-    submodel, convention = keras.Model(model.inputs, layers), preprocess.convention(spec.preprocess)
-
-    def forward(pixels: Any) -> list[Any]:
-        maps = tf.nest.flatten(submodel(convention.apply(tf.cast(pixels, tf.float32)), training=False))
-        return [
-            # The identity keeps two names of one layer apart.
-            tf.identity(value)
-            if is_map(output) or value.shape.rank == 2
-            else tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
-            for value, output in zip(maps, spec.outputs, strict=True)
-        ]
-
+    forward = forward_of(network.build(row, spec), row, spec)
     pixels = tf.TensorSpec((None, spec.size, spec.size, 3), tf.uint8)
     frozen = convert_variables_to_constants_v2(tf.function(forward).get_concrete_function(pixels))
     tf.io.write_graph(frozen.graph, str(folder), "network.pb", as_text=False)

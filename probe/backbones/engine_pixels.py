@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones import preprocess
-from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
+from probe.backbones.backbone import Backbone, BackboneSpec, Extractor, expect_pixels
 from probe.config import Home
 from probe.errors import unknown_name
 
@@ -30,8 +30,7 @@ class PixelExtractor:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        expect_pixels(pixels, self._input_shape)
         values = self._convention.apply(pixels.astype(np.float32))
         return {output: values.reshape(self.batch_size, *shape) for output, shape in self.shapes.items()}
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones import folding, network, preprocess
-from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
-from probe.backbones.outputs import is_map, layer_name, layer_output
+from probe.backbones import folding, network
+from probe.backbones.backbone import Backbone, BackboneSpec, Extractor, expect_pixels
+from probe.backbones.forward import forward_of
+from probe.backbones.outputs import layer_name
 from probe.config import Home
 from probe.errors import UsageError
-from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
+from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
 
 _grappler = threading.Lock()
 
@@ -43,8 +44,7 @@ class GraphExtractor:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        expect_pixels(pixels, self._input_shape)
         with _bfloat16(self._bf16):
             features = self._graph(tf.constant(pixels))
         return {output: value.numpy() for output, value in zip(self.shapes, features, strict=True)}
@@ -103,30 +103,12 @@ def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> A
     """The model with preprocessing and pooling as one function without variables."""
     names = [layer_name(model, row, output) for output in spec.outputs]
     folding.fold_batch_norms(model, keep=names)
-    submodel = keras.Model(model.inputs, [layer_output(model.get_layer(name)) for name in names])
-    convention = preprocess.convention(spec.preprocess)
-
-    def forward(pixels: Any) -> list[Any]:
-        values = convention.apply(tf.cast(pixels, tf.float32))
-        maps = tf.nest.flatten(submodel(values, training=False))
-        return [_finish(value, output) for value, output in zip(maps, spec.outputs, strict=True)]
-
+    forward = forward_of(model, row, spec)
     # The low-precision pass for CPUs would not touch a graph that TensorFlow placed on a GPU.
     with tf.device("/CPU:0" if _lowered(row, spec) == "bf16" else None):
         signature = [_signature(spec, batch_size)]
         traced = tf.function(forward, input_signature=signature).get_concrete_function()
         return convert_variables_to_constants_v2(traced, lower_control_flow=False)
-
-
-def _finish(value: Any, output: str) -> Any:
-    """A layer's values as stored: float32, and the mean over all places unless the map is asked for.
-
-    The mean is taken in float32 at every precision. The identity keeps two names of one layer apart.
-    """
-    value = tf.cast(value, tf.float32)
-    if is_map(output) or value.shape.rank == 2:
-        return tf.identity(value)
-    return tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones import onnx_file, preprocess
-from probe.backbones.backbone import BackboneSpec
+from probe.backbones.backbone import BackboneSpec, expect_pixels
 from probe.backbones.onnx_file import CLS, MAP, MEAN, Network, Tensor
 
 Compute = Callable[[NDArray[Any]], Sequence[NDArray[Any]]]
@@ -48,8 +48,7 @@ class OnnxExtractor:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ValueError(f"expected uint8 {self._input_shape}, got {pixels.dtype} {pixels.shape}")
+        expect_pixels(pixels, self._input_shape)
         values = self._values(pixels)
         parts = [self._piece(values[i : i + self._pieces]) for i in range(0, len(values), self._pieces)]
         return {output: np.concatenate([part[output] for part in parts]) for output in self._outputs}

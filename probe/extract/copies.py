@@ -174,8 +174,8 @@ class Copies:
         """(n,) the source's row with the picture of each row, and with views where it needs any; else -1."""
         theirs, hashes = source.rows(), source.contents()
         known = np.full(len(rows), -1, np.intp)
-        plain = ~self._viewed[rows] & _same_pixels(source.manifest, self._job)[rows]
-        viewed = self._viewed[rows] & _same_pixels(source.manifest, self._job)[rows]
+        same = _same_pixels(source.manifest, self._job)[rows]
+        plain, viewed = same & ~self._viewed[rows], same & self._viewed[rows]
         known[plain] = _look_up(contents[plain], theirs, hashes)
         if viewed.any() and _has_views(source.manifest, self._job):
             with_views = theirs[source.read("viewed", theirs) == 1]
