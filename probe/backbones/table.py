@@ -16,8 +16,9 @@ KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 
 def _lite(
-    number: int,
+    name: str,
     *,
+    network: str,
     size: int,
     ends: tuple[str, str, str],
     file: str,
@@ -27,10 +28,9 @@ def _lite(
     note: str,
 ) -> Backbone:
     """A row of EfficientNet-Lite; `ends` are the last cells of the second to the fourth stage."""
-    name = f"efficientnet-lite{number}"
     return Backbone(
         name=name,
-        network=f"probe.backbones.lite:EfficientNetLite{number}",
+        network=network,
         size=size,
         min_size=32,
         width=1280,
@@ -126,7 +126,8 @@ BACKBONES: Registry[Backbone] = Registry(
             note="Small; stages are the stem and the groups of cells at one resolution.",
         ),
         _lite(
-            0,
+            "efficientnet-lite0",
+            network="probe.backbones.lite:EfficientNetLite0",
             size=224,
             ends=("block2b", "block3b", "block4f"),
             file="efficientnet-lite0-57934424.pth",
@@ -136,7 +137,8 @@ BACKBONES: Registry[Backbone] = Registry(
             note="Works offline: its ImageNet weights come with the installation.",
         ),
         _lite(
-            1,
+            "efficientnet-lite1",
+            network="probe.backbones.lite:EfficientNetLite1",
             size=240,
             ends=("block2c", "block3c", "block4h"),
             file="efficientnet-lite1-77cc7160.pth",
@@ -146,7 +148,8 @@ BACKBONES: Registry[Backbone] = Registry(
             note="Deeper than lite0; its ImageNet weights come with the extra lite.",
         ),
         _lite(
-            2,
+            "efficientnet-lite2",
+            network="probe.backbones.lite:EfficientNetLite2",
             size=260,
             ends=("block2c", "block3c", "block4h"),
             file="efficientnet-lite2-9656183e.pth",
