@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,12 @@ LONGEST = (
     "test_cli.py",
 )
 """Files that take a minute and more, the longest first."""
+
+
+def pytest_configure() -> None:
+    """What tests start takes Ctrl-C, also where they run behind a script's ``&``, which has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
