@@ -59,7 +59,7 @@ def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
         dataset = open_dataset(str(Path(folder) / "pictures.npz"), home)
         fast = backbones.resolve(name, weights="random", precision="bf16", home=home)
         settings = TuneSettings(unfreeze=UNFREEZE, batch_size=BATCH)
-        job = TuneJob(dataset, fast, backbones.find_row(name).stages, settings)
+        job = TuneJob(dataset, fast, backbones.find_row(name), settings)
         ready = prepare(job, backbones.build_network(fast), job.count_parts(), home)
         store, _ = extract_prefix(job.images, ready.cut, home)
         part = cached_parts(store)[TRAIN]

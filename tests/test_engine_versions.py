@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probe.backbones import BACKBONES, BackboneSpec, by_any_engine, engines, resolve, respecify
+from probe.backbones import BACKBONES, BackboneSpec, by_any_engine, engines, resolve, respecify, row_of
 from probe.backbones.backbone import KERAS, KERAS_FILE, Backbone
 from probe.backbones.engines import ENGINES, Engine, choose_engine, named_engine
 from probe.config import Home
@@ -94,7 +94,7 @@ def test_new_work_is_by_the_later_version(pictures: Path, home: Home) -> None:
     assert resolve("resnet50", weights="random", precision="fp32", home=home).engine == "means-2"
     asked = resolve("resnet50", weights="random", precision="fp32", engine="means", home=home)
     assert asked.engine == "means-2"
-    assert [spec.engine for spec in by_any_engine(asked)] == ["means-2", "means"]
+    assert [spec.engine for spec in by_any_engine(row_of(asked), asked)] == ["means-2", "means"]
     extract(job_of(pictures, home), home)
     assert by_later(stores(home)[0])
 
@@ -105,9 +105,9 @@ def test_a_record_means_the_engine_it_names(home: Home) -> None:
     for name in ("means", "means-2", "tensorflow"):
         spec = BackboneSpec.from_json(replace(lite0, engine=name).key_part())
         assert spec.engine == name
-        assert by_any_engine(spec) == [spec]
+        assert by_any_engine(row_of(spec), spec) == [spec]
         again = respecify(replace(spec, weights_path=lite0.weights_path), precision="fp32")
-        assert (again.engine, by_any_engine(again)) == (name, [again])
+        assert (again.engine, by_any_engine(row_of(again), again)) == (name, [again])
 
 
 def test_an_engine_that_does_not_compute_another_precision_is_not_kept(

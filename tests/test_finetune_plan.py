@@ -72,7 +72,7 @@ def test_parameters_are_those_of_the_studies(
     job = TuneJob(
         replace_classes(classes),
         backbones.resolve(name, size=size, weights="random", precision="fp32", home=Home(tmp_path)),
-        backbones.find_row(name).stages,
+        backbones.find_row(name),
         TuneSettings(head=head, **choices),
     )
     found = prepare(job, network(name, size), {"train": 10, "val": 0, "test": 0}, Home(tmp_path)).plan
@@ -162,7 +162,7 @@ def test_the_command_lines_of_the_studies_fit_their_networks(row, network, home)
     job = TuneJob(
         replace_classes(row.classes),
         backbones.resolve(name, size=row.size, weights="random", precision="fp32", home=home),
-        backbones.find_row(name).stages,
+        backbones.find_row(name),
         tune_settings(tune_keywords(choices), choices["trunk"]),
     )
     found = prepare(job, network(name, row.size), {"train": 10, "val": 0, "test": 0}, home).plan

@@ -42,11 +42,12 @@ def write_material(path):
 
 
 def tiny_job(folder, home, preprocess="unit", **choices):
+    row = backbones.find_row(str(folder / "tiny.keras"))
     spec = backbones.resolve(
         str(folder / "tiny.keras"), preprocess=preprocess, outputs=["add3"], precision="fp32", home=home
     )
     settings = TuneSettings(**{"optimiser": Optimiser("adam", 1e-3), "epochs": 2, "batch_size": 8, **choices})
-    return TuneJob(open_dataset(str(folder / "toy.npz"), home), spec, {}, settings)
+    return TuneJob(open_dataset(str(folder / "toy.npz"), home), spec, row, settings)
 
 
 def trained(run):

@@ -38,6 +38,7 @@ __all__ = [
     "find_row",
     "list_outputs",
     "load",
+    "network_of",
     "recorded",
     "resolve",
     "respecify",
@@ -147,13 +148,15 @@ def respecify(
     )
 
 
-def by_any_engine(spec: BackboneSpec) -> list[BackboneSpec]:
+def by_any_engine(row: Backbone, spec: BackboneSpec) -> list[BackboneSpec]:
     """The backbone by every engine whose features would do in place of those of `spec`, which comes first.
+
+    `row` is that of `spec`.
 
     It alone where one engine was meant: in a spec that was read from a record. The others need not be
     installed; what they have finished can be used without them.
     """
-    others = interchangeable(row_of(spec), spec.precision, spec.asked_engine) if spec.asked_engine else []
+    others = interchangeable(row, spec.precision, spec.asked_engine) if spec.asked_engine else []
     names = dict.fromkeys([spec.engine, *(engine.name for engine in others)])
     return [replace(spec, engine=name) for name in names]
 
@@ -185,7 +188,11 @@ def build_network(spec: BackboneSpec) -> Any:
     UsageError : the backbone is not a network.
     WeightsError : as `load`.
     """
-    row = row_of(spec)
+    return network_of(row_of(spec), spec)
+
+
+def network_of(row: Backbone, spec: BackboneSpec) -> Any:
+    """`build_network` for who has the row of `spec` at hand."""
     if not row.is_network:
         raise UsageError(f"{row.name} is not a network")
     _expect_keras(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probe.backbones import by_any_engine
+from probe.backbones import by_any_engine, row_of
 from probe.backbones.backbone import BackboneSpec
 from probe.backbones.engines import is_installed
 from probe.config import Home
@@ -18,7 +18,7 @@ def settle_engine(job: ExtractJob, home: Home) -> ExtractJob:
     What another engine, or an earlier version of this one, has computed differs by rounding: it is not
     computed anew, and never mixed. A job that means one engine and no other stays as it is.
     """
-    candidates = by_any_engine(job.backbone)
+    candidates = by_any_engine(row_of(job.backbone), job.backbone)
     if len(candidates) == 1:
         return job
     spec, dataset = job.spec(), job.dataset.name  # once, since it hashes the ids of all images

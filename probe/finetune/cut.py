@@ -128,10 +128,7 @@ def _trunk(network: Any, stages: Mapping[str, str], name: str | None) -> Any:
     # As the name of an output it stands for the end of a network that has no layer called so.
     if name is None or (name == AVG_POOL and AVG_POOL not in layers):
         return keras.Model(pixels, network.outputs[0])
-    wanted = stages.get(name, name)
-    if wanted not in layers:
-        raise unknown_name("stage or layer to cut at", name, [*stages, *layers])
-    return keras.Model(pixels, network.get_layer(wanted).output)
+    return keras.Model(pixels, network.get_layer(_layer_of("cut at", name, stages, layers)).output)
 
 
 def _first_trained(layers: Sequence[str], stages: Mapping[str, str], text: str) -> int:
@@ -146,9 +143,17 @@ def _first_trained(layers: Sequence[str], stages: Mapping[str, str], text: str) 
         names = list(stages)
         before = names.index(text) - 1
         return layers.index(stages[names[before]]) + 1 if before >= 0 else 0
-    if text in layers:
-        return layers.index(text)
-    raise unknown_name("stage or layer to unfreeze", text, ["all", "none", "last:N", *stages, *layers])
+    return layers.index(_layer_of("unfreeze", text, stages, layers, ["all", "none", "last:N"]))
+
+
+def _layer_of(
+    purpose: str, name: str, stages: Mapping[str, str], layers: Sequence[str], words: Sequence[str] = ()
+) -> str:
+    """The layer called so, or the last one of the stage; `words` are what else would have been understood."""
+    wanted = stages.get(name, name)
+    if wanted not in layers:
+        raise unknown_name(f"stage or layer to {purpose}", name, [*words, *stages, *layers])
+    return wanted
 
 
 def _numbered(option: str, text: str, word: str, highest: int) -> int:

@@ -26,7 +26,7 @@ def settle_tuning(ready: Prepared, home: Home, *, resume: bool) -> Prepared:
     """
     if not ready.plan.prefix_cache:
         return ready
-    candidates = [_by(ready, backbone) for backbone in by_any_engine(ready.job.backbone)]
+    candidates = [_by(ready, backbone) for backbone in by_any_engine(ready.job.row, ready.job.backbone)]
     for known in candidates if resume else ():
         if find_finished(home, known.run_identity) or state_folder(known, home).exists():
             return known

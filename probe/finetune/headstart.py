@@ -51,8 +51,7 @@ class HeadStart:
 
 def same_images(run_or_store_backbone: Mapping[str, Any], backbone: BackboneSpec) -> bool:
     """Whether a recorded backbone computes what `backbone` does, whatever its outputs and precision."""
-    mine = backbone.key_part()
-    return all(run_or_store_backbone.get(name) == mine[name] for name in _IDENTITY)
+    return all(run_or_store_backbone.get(name) == getattr(backbone, name) for name in _IDENTITY)
 
 
 _IDENTITY = ("name", "weights", "size", "preprocess")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.backbone import BackboneSpec
+from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.config import Home, canonical_json
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, Dataset
 from probe.extract import ExtractJob, Views
@@ -89,12 +89,12 @@ class TuneJob:
     ----------
     backbone : its first output is the pooled embedding that the frozen probe stands on; its precision is that
         of extraction and training.
-    stages : of the backbone's row.
+    row : of the backbone: its network and the names of its stages.
     """
 
     dataset: Dataset
     backbone: BackboneSpec
-    stages: Mapping[str, str]
+    row: Backbone
     settings: TuneSettings
     exif: bool = False
 
@@ -224,9 +224,8 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
     """
     settings, size = job.settings, job.backbone.size
     cut = cut_network(
-        network, job.stages, unfreeze=settings.unfreeze, freeze=settings.freeze, trunk=settings.trunk
+        network, job.row.stages, unfreeze=settings.unfreeze, freeze=settings.freeze, trunk=settings.trunk
     )
-    head = head_spec(settings.head, cut.trunk, len(job.dataset.classes))
     shapes = cut.shapes(size)
     cache = choose_cache(
         cut,
@@ -238,6 +237,7 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
         views=settings.stored_views.count if settings.stored_views else 0,
         memory=settings.memory,
     )
+    head = head_spec(settings.head, cut.trunk, len(job.dataset.classes))
     head_params, head_trainable = count_head(head, cut.trunk)
     trainable = cut.trainable_params + head_trainable
     steps = -(-parts[TRAIN] // settings.batch_size)

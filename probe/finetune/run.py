@@ -26,7 +26,7 @@ from probe.train.tensorboard import write_scalars
 
 def plan(job: TuneJob, home: Home, *, parts: Mapping[str, int] | None = None) -> Plan:
     """What `finetune` would do. `parts` (images a split) stands in for a data set that is not here."""
-    network = backbones.build_network(job.backbone)
+    network = backbones.network_of(job.row, job.backbone)
     return prepare(job, network, parts or job.count_parts(), home).plan
 
 
@@ -59,7 +59,7 @@ def finetune(
     counts = job.count_parts()
     if not counts[TRAIN]:
         raise FitError(f"{job.dataset.name} has no labelled training images", hint="--split 0.7,0.1,0.2")
-    ready = prepare(job, backbones.build_network(job.backbone), counts, home)
+    ready = prepare(job, backbones.network_of(job.row, job.backbone), counts, home)
     for line in ready.plan.lines():
         say(line)
     asked, ready = job, settle_tuning(ready, home, resume=resume)

@@ -246,7 +246,7 @@ def make_job(
     row = row_of(spec)
     trunk = wanted.trunk or trunk
     spec = replace(spec, outputs=(trunk or row.default_output,))
-    return TuneJob(data, spec, row.stages, tune_settings(wanted, trunk), wanted.exif)
+    return TuneJob(data, spec, row, tune_settings(wanted, trunk), wanted.exif)
 
 
 def _named_backbone(
