@@ -145,6 +145,31 @@ def test_quiet_in_the_file_silences_what_is_said(configured: Shell) -> None:
     assert "from probe.toml: fit.logreg c = 1" in configured.error
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('home = "there"\n[runs.ls]\njson = true\n', "runs ls"),
+        ('[fit.logreg]\nquiet = true\ndask = "tcp://192.0.2.1:1"\n', "fit logreg --jobs x"),
+        ('[extract]\nquiet = true\nfrom = "/nowhere"\n', "extract --backbone pixels cub200"),
+        ("[extract]\nquiet = true\nfollow_links = true\n", "extract --backbone pixels /nowhere --quiet"),
+        ('[extract]\nbackbone = "/nowhere.keras"\n', "extract /nowhere --quiet --json"),
+        ("[stores.rm]\nyes = true\n", "stores rm nothing"),
+        ('[stores.verify]\nstore = "/nowhere"\n', "stores verify --json"),
+    ],
+)
+def test_a_file_that_comes_with_a_folder_reaches_outside_of_it_only_if_that_is_said(
+    configured: Shell, capsys: pytest.CaptureFixture[str], text: str, line: str
+) -> None:
+    from probe.cli import main
+
+    write(text)
+    with pytest.raises(SystemExit):
+        main(line.split())
+    said = [part for part in capsys.readouterr().err.splitlines() if part.startswith("from probe.toml: ")]
+    key, value = next(part for part in text.splitlines() if "quiet" not in part and " = " in part).split(" = ")
+    assert any(f"{key} = {value}" in part for part in said), said
+
+
 def test_lists_and_repeated_options_can_be_written_as_lists(configured: Shell) -> None:
     write("[fit.logreg]\nc = [0.1, 1, 1e2]\n[finetune]\nstop = ['val_loss:5', 'loss:3']\n")
     assert json.loads(configured("fit", "logreg", "--json"))["options"]["c"] == [0.1, 1.0, 100.0]

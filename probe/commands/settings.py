@@ -22,6 +22,9 @@ PREFIX = "PROBE_"
 HOME = "PROBE_HOME"
 NO_OPTIONS = ("PROBE_DEBUG",)
 """Variables that are read elsewhere."""
+REACHING = {"backbone", "dask", "follow_links", "study", "weights", "yes"}
+"""Options by which a file that came with a folder could reach outside of it, or delete, besides all that are a
+path and all arguments."""
 HELP = {"-h", "--help", "--version"}
 
 Command = tuple[str, ...]
@@ -45,6 +48,12 @@ class Setting:
     key: str
     option: click.Parameter
     value: Any
+
+    @property
+    def reaches(self) -> bool:
+        """Whether it comes with the working folder and says where things are read, sent, kept or removed."""
+        place = isinstance(self.option, click.Argument) or isinstance(self.option.type, click.Path)
+        return self.source == CONFIG_FILE and (place or self.key in REACHING)
 
     def __str__(self) -> str:
         name = f"{'.'.join(self.command)} {self.key}".strip()
@@ -100,10 +109,16 @@ def read_settings(program: click.Group, table: Mapping[str, Any], variables: Map
 
 
 def to_say(settings: Settings, context: click.Context) -> list[str]:
-    """A line for every setting that holds for a command, but not for PROBE_HOME; none with --quiet."""
-    if context.params.get("quiet") or is_on(settings, context, "quiet"):
-        return []
-    return [f"from {setting}" for setting in settings.applied(context) if setting.source != HOME]
+    """A line for every setting that holds for a command, but not for PROBE_HOME.
+
+    With --quiet only those that reach outside: a folder that is handed on may have a file of settings.
+    """
+    quiet = context.params.get("quiet") or is_on(settings, context, "quiet")
+    return [
+        f"from {setting}"
+        for setting in settings.applied(context)
+        if setting.source != HOME and (setting.reaches or not quiet)
+    ]
 
 
 def is_on(settings: Settings, context: click.Context, switch: str) -> bool:
