@@ -12,6 +12,9 @@ from typing import Any
 
 LATEST = re.compile(r"latest(?::([1-9][0-9]*))?")
 
+MOST = 1 << 52
+"""A number above would be the latest for ever, and with digits enough no number that JSON can hold."""
+
 Rank = tuple[int, int, str, tuple[str | int, ...]]
 
 
@@ -24,9 +27,10 @@ def places_back(name: str | None) -> int | None:
 
 
 def number_of(record: Any) -> int | None:
-    """The ``sequence`` of a record; None for one from before there was any, or one that is no number."""
+    """The ``sequence`` of a record; None for one from before there was any, or one that nobody counted to."""
     number = record.get("sequence") if isinstance(record, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+    counted = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < MOST
+    return number if counted else None
 
 
 def rank(number: int | None, time: object, name: str) -> Rank:

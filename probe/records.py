@@ -1,8 +1,9 @@
 """Dataclasses out of JSON, every value checked against the type of its field, and back into JSON.
 
 A field takes what its annotation says: ``int``, ``float`` (finite), ``str``, ``bool``, ``Any``, another
-dataclass, ``tuple[X, ...]`` (a list), ``Mapping[str, X]`` (an object), each with ``| None``. A field with a
-default may be missing; keys that no field knows are passed over, so that a file of a newer version is read.
+dataclass, ``tuple[X, ...]``, ``list[X]`` and ``Sequence[X]`` (a list), ``Mapping[str, X]`` (an object), each
+with ``| None``. A field with a default may be missing; keys that no field knows are passed over, so that a
+file of a newer version is read.
 """
 
 from __future__ import annotations
@@ -116,6 +117,9 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return _optional_reader(_reader(some))
     if origin is tuple:
         return _list_reader(_reader(inner[0]))
+    if origin in (list, collections.abc.Sequence):
+        several = _list_reader(_reader(inner[0]))
+        return lambda value: list(several(value))
     if origin is collections.abc.Mapping:
         return _mapping_reader(_reader(inner[1]))
     return SCALARS[kind]

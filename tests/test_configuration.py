@@ -166,7 +166,9 @@ def test_a_file_that_comes_with_a_folder_reaches_outside_of_it_only_if_that_is_s
     with pytest.raises(SystemExit):
         main(line.split())
     said = [part for part in capsys.readouterr().err.splitlines() if part.startswith("from probe.toml: ")]
-    key, value = next(part for part in text.splitlines() if "quiet" not in part and " = " in part).split(" = ")
+    key, value = next(part for part in text.splitlines() if "quiet" not in part and " = " in part).split(
+        " = "
+    )
     assert any(f"{key} = {value}" in part for part in said), said
 
 

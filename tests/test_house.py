@@ -41,6 +41,7 @@ FLOORS = [
         "text",
         "notebook",
         "workers",
+        "whole",
     ],
     ["datasets", "images", "stats", "curves"],
     ["backbones", "store", "heads"],

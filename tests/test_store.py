@@ -32,9 +32,15 @@ from probe.store import (
 ROWS, UNIT, BATCH = 70, 16, 8
 IDS = np.array([f"image{i:03d}.png" for i in range(ROWS)])
 HASHES = np.array([f"{i:064x}" for i in range(ROWS)])
-SPEC = StoreSpec(
-    {"name": "b", "outputs": ["f"]}, {"policy": "p"}, None, "float32", images_digest(IDS, HASHES)
-)
+BACKBONE = {
+    "name": "b",
+    "weights": "w",
+    "size": 8,
+    "preprocess": "none",
+    "outputs": ["f"],
+    "precision": "fp32",
+}
+SPEC = StoreSpec(BACKBONE, {"policy": "p"}, None, "float32", images_digest(IDS, HASHES))
 FEATURES = np.random.default_rng(0).normal(size=(ROWS, 5)).astype(np.float32)
 MAPS = np.random.default_rng(1).normal(size=(ROWS, 2, 2, 3)).astype(np.float32)
 UNREAD = 20

@@ -27,8 +27,8 @@ from probe.durable import discard, replacing
 from probe.errors import NOT_WRITABLE, UsageError
 from probe.hashing import file_hash
 from probe.machine import usable_cpus
-from probe.records import load_json
 from probe.scratch import wait_for
+from probe.whole import read_json
 
 CONVERSION = 1
 """Part of what a kept graph is called: another number where the same network would be converted otherwise."""
@@ -168,7 +168,7 @@ def _identity(spec: BackboneSpec) -> str:
 def _is_whole(folder: Path, identity: str) -> bool:
     """Whether the graph called `identity` lies in `folder`, with the bytes that were written."""
     try:
-        record = load_json((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         hashes = {name: file_hash(folder / name) for name in (GRAPH, CONSTANTS)}
     except (OSError, ValueError):
         return False

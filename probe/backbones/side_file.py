@@ -13,7 +13,7 @@ from typing import Any
 
 from probe.backbones import preprocess
 from probe.errors import UsageError
-from probe.records import load_json
+from probe.whole import read_json
 
 SUFFIX = ".json"
 HUGGING_FACE = "preprocessor_config.json"
@@ -56,7 +56,7 @@ def read(path: Path) -> Described:
     UsageError : there is no such file, or it says nothing that can be understood.
     """
     try:
-        said = load_json(path.read_text(encoding="utf-8"))
+        said = read_json(path)
         if not isinstance(said, dict):
             raise ValueError("no names with values")
         if any(name in said for name in THEIRS):

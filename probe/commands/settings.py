@@ -23,8 +23,8 @@ HOME = "PROBE_HOME"
 NO_OPTIONS = ("PROBE_DEBUG",)
 """Variables that are read elsewhere."""
 REACHING = {"backbone", "dask", "follow_links", "study", "weights", "yes"}
-"""Options by which a file that came with a folder could reach outside of it, or delete, besides all that are a
-path and all arguments."""
+"""Options by which a file that came with a folder could reach outside of it, or delete; besides, all that are
+a path and all arguments."""
 HELP = {"-h", "--help", "--version"}
 
 Command = tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, SourceRows
-from probe.durable import replacing
+from probe.durable import discard, replacing
 from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
 from probe.jpeg import jpeg_side
 from probe.machine import usable_cpus
+from probe.whole import read_arrays
 
 UNREADABLE = ""
 _ROWS_PER_TASK = 64
@@ -180,13 +180,18 @@ def _cache_file(cache: Path, paths: list[Path] | tuple[Path, ...]) -> Path:
 def _load(file: Path) -> _Memory:
     """A cache that cannot be read, or was written by an older version, is an empty one."""
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            contents = Contents(stored["hashes"].astype("<U64"), stored["sides"])
-            memory = _Memory(stored["names"], stored["stamps"], contents)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_arrays(file)
+        hashes, sides, names, stamps = (stored[name] for name in ("hashes", "sides", "names", "stamps"))
+        kinds = [array.dtype.kind for array in (hashes, sides, names, stamps)]
+        # Older versions looked at size and mtime only. What is kept whole has no names.
+        fits = (
+            kinds == ["S", "i", "U", "i"] and stamps.shape[1:] == (STAMP,) and hashes.ndim == names.ndim == 1
+        )
+        if not fits or sides.shape != hashes.shape or (len(names) and len({*map(len, stored.values())}) > 1):
+            return NOTHING
+        return _Memory(names, stamps, Contents(hashes.astype("<U64"), sides))
+    except (OSError, ValueError, KeyError):
         return NOTHING
-    # Older versions looked at size and mtime only.
-    return memory if memory.stamps.shape[1:] == (STAMP,) else NOTHING
 
 
 def _save(file: Path, memory: _Memory) -> None:
@@ -194,6 +199,8 @@ def _save(file: Path, memory: _Memory) -> None:
     hashes, sides = memory.contents.hashes.astype("S64"), memory.contents.sides
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            discard(file)
         with replacing(file) as scratch:
             np.savez(scratch, names=memory.names, stamps=memory.stamps, hashes=hashes, sides=sides)
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ from probe.hashing import file_hash
 from probe.heads import HEADS
 from probe.heads.head import Head
 from probe.registry import load_object
+from probe.whole import open_file, read_arrays, read_json
 
 SCHEMA = 1
 META_FILE, ARRAYS_FILE = "head.json", "head.npz"
-MAX_META_BYTES = 1 << 20
-MAX_ARRAY_BYTES = 8 << 30
-"""Generous, because k nearest neighbours keeps its training features; it stops hostile files only."""
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -55,16 +52,13 @@ def load_head(folder: Path) -> Head:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        size = path.stat().st_size
-        if size > MAX_META_BYTES:
-            raise _damaged(path, f"{size:,} bytes", expected=f"at most {MAX_META_BYTES:,} bytes")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except FileNotFoundError as error:
         raise DataError(
             f"there is no head in {path.parent}", expected=str(path), hint="fit one with `probe fit`"
         ) from error
-    except ValueError as error:
-        raise _damaged(path, f"not JSON: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
         raise DataError(
@@ -85,16 +79,11 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _read_arrays(path: Path, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """The arrays, after every cheap check that they are what the record promises."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            # Sizes before contents: a small file can unpack to any size.
-            total = sum(member.file_size for member in archive.infolist())
-        if total > MAX_ARRAY_BYTES:
-            raise _damaged(path, f"{total:,} bytes", expected=f"at most {MAX_ARRAY_BYTES:,} bytes")
+        open_file(path).close()
         if file_hash(path) != record["sha256"]:
             raise _damaged(path, "another hash than head.json records")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     found = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     if found != record["arrays"]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.whole import read_arrays
+
 PREDICTIONS = "predictions.npz"
 LARGEST_COMPRESSED = 16 << 20
 """Probabilities of thousands of classes hardly shrink, and would take longer than the fit."""
@@ -65,12 +67,16 @@ def write_predictions(predictions: Predictions, folder: Path) -> None:
 def read_predictions(folder: Path) -> Predictions:
     """What `write_predictions` kept.
 
-    Raises OSError, ValueError, KeyError, EOFError, BadZipFile or zlib.error for a file that is missing or
-    damaged.
+    Raises OSError or ValueError for a file that is missing or damaged.
     """
-    # Opened here: numpy leaves a damaged archive open.
-    with (folder / PREDICTIONS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        found = Predictions(arrays["ids"], arrays["labels"], arrays["probabilities"], arrays.get("groups"))
+    arrays = read_arrays(folder / PREDICTIONS, ("ids", "labels", "probabilities", "groups"))
+    missing = {"ids", "labels", "probabilities"}.difference(arrays)
+    if missing:
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    found = Predictions(arrays["ids"], arrays["labels"], arrays["probabilities"], arrays.get("groups"))
+    kinds = found.ids.dtype.kind, found.labels.dtype.kind, found.probabilities.dtype.kind
+    if kinds != ("U", "i", "f"):
+        raise ValueError(f"columns of the types {', '.join(kinds)}")
     rows, groups = found.ids.shape, found.groups
     if len(rows) != 1 or found.labels.shape != rows or found.probabilities.shape[:1] != rows:
         raise ValueError(

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from probe.config import Home
 from probe.durable import WRITING, settle
@@ -25,7 +23,7 @@ from probe.hashing import file_hash
 from probe.notebook import facts_html
 from probe.order import Rank, one_at_a_time, places_back, rank
 from probe.plain import one_line
-from probe.records import FieldError, load_json
+from probe.records import FieldError
 from probe.runs.analysis import analyse
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
 from probe.runs.record import SCHEMA, Analysis, Record, Scores, damaged
@@ -33,9 +31,9 @@ from probe.runs.tables import TABLES
 from probe.scratch import scratch_folder
 from probe.table import Table
 from probe.versions import versions
+from probe.whole import RECORD, read_json
 
 RESULT = "result.json"
-RESULT_CAP = 64 << 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +70,7 @@ class Run:
         """Of the test images; RunError when the file is missing or damaged."""
         try:
             found = read_predictions(self.path)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{self.path / PREDICTIONS} cannot be read", found=str(error)) from error
         columns = found.probabilities.shape[1]
         if columns != len(self.record.classes):
@@ -215,9 +213,7 @@ def open_run(path: Path) -> Run:
     """Read a run's result; RunError when it is missing, damaged or of another version."""
     where = path / RESULT
     try:
-        if where.stat().st_size > RESULT_CAP:
-            raise RunError(f"{where} is too large to be a result")
-        result = load_json(where.read_text(encoding="utf-8"))
+        result = read_json(where, RECORD)
         schema = result["schema"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"there is no run at {path}", hint="probe runs ls") from error

@@ -12,6 +12,7 @@ from probe.errors import RunError
 from probe.records import FieldError, plain, read_value, without_nan
 from probe.runs.record import TrainFacts, TuneFacts, damaged
 from probe.table import Table
+from probe.whole import RECORD, read_json
 
 if TYPE_CHECKING:
     from probe.runs.run import Run
@@ -31,12 +32,12 @@ def read_history(folder: Path) -> SeedHistories:
     """What `write_history` kept, empty where nothing was; RunError when the file is damaged."""
     path = folder / HISTORY
     try:
-        found: SeedHistories = read_value(SeedHistories, without_nan(json.loads(path.read_text("utf-8"))))
+        found: SeedHistories = read_value(SeedHistories, read_json(path, RECORD))
     except FileNotFoundError:
         return ()
     except FieldError as error:
         raise damaged(path, error) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read", found=str(error)) from error
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.records import load_json
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
 
@@ -58,7 +59,7 @@ class Commit:
     def from_line(cls, line: bytes, layout: Layout) -> Commit | None:
         """None for a torn or foreign line: its unit is simply not finished."""
         try:
-            value: Any = json.loads(line)
+            value: Any = load_json(line.decode())
             unit = int(value["unit"])
             commit = cls(
                 unit,

@@ -13,15 +13,15 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from probe.durable import WRITING, settle, sync_folder
 from probe.errors import NOT_WRITABLE, ReadOnlyError, StoreError
+from probe.records import load_json
 from probe.scratch import scratch_folder
+from probe.whole import SMALL, read_whole
 
 _FORBIDDEN = {"", ".", ".."}
-SMALL_FILE = 1 << 20
-"""Cap in bytes for metadata that is read whole: what is larger is not ours."""
 
 
 class LocalFiles:
@@ -60,6 +60,8 @@ class LocalFiles:
                 mode = os.lstat(whole).st_mode
             except (FileNotFoundError, NotADirectoryError):
                 return
+            except OSError as error:
+                raise StoreError(f"{whole} cannot be read", found=error.strerror) from error
             if stat.S_ISLNK(mode):
                 raise _linked(whole)
             if stat.S_ISDIR(mode):
@@ -83,18 +85,31 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def read(self, name: str, cap: int | None = SMALL_FILE) -> bytes:
-        """A whole file; StoreError when it is larger than `cap` bytes (None: any size)."""
-        size = self.size(name)
-        if size is None:
-            raise StoreError(f"{self.path(name)} is missing", hint=self.repair_hint)
-        if self.path(name).is_dir():
-            raise StoreError(f"{self.path(name)} is a folder", expected="a file", hint=self.repair_hint)
-        if cap is not None and size > cap:
+    def read(self, name: str, cap: int | None = SMALL) -> bytes:
+        """A whole file; StoreError when it is missing, none, or larger than `cap` bytes (None: any size)."""
+        whole = self._local(name)
+        try:
+            return read_whole(whole, cap)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(f"{whole} is missing", hint=self.repair_hint) from error
+        except OSError as error:
+            raise self.unreadable(name, error.strerror or str(error)) from error
+        except ValueError as error:
+            raise self.unreadable(name, str(error)) from error
+
+    def read_json(self, name: str, cap: int = SMALL) -> Any:
+        """A file with one JSON value; StoreError as `read`, or where it holds none."""
+        content = self.read(name, cap)
+        try:
+            return load_json(content.decode())
+        except ValueError as error:
             raise StoreError(
-                f"{self.path(name)} is too large to be a store's own", expected=f"≤ {cap}", found=f"{size}"
-            )
-        return self.path(name).read_bytes()
+                f"{self.path(name)} is damaged", found=str(error), hint=self.repair_hint
+            ) from error
+
+    def unreadable(self, name: str, why: str) -> StoreError:
+        """The error for a file that is there and is not what it should be."""
+        return StoreError(f"{self.path(name)} cannot be read", found=why, hint=self.repair_hint)
 
     def open(self, name: str) -> BinaryIO:
         """A file for reading, unbuffered; StoreError when there is none."""

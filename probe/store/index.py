@@ -8,12 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +22,8 @@ from probe.order import number_of
 from probe.store.files import LocalFiles
 from probe.store.spec import images_digest
 from probe.units import count_groups, kept_together
+from probe.whole import read_arrays
 
-INDEX_CAP = 1 << 30
 CURRENT = "index/CURRENT.json"
 FIELDS = ("ids", "hashes", "labels", "splits", "classes")
 """What every index file has; ``groups`` comes on top where there are any."""
@@ -116,7 +114,7 @@ def _is_whole(files: LocalFiles, index: Index) -> bool:
     return True
 
 
-_DAMAGED = (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error)
+_DAMAGED = (ValueError, KeyError, OSError)
 
 
 def _no_index(files: LocalFiles, name: str, error: Exception) -> StoreError:
@@ -127,8 +125,8 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     """Read one index and check it against its own hash and the number of rows."""
     name = f"index/{digest}.npz"
     try:
-        with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
-            index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
+        arrays = read_arrays(files.path(name))
+        index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
     except _DAMAGED as error:
         raise _no_index(files, name, error) from error
     columns = [index.ids, index.hashes, index.labels, index.splits]
@@ -154,8 +152,8 @@ def read_hashes(files: LocalFiles, images: str, rows: int) -> NDArray[np.str_]:
     """
     name = f"index/{read_current(files).index}.npz"
     try:
-        with np.load(io.BytesIO(files.read(name, INDEX_CAP)), allow_pickle=False) as arrays:
-            ids, hashes = arrays["ids"], arrays["hashes"]
+        arrays = read_arrays(files.path(name), ("ids", "hashes"))
+        ids, hashes = arrays["ids"], arrays["hashes"]
     except _DAMAGED as error:
         raise _no_index(files, name, error) from error
     fits = ids.shape == hashes.shape == (rows,) and ids.dtype.kind == hashes.dtype.kind == "U"
@@ -195,13 +193,17 @@ def set_current(files: LocalFiles, current: Current) -> None:
 
 def read_current(files: LocalFiles) -> Current:
     """Which index is in force, and when the store was last used; StoreError when the record is damaged."""
+    value = files.read_json(CURRENT)
     try:
-        value = json.loads(files.read(CURRENT))
         digest, used = str(value["index"]), str(value["used"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise _damaged(files) from error
     if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
         raise _damaged(files)
     origins = value.get("origins")
     known = origins if isinstance(origins, list) else []
-    return Current(digest, used, number_of(value), tuple(o for o in known if isinstance(o, dict)))
+    return Current(digest, used, number_of(value), tuple(filter(_is_origin, known)))
+
+
+def _is_origin(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("spec", ""), str)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from probe.errors import StoreError
+from probe.records import read_record
 from probe.store.commits import Commit, commits_digest
 from probe.store.files import LocalFiles
 from probe.store.spec import SCHEMA, Layout, spec_key
@@ -54,11 +55,8 @@ def read_manifest(files: LocalFiles) -> Manifest:
             expected=MANIFEST,
             hint="run the same extract command again: it resumes where it stopped",
         )
-    try:
-        value: Any = json.loads(files.read(MANIFEST, MANIFEST_CAP))
-        schema = value["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error
+    value = files.read_json(MANIFEST, MANIFEST_CAP)
+    schema = value.get("schema") if isinstance(value, dict) else None
     if schema != SCHEMA:
         raise StoreError(
             f"{where} was written by another version of probe",
@@ -69,13 +67,67 @@ def read_manifest(files: LocalFiles) -> Manifest:
     try:
         return Manifest(
             layout=Layout.from_json(value["layout"], where),
-            spec=dict(value["spec"]),
+            spec=_checked(_Spec, value["spec"]),
             digest=str(value["digest"]),
             unreadable={str(key): (int(p[0]), str(p[1])) for key, p in value["unreadable"].items()},
-            facts=dict(value["facts"]),
+            facts=_checked(_Facts, value["facts"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StoreError(f"{where} is damaged", found=repr(error), hint=files.repair_hint) from error
+        raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error
+
+
+def _checked(kind: type, value: Any) -> dict[str, Any]:
+    """The JSON object itself, where `kind` can be read of it: a record is believed as far as it has types."""
+    read_record(kind, value)
+    return dict(value)
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    name: str
+    weights: str
+    size: int
+    preprocess: str
+    outputs: tuple[str, ...]
+    precision: str
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    policy: str
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """Of a `StoreSpec` what others read."""
+
+    backbone: _Backbone
+    pixels: _Pixels
+    dtype: str
+    images: str
+    views: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Origin:
+    spec: str | None = None
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of the facts what others read."""
+
+    dataset: str | None = None
+    dataset_facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    created: str | None = None
+    seconds: float | None = None
+    weights_path: str | None = None
+    pixel_policy: str | None = None
+    exif_turned: int = 0
+    origin: _Origin | None = None
 
 
 def is_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:

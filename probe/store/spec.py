@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -130,7 +131,7 @@ class Layout:
 
     def chunk_bytes(self, array: str) -> int:
         """Exact size of a chunk file: zarr pads the last unit, and crc32c adds four bytes."""
-        values = self.unit_rows * int(np.prod(self.row_shape(array), dtype=np.int64))
+        values = self.unit_rows * math.prod(self.row_shape(array))
         return values * np.dtype(self.array_dtype(array)).itemsize + 4
 
     def total_bytes(self) -> int:
@@ -152,17 +153,21 @@ class Layout:
                 dtype=str(value["dtype"]),
                 internal=bool(value["internal"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StoreError(f"{where} does not hold a store's record", found=repr(error)) from error
-        plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes)
+        plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes) and not all(
+            "@" in name for name in layout.shapes
+        )
         sane = layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
+        sane = sane and all(min(shape, default=0) > 0 for shape in layout.shapes.values())
         sane = sane and layout.units <= MOST_UNITS and layout.total_bytes() <= MOST_BYTES
-        if not sane or layout.dtype not in ("float32", "float16"):
+        sane = sane and all(layout.chunk_bytes(name) <= MOST_CHUNK for name in layout.array_names())
+        if layout.dtype not in ("float32", "float16") or not sane:
             raise StoreError(f"{where} holds a store's record with impossible values")
         return layout
 
 
-MOST_UNITS, MOST_BYTES = 10_000_000, 1 << 50
+MOST_UNITS, MOST_BYTES, MOST_CHUNK = 10_000_000, 1 << 50, 1 << 32
 """What no store has; a record that says so would be believed for hours."""
 
 OUTPUT_NAME = re.compile(r"[A-Za-z0-9_.:-]+(@[1-9][0-9]*)?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -80,7 +79,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """``spec`` and ``layout`` as JSON, kept with the arrays from the first moment of a store on."""
     files = LocalFiles(path)
     try:
-        attributes = json.loads(files.read("data.zarr/zarr.json"))["attributes"]["probe"]
+        attributes = files.read_json("data.zarr/zarr.json")["attributes"]["probe"]
         return {"spec": dict(attributes["spec"]), "layout": dict(attributes["layout"])}
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 
 from probe.cluster import joblib_on
 from probe.config import canonical_json
-from probe.durable import replacing
+from probe.durable import discard, replacing
 from probe.errors import DataError, UsageError
 from probe.progress import Progress
+from probe.records import read_record
 from probe.stats.choice import Choice, choose_best
 from probe.stats.clusters import accuracy_interval
 from probe.stats.intervals import wilson
 from probe.studies.recipe import Recipe, override
 from probe.train.inputs import Part, Rows, TrainingData
 from probe.units import are_single, deal_folds
+from probe.whole import RECORD, read_json
 from probe.workers import joblib_workers
 
 CELL_VERSION = 1
@@ -178,7 +180,7 @@ def run_sweep(
     """
     keys = [cell.key(data_identity(cell.recipe.size), precision) for cell in cells]
     paths = [folder / "cells" / f"{key[:32]}.json" for key in keys]
-    results = {path: _read(path) for path in paths}
+    results = {path: read_cell(path) for path in paths}
     for found in results.values():
         if found is not None and on_cell is not None:
             on_cell(found, True)
@@ -409,7 +411,7 @@ def _run_cell(cell: Cell, path: Path, loader: _Loader, precision: str) -> tuple[
         else _answers(outcome.probabilities.get("test"), data.test),
         test_groups=_numbers(data.test),
     )
-    _write(path, result)
+    write_cell(path, result)
     return path, result
 
 
@@ -433,21 +435,19 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _write(path: Path, result: CellResult) -> None:
+def write_cell(path: Path, result: CellResult) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        discard(path)
     with replacing(path) as partial:
         partial.write_text(json.dumps({"version": CELL_VERSION, **asdict(result)}), encoding="utf-8")
 
 
-def _read(path: Path) -> CellResult | None:
+def read_cell(path: Path) -> CellResult | None:
     """The result in a cell's file; None where there is none, or nothing that can be used."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        fields = CellResult.__dataclass_fields__.values()
-        known = {field.name: found[field.name] for field in fields if field.default is MISSING}
-        later = {f.name: found.get(f.name, f.default) for f in fields if f.default is not MISSING}
-        return CellResult(**known, **later)
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return read_record(CellResult, read_json(path, RECORD))
+    except (OSError, ValueError):
         # A cell that cannot be read is trained again: that costs time, believing it would cost trust.
         return None
 

@@ -16,6 +16,7 @@ from probe.datasets import Dataset
 from probe.durable import replacing
 from probe.errors import DataError, UsageError
 from probe.images.path import pixel_path
+from probe.records import read_record
 from probe.stats.choice import Choice
 from probe.store import slug
 from probe.studies.recipe import Recipe
@@ -32,6 +33,7 @@ from probe.studies.sweep import (
 from probe.train.pixels import DataSource, decoding_identity, labels_identity
 from probe.units import are_single, kept_together
 from probe.versions import versions
+from probe.whole import RECORD, read_json
 
 SWEEP, TABLE = "sweep.json", "table.csv"
 SCHEMA = 1
@@ -172,8 +174,8 @@ def find_sweep(home: Home, name: str) -> Path | None:
 def sweep_courses(folder: Path) -> dict[str, Course]:
     """Setting -> how its cells went, their mean where there are several; DataError for a damaged file."""
     try:
-        record = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        return _courses([CellResult(**cell) for cell in record["cells"]])
+        record = read_json(folder / SWEEP, RECORD)
+        return _courses([read_record(CellResult, cell) for cell in record["cells"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / SWEEP} cannot be read", found=str(error)) from error
 

@@ -24,9 +24,9 @@ from probe.errors import DataError
 from probe.images.path import PixelPath, pixel_path
 from probe.images.reader import read_batches
 from probe.progress import Progress
-from probe.records import load_json
 from probe.train.inputs import Part, TrainingData
 from probe.units import group_codes, kept_together
+from probe.whole import RECORD, read_json
 
 PIXELS_VERSION = 1
 MEMORY_BYTES = 1 << 30
@@ -204,7 +204,7 @@ def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, path: PixelPath
 def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded | None:
     """What an earlier run decoded; None where it is not there, or not what it was."""
     try:
-        known = load_json(facts.read_text(encoding="utf-8"))
+        known = read_json(facts, RECORD)
         unreadable, grey, checksum = known["unreadable"], known["grey"], known["crc32c"]
         pixels = np.load(array, mmap_mode="r", allow_pickle=False)
         places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)

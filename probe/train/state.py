@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +20,11 @@ from probe.durable import discard, replacing
 from probe.errors import UsageError
 from probe.progress import say
 from probe.train.rules import LoopSettings
+from probe.whole import read_arrays
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 """What reading a file can raise that is not what was written."""
 MIN_DELTA = 1e-4
 """How much better counts as better for `ReduceLr`; Keras's own value."""
@@ -236,9 +235,9 @@ def _write_arrays(path: Path, facts: Mapping[str, Any], values: Sequence[NDArray
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        facts = json.loads(archive["facts"].tobytes())
-        return facts, [archive[name] for name in sorted(archive.files) if name != "facts"]
+    arrays = read_arrays(path)
+    facts = json.loads(arrays.pop("facts").tobytes())
+    return facts, [arrays[name] for name in sorted(arrays)]
 
 
 def _values(variables: list[Any]) -> list[NDArray[Any]]:

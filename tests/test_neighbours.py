@@ -1,0 +1,193 @@
+"""One store, run, cell or cache that is damaged: it is told with its reason, and all others are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probe.cli import run
+from probe.config import Home
+from probe.runs import list_runs
+from probe.store import list_stores
+from probe.studies.sweep import CellResult, read_cell, write_cell
+from tests.shell import PHOTOS, Shell
+
+DEEP = "[" * 100_000
+Damage = Callable[[Path], None]
+
+
+def put(text: str) -> Damage:
+    return lambda path: [make_way(path), path.write_text(text, encoding="utf-8")][0]
+
+
+def make_way(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def a_folder(path: Path) -> None:
+    make_way(path)
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    make_way(path)
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    make_way(path)
+    path.symlink_to("/dev/zero")
+
+
+def a_loop(path: Path) -> None:
+    make_way(path)
+    path.symlink_to(path)
+
+
+def too_large(path: Path) -> None:
+    make_way(path)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(path: Path) -> None:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        change(record)
+        path.write_text(json.dumps(record).replace('"HUGE"', "1e400"), encoding="utf-8")
+
+    return damage
+
+
+ANYWHERE = {
+    "a folder": a_folder,
+    "a pipe": a_pipe,
+    "a device": a_device,
+    "a loop": a_loop,
+    "too large": too_large,
+    "deep": put(DEEP),
+    "a list": put("[]"),
+    "a number": put("1e400"),
+    "not text": lambda path: [make_way(path), path.write_bytes(b"\xff\xfe{}")][0],
+    "digits": put('{"schema": 1, "sequence": ' + "9" * 5000 + "}"),
+}
+MANIFESTS = {
+    "rows 1e400": changed(lambda record: record["layout"].update(rows="HUGE")),
+    "rows NaN": changed(lambda record: record["layout"].update(rows=float("nan"))),
+    "rows 1e18": changed(lambda record: record["layout"].update(rows=10**18)),
+    "a negative shape": changed(lambda record: record["layout"].update(shapes={"pixels": [-4, -4]})),
+    "a shape that overflows": changed(
+        lambda record: record["layout"].update(shapes={"pixels": [1 << 32] * 2})
+    ),
+    "a shape of many digits": changed(lambda record: record["layout"].update(shapes={"pixels": [10**40]})),
+    "no output": changed(lambda record: record["layout"].update(shapes={})),
+    "a dtype": changed(lambda record: record["layout"].update(dtype="float33")),
+    "no backbone": changed(lambda record: record["spec"].update(backbone=[])),
+    "a size of text": changed(lambda record: record["spec"]["backbone"].update(size="x")),
+    "facts": changed(lambda record: record["facts"].update(dataset=["x"], origin=3)),
+    "unreadable": changed(lambda record: record.update(unreadable={"a": 3})),
+}
+RESULTS = {
+    "accuracy of text": changed(lambda record: record["test"].update(accuracy="x")),
+    "accuracy 1e400": changed(lambda record: record["test"].update(accuracy="HUGE")),
+    "accuracy NaN": changed(lambda record: record["test"].update(accuracy=float("nan"))),
+    "backbone": changed(lambda record: record.update(backbone=["x"])),
+    "classes": changed(lambda record: record.update(classes=3)),
+    "facts": changed(lambda record: record.update(options=3)),
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two stores and two runs, of which the later will be damaged."""
+    home = tmp_path_factory.mktemp("kept") / "home"
+    for size in ("4", "5"):
+        run(["--home", str(home), "extract", "--backbone", "pixels", "--size", size, "--quiet", str(PHOTOS)])
+        run(["--home", str(home), "fit", "centroid", "--quiet"])
+    return home
+
+
+@pytest.fixture
+def neighbour(kept: Path, shell: Shell) -> Path:
+    shutil.copytree(kept, shell.home)
+    return shell.home
+
+
+@pytest.mark.parametrize("what", [*ANYWHERE, *MANIFESTS])
+def test_a_damaged_store_is_told_and_passed_over(what: str, neighbour: Path, shell: Shell) -> None:
+    first, *_ = list_stores(Home(neighbour))[0]
+    (ANYWHERE | MANIFESTS)[what](first.path / "MANIFEST.json")
+    expect_passed_over(shell, "stores", first.name)
+    assert shell.json("fit", "centroid")["store"] != first.name
+
+
+@pytest.mark.parametrize("name", ["index/CURRENT.json", "index", "MANIFEST.json"])
+@pytest.mark.parametrize("what", [what for what in ANYWHERE if what != "digits"])
+def test_so_is_one_that_does_not_say_which_labels_hold(
+    what: str, name: str, neighbour: Path, shell: Shell
+) -> None:
+    first, *_ = list_stores(Home(neighbour))[0]
+    ANYWHERE[what](first.path / name)
+    found, problems = list_stores(Home(neighbour))
+    assert len(found), [path.name for path, _ in problems] == (1, [first.name])
+
+
+def expect_passed_over(shell: Shell, kind: str, name: str) -> None:
+    listed = shell.json(kind, "ls")
+    assert len(listed) == 1
+    (told,) = [line for line in shell.error.splitlines() if line.startswith(name)]
+    assert len(told) > len(name) + 10
+    shell(kind, "show", "latest", "--json")
+
+
+@pytest.mark.parametrize("what", [*ANYWHERE, *RESULTS])
+def test_a_damaged_run_is_told_and_passed_over(what: str, neighbour: Path, shell: Shell) -> None:
+    first, *_ = list_runs(Home(neighbour))[0]
+    (ANYWHERE | RESULTS)[what](first.path / "result.json")
+    expect_passed_over(shell, "runs", first.name)
+    shell("fit", "centroid", list_stores(Home(neighbour))[0][0].name)
+    assert len(shell.json("runs", "ls")) == 2
+
+
+def test_a_number_that_nobody_counted_to_makes_nothing_the_latest(neighbour: Path, shell: Shell) -> None:
+    older = list_runs(Home(neighbour))[0][1]
+    changed(lambda record: record.update(sequence=10**300))(older.path / "result.json")
+    store = list_stores(Home(neighbour))[0][1]
+    changed(lambda record: record.update(sequence=10**300))(store.path / "index" / "CURRENT.json")
+    made = shell.json("fit", "centroid")
+    assert made["store"] != store.name
+    assert shell.json("runs", "ls")[0]["run"] == made["run"]
+    shell("extract", "--backbone", "pixels", "--size", 6, PHOTOS)
+    assert shell.json("stores", "ls")[0]["size"] == 6
+
+
+CELL = CellResult("lr=1", 0, None, 0.5, 0.5, 1, 1, None, 10, 0.5, {"loss": [1.0, None]})
+
+
+@pytest.mark.parametrize("what", ANYWHERE)
+def test_a_damaged_cell_of_a_sweep_is_trained_again(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "cell.json"
+    write_cell(path, CELL)
+    assert read_cell(path) == CELL
+    if what != "digits":
+        ANYWHERE[what](path)
+        assert read_cell(path) is None
+        write_cell(path, CELL)
+        assert read_cell(path) == CELL
+
+
+@pytest.mark.parametrize("what", [what for what in ANYWHERE if what != "digits"])
+def test_a_damaged_memory_of_hashes_is_made_again(what: str, neighbour: Path, shell: Shell) -> None:
+    (memory,) = (neighbour / "cache" / "index").glob("*.npz")
+    ANYWHERE[what](memory)
+    assert shell.json("extract", "--backbone", "pixels", "--size", 4, PHOTOS)["reused"]
+    assert memory.stat().st_size > 100
