@@ -65,6 +65,7 @@ def row(path: Path) -> Backbone:
     UsageError : there is no such file, it is no .keras file, or it does not take one square RGB picture.
     """
     saved = _read(path)
+    _expect_layers_of_keras(path, saved)
     shape = saved.shape
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
         raise UsageError(
@@ -141,6 +142,26 @@ def _parse(path: Path, config: Mapping[str, Any]) -> Saved:
         )
     entry = layers[inputs[0]]["config"]
     return Saved(entry["batch_shape"], str(entry.get("dtype") or "float32"), layers, feeds, outputs)
+
+
+def _expect_layers_of_keras(path: Path, saved: Saved) -> None:
+    """UsageError for code that is not in Keras: nothing of it is in the file, or it is the file's own."""
+    foreign = sorted({name for layer in saved.layers.values() for name in _foreign(layer)})
+    if foreign:
+        raise UsageError(
+            f"{path} has layers that are code of their own",
+            expected="layers of Keras, which need none",
+            found=", ".join(foreign),
+            hint="save it without Lambda layers and without classes of your own, or export it as .onnx",
+        )
+
+
+def _foreign(layer: Mapping[str, Any]) -> Iterator[str]:
+    kind = str(layer.get("class_name"))
+    if kind == "Lambda" or not str(layer.get("module") or "keras").startswith("keras"):
+        yield kind
+    for inner in layer.get("config", {}).get("layers") or []:
+        yield from _foreign(inner)
 
 
 def _names(described: Any) -> list[str]:

@@ -90,6 +90,12 @@ def _seeded(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
+def made_alone(make: Callable[[], T]) -> T:
+    """Run `make` with Keras as in a new process, so that names and untrained weights are always the same."""
+    with _seeded(0):
+        return _in_fresh_keras(make)
+
+
 def _in_fresh_keras(make: Callable[[], T]) -> T:
     """Run `make` in a thread of its own, because Keras keeps its global state per thread.
 

@@ -191,7 +191,8 @@ def find_row(name: str) -> Backbone:
     try:
         return keras_apps.row(name)
     except UnknownNameError:
-        known = [*BACKBONES, *keras_apps.constructors(), "a path ending in .keras or .onnx"]
+        others = ["a path ending in .keras or .onnx", "MODULE:FUNCTION"]
+        known = [*BACKBONES, *keras_apps.constructors(), *others]
         raise unknown_name("backbone", name, known) from None
 
 

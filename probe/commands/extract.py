@@ -28,7 +28,8 @@ from probe.workspace.keywords import read_keywords
 @click.option(
     "--backbone",
     required=True,
-    help="A name from `probe backbones`, a .keras or .onnx file, or a RUN of `probe finetune`.",
+    help="A name from `probe backbones`, a .keras or .onnx file, a RUN of `probe finetune`, or a"
+    " MODULE:FUNCTION that returns a Keras model.",
 )
 @click.option(
     "--size",

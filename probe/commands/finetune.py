@@ -17,7 +17,9 @@ from probe.workspace.context import Context
 
 @click.command(name="finetune")
 @click.argument("dataset", required=False)
-@click.option("--backbone", help="Name, .keras file or RUN; by default that of the newest store.")
+@click.option(
+    "--backbone", help="Name, .keras file, RUN or MODULE:FUNCTION; by default that of the newest store."
+)
 @click.option("--store", help="Store whose backbone and data set are taken.  [default: the newest]")
 @click.option(
     "--unfreeze", help="all, none, last:N, or the stage or layer from which on layers train.  [default: none]"

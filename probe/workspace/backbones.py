@@ -1,4 +1,4 @@
-"""A backbone as a user may say it: a name, a .keras file, or a run of ``probe finetune``."""
+"""A backbone as a user may say it: a name, a saved model, a function, or a run of ``probe finetune``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from probe.datasets.dataset import Dataset
 from probe.errors import ProbeError, UnknownNameError
 from probe.runs import FINE_TUNED, Run, find_run, network_file
 from probe.runs.record import NetworkFacts, TuneFacts
+from probe.workspace.context import Context
 
 if TYPE_CHECKING:
     from probe.backbones.backbone import BackboneSpec
@@ -28,23 +29,27 @@ class Choice:
     features: str | None = None
 
 
-def choose(home: Home, name: str, size: int | None, preprocess: str | None) -> Choice:
-    """Look a name up among the backbones, and then among the fine-tuned runs.
+def choose(context: Context, name: str, size: int | None, preprocess: str | None) -> Choice:
+    """Look a name up among the backbones, and then among the fine-tuned runs; call it where it is a function.
 
     UnknownNameError lists the backbones when it is neither, WeightsError is raised for a network that is not
     the one its run scored.
     """
     from probe.backbones import find_row
+    from probe.backbones.user_function import is_function, saved_model
 
+    if is_function(name):
+        path = saved_model(name, context.home)
+        context.say(f"{name} was called: its model is {path}")
+        return Choice(str(path), size, preprocess)
     try:
         find_row(name)
     except UnknownNameError:
-        found = _fine_tuned(home, name)
+        found = _fine_tuned(context.home, name)
         if found is None:
             raise
         run, network = found
-        path = str(network_file(run))
-        return Choice(path, size, preprocess or network.preprocess, network.features)
+        return Choice(str(network_file(run)), size, preprocess or network.preprocess, network.features)
     return Choice(name, size, preprocess)
 
 

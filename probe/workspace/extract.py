@@ -87,7 +87,7 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     """
     from probe.extract import said_of_engine, settle_engine
 
-    choice = choose(context.home, wanted.backbone, wanted.size, wanted.preprocess)
+    choice = choose(context, wanted.backbone, wanted.size, wanted.preprocess)
     features = [choice.features] if choice.features else None
     outputs = list(wanted.outputs or ()) or features
     check_choice(choice, outputs=outputs, precision=wanted.precision, engine=wanted.engine)

@@ -254,7 +254,7 @@ def _named_backbone(
 ) -> tuple[BackboneSpec, str | None]:
     from probe.extract import STANDARDISE
 
-    choice = choose(context.home, name, wanted.size, wanted.preprocess)
+    choice = choose(context, name, wanted.size, wanted.preprocess)
     weights = wanted.weights or "imagenet"
     if counted_only and not choice.name.endswith(".keras"):
         # Counting needs no trained weights, nor the numbers of a standardisation.
