@@ -21,6 +21,7 @@ from probe.signals import exit_code, wants_json
 COMMANDS = {
     "extract": "Run a backbone over a data set once and store its embeddings.",
     "fit": "Fit a head on a store: logreg and others; the test split is scored once.",
+    "survey": "Which features are good for these classes: backbones, outputs, heads in one table.",
     "finetune": "Train the upper part of a backbone from the cache of the lower.",
     "stores": "List, show, verify, repair, export, import and remove stores of embeddings.",
     "compare": "Say whether the difference between two runs is real.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -68,6 +69,21 @@ class Table(Sequence[Mapping[str, Any]]):
             Path(path).write_text(out.getvalue(), encoding="utf-8")
         return out.getvalue()
 
+    def to_markdown(self) -> str:
+        """The rows as a table in Markdown, None as an empty cell."""
+        head = ["| " + " | ".join(map(_markdown, self.columns)) + " |", "|" + "---|" * len(self.columns)]
+        rows = ["| " + " | ".join(map(_markdown, self._plain_cells(row))) + " |" for row in self._rows]
+        return "\n".join([*head, *rows]) + "\n"
+
+    def to_latex(self) -> str:
+        """The rows as a ``tabular`` of LaTeX, which needs no package; numbers are right-aligned."""
+        kinds = [[row[name] for row in self._rows if row.get(name) is not None] for name in self.columns]
+        sides = "".join("r" if v and all(isinstance(x, int | float) for x in v) else "l" for v in kinds)
+        lines = [" & ".join(map(_latex, cells)) + r" \\" for cells in map(self._plain_cells, self._rows)]
+        head = " & ".join(map(_latex, self.columns)) + r" \\ \hline"
+        body = [rf"\begin{{tabular}}{{{sides}}}", head, *lines, r"\end{tabular}"]
+        return "\n".join(body) + "\n"
+
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with the same columns; ImportError where pandas is not installed."""
         import pandas
@@ -90,6 +106,12 @@ class Table(Sequence[Mapping[str, Any]]):
     def _cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(one_line(_shown(row.get(name))) for name in self.columns)
 
+    def _plain_cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        shown = self._cells(row)
+        return tuple(
+            "" if row.get(name) is None else text for name, text in zip(self.columns, shown, strict=True)
+        )
+
     def _rest(self) -> list[str]:
         return [f"… {len(self) - SHOWN:,} more rows"] if len(self) > SHOWN else []
 
@@ -98,3 +120,23 @@ def _shown(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _markdown(text: str) -> str:
+    """A cell of Markdown: the signs that would end it or be read as markup are escaped."""
+    return re.sub(r"([\\|`*_<>\[\]#])", r"\\\1", text)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
+
+
+def _latex(text: str) -> str:
+    """A cell of LaTeX: what it would read as a command is a sign."""
+    return "".join(LATEX.get(sign, rf"\{sign}" if sign in "&%$#_{}" else sign) for sign in text)

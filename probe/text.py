@@ -32,6 +32,14 @@ def shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
+def clipped(text: str, width: int) -> str:
+    """At most `width` columns of a text, its two ends where it is longer: they tell names apart."""
+    if len(text) <= width:
+        return text
+    last = (width - 1) // 2
+    return text[: width - 1 - last] + "…" + text[len(text) - last :]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Left-aligned columns, numbers right-aligned."""
     cells = [[one_line(str(cell)) for cell in row] for row in rows]

@@ -36,7 +36,8 @@ def test_every_block_of_the_page_runs(tmp_path: Path) -> None:
     assert "95 % interval" in said
     assert "expected: a whole number or None" in said
     assert (tmp_path / "small-with-head.keras").is_file()
-    assert len(list((tmp_path / "data" / "runs").iterdir())) == 5
+    assert (tmp_path / "survey.svg").is_file()
+    assert len(list((tmp_path / "data" / "runs").iterdir())) == 7
 
 
 def test_the_first_steps_lead_somewhere(tmp_path: Path) -> None:

@@ -323,12 +323,13 @@ def options_of(*words: str) -> dict[str, Any]:
     return {max(o.opts, key=len).lstrip("-").replace("-", "_"): o.default for o in options}
 
 
-ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment"}
+ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment", "csv", "markdown", "latex", "figure"}
 """Options of what a command prints or draws, and of one part of several: a workspace has no such keywords."""
 
 VERBS = {
     "extract": ["extract"],
     "fit": ["fit", "majority"],
+    "survey": ["survey"],
     "finetune": ["finetune"],
     "predict": ["predict"],
     "export": ["export"],

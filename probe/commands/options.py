@@ -16,6 +16,7 @@ from probe.datasets.dataset import Dataset, count_parts
 from probe.errors import UsageError
 from probe.plain import one_line
 from probe.progress import say
+from probe.table import Table
 from probe.workspace.data import DataKeywords
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -30,6 +31,37 @@ limit_option = click.option(
     type=click.IntRange(min=1),
     help="Only N images, evenly spread over the data set.  [default: all]",
 )
+
+
+def comma_list(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """``a,b`` -> ``("a", "b")``, the callback of an option that takes a list; empty without it."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+TABLE_FORMS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}
+
+
+def table_options(command: CommandT) -> CommandT:
+    """How a table is printed; the command receives `form`, ``csv``, ``markdown``, ``latex`` or None."""
+
+    def wrapped(csv: bool, markdown: bool, latex: bool, as_json: bool, **rest: Any) -> Any:
+        asked = [form for form, wanted in zip(TABLE_FORMS, (csv, markdown, latex), strict=True) if wanted]
+        if len(asked) + as_json > 1:
+            raise UsageError("--json, --csv, --markdown and --latex exclude each other")
+        return command(form=asked[0] if asked else None, as_json=as_json, **rest)
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for form, name in reversed(TABLE_FORMS.items()):
+        wrapped = click.option(f"--{form}", is_flag=True, help=f"Print the table as {name}.")(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def emit_table(table: Table, form: str) -> None:
+    """Print a table on stdout as ``csv``, ``markdown`` or ``latex``."""
+    text = {"csv": table.to_csv, "markdown": table.to_markdown, "latex": table.to_latex}[form]()
+    for line in text.splitlines():
+        echo(line)
 
 
 def labelling_options(command: CommandT) -> CommandT:

@@ -2,7 +2,7 @@
 
 from probe.extract.compute import HalfRangeError
 from probe.extract.engine import said_of_engine, settle_engine
-from probe.extract.estimate import Estimate, estimate
+from probe.extract.estimate import Estimate, estimate, missing_rows
 from probe.extract.job import ExtractJob, Views
 from probe.extract.parallel import extract_in_processes, extract_on_cluster
 from probe.extract.reopen import backbone_of, dataset_of, has_images, has_network
@@ -26,6 +26,7 @@ __all__ = [
     "extract_on_cluster",
     "has_images",
     "has_network",
+    "missing_rows",
     "repair",
     "said_of_engine",
     "settle_engine",

@@ -67,7 +67,7 @@ def estimate(job: ExtractJob, home: Home) -> Estimate:
     places = -(-len(rows) // extractor.batch_size) * extractor.batch_size
     speed = places / (time.perf_counter() - began)
     path = job.path(home)
-    missing = _missing_rows(job, home, path)
+    missing = missing_rows(job, home, path)
     images = len(missing) + int(job.viewed_rows()[missing].sum()) * (job.views.count if job.views else 0)
     return Estimate(
         images=len(job.dataset),
@@ -79,8 +79,8 @@ def estimate(job: ExtractJob, home: Home) -> Estimate:
     )
 
 
-def _missing_rows(job: ExtractJob, home: Home, path: Path) -> NDArray[np.intp]:
-    """The rows that no other store of the home has, as far as its records tell."""
+def missing_rows(job: ExtractJob, home: Home, path: Path) -> NDArray[np.intp]:
+    """(n,) the rows that no store of the home but the one at `path` has, as far as its records tell."""
     rows = np.arange(len(job.dataset))
     with Copies(job) as copies:
         copies.find(find_candidates(job, home, path), rows, check=False)

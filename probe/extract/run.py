@@ -156,7 +156,7 @@ def extract(
     with StoreWriter(path, shard.number, shard.count) as writer:
         work = Filler(job, home, writer, extractor, progress=progress).fill(candidates)
         digest = put_index(path, job.index(), job.dataset.origin)
-        if writer.seal(job.spec(), job.dataset.ids, _facts(job, work.seconds)):
+        if writer.seal(job.spec(), job.dataset.ids, _facts(job, work)):
             # What is finished last is the newest, and not what began to be sealed last.
             mark_used(path, digest, job.dataset.origin)
     return summarise(path, job, work, started)
@@ -207,13 +207,14 @@ def new_layout(job: ExtractJob, outputs: Mapping[str, tuple[int, ...]], batch_si
     )
 
 
-def _facts(job: ExtractJob, seconds: float) -> dict[str, Any]:
+def _facts(job: ExtractJob, work: Work) -> dict[str, Any]:
     return {
         "dataset": job.dataset.name,
         "dataset_facts": dict(job.dataset.facts),
         "notes": list(job.dataset.notes),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        "seconds": round(work.seconds, 3),
+        "rows_computed": work.computed,
         "versions": versions(),
         "broken": sorted(job.dataset.broken),
         "origin": dict(job.dataset.origin),

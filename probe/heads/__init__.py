@@ -53,6 +53,7 @@ HEADS: Registry[HeadRow] = Registry(
             refits=False,
             note="a convolutional network on a stored feature map (NAME:map), trained by Keras",
             steps="epochs",
+            needs_map=True,
         ),
         HeadRow(
             name="attentive",
@@ -62,6 +63,7 @@ HEADS: Registry[HeadRow] = Registry(
             refits=False,
             note="attention pooling over a stored token map (NAME:map), then a softmax, trained by Keras",
             steps="epochs",
+            needs_map=True,
         ),
         HeadRow(
             name="centroid",

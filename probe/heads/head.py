@@ -160,6 +160,7 @@ class HeadRow:
     refits : whether the fitted head can be fitted again on train + validation.
     note : one sentence for ``probe heads``.
     steps : what a fit counts while it goes on (`probe.progress.step`); empty where it is over at once.
+    needs_map : whether it is fitted on a stored feature map (``NAME:map``) and on nothing else.
     """
 
     name: str
@@ -169,6 +170,7 @@ class HeadRow:
     refits: bool
     note: str = ""
     steps: str = ""
+    needs_map: bool = False
 
     def fit(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from probe.runs import Record, Run, RunError
 from probe.runs.record import ClassScores, Confused, FitFacts, MistakenImage
-from probe.text import count_of
+from probe.text import clipped, count_of
 
 SHOWN = 5
 """Lines of each kind; ``--json`` has all that was kept."""
@@ -47,14 +47,6 @@ def _columns() -> int:
 def _name_width() -> int:
     """Columns for a class name, so that two of them and the figures beside them fit on a line."""
     return (_columns() - TAB - 30) // 2
-
-
-def clipped(text: str, width: int) -> str:
-    """At most `width` columns of a text, its two ends where it is longer: they tell names apart."""
-    if len(text) <= width:
-        return text
-    last = (width - 1) // 2
-    return text[: width - 1 - last] + "…" + text[len(text) - last :]
 
 
 def _aligned(title: str, rows: Sequence[Sequence[str]]) -> list[str]:

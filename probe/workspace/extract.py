@@ -91,7 +91,7 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     features = [choice.features] if choice.features else None
     outputs = list(wanted.outputs or ()) or features
     check_choice(choice, outputs=outputs, precision=wanted.precision, engine=wanted.engine)
-    job = _make_job(context, read_images(context, dataset, options), choice, wanted)
+    job = make_job(context, read_images(context, dataset, options), choice, wanted)
     for line in job.dataset.notes:
         context.say(line)
     images = count_of(len(job.dataset), "image")
@@ -103,8 +103,8 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     return settled
 
 
-def _make_job(context: Context, dataset: Dataset, choice: Choice, wanted: ExtractKeywords) -> ExtractJob:
-    """Resolve the backbone and put the job together."""
+def make_job(context: Context, dataset: Dataset, choice: Choice, wanted: ExtractKeywords) -> ExtractJob:
+    """Resolve the backbone, whose weights may have to be fetched, and put the job together."""
     from probe.extract import ExtractJob, Views
     from probe.images.augment import parse_augment
 

@@ -13,6 +13,7 @@ from probe.workspace.context import Context
 from probe.workspace.keywords import at_least
 
 if TYPE_CHECKING:
+    from probe.fit import FitJob
     from probe.store import Store
 
 
@@ -66,9 +67,20 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
     `options` is an instance of the row's own dataclass. FitError when the data cannot be fitted on,
     NotKeptError with the result when it cannot be written.
     """
-    from probe.fit import FitJob, finished_fit, fit
+    from probe.fit import finished_fit, fit
 
-    job = FitJob(
+    job = fit_job(context, row, store, wanted, options)
+    done = finished_fit(job, context.home) if wanted.reuse else None
+    if done is not None:
+        context.say(f"run {done.name} is this very fit: not repeated")
+    return done or fit(job, context.home)
+
+
+def fit_job(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, options: Any) -> FitJob:
+    """What `fit` does, as a job with an identity."""
+    from probe.fit import FitJob
+
+    return FitJob(
         store=store,
         head=row.name,
         choice=_choice(wanted),
@@ -83,10 +95,6 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
         progress=context.progress,
         drop_small_classes=wanted.drop_small_classes or 0,
     )
-    done = finished_fit(job, context.home) if wanted.reuse else None
-    if done is not None:
-        context.say(f"run {done.name} is this very fit: not repeated")
-    return done or fit(job, context.home)
 
 
 def _choice(wanted: FitKeywords) -> Any:

@@ -19,11 +19,13 @@ from probe.workspace.keywords import divide, read_value, takes
 from probe.workspace.lists import DataSets, Runs, Stores
 from probe.workspace.predict import Predicted, predict
 from probe.workspace.runs import take_run
+from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 
 if TYPE_CHECKING:
     from probe.fit.export import Exported
     from probe.runs import Run
     from probe.store import Store
+    from probe.survey.result import Survey
 
 
 class Workspace:
@@ -95,6 +97,32 @@ class Workspace:
         row = HEADS[head]
         wanted, options = divide(keywords, FitKeywords, load_object(row.options))
         return fit(self._context, row, choose_store(self._context, store, wanted), wanted, options)
+
+    @takes(SurveyKeywords, DataKeywords, without=["rehash"])
+    def survey(self, dataset: str | Path, **keywords: Any) -> Survey:
+        """Which features are good for the classes of a data set: backbones × outputs × heads in one table.
+
+        What is there is used; what is missing is extracted, a backbone's outputs in one pass, and fitted.
+        Which rows cannot be told from the best is known after Holm's correction for all pairs.
+
+        Parameters
+        ----------
+        dataset : as `extract` takes it.
+        keywords : ``backbones`` (required), ``outputs``, ``heads`` and the other options of ``probe survey``,
+            see `probe.workspace.survey.SurveyKeywords`, and of how a data set is read.
+
+        Returns
+        -------
+        A `probe.survey.result.Survey` with ``table``, ``best``, ``alike``, ``failed`` and ``figure(path)``; a
+        backbone that cannot be had fails its rows and not the call.
+
+        Raises
+        ------
+        UsageError : an option or a name is unknown, or no backbone has an output that is asked for.
+        DataError : the images cannot be read, or have no labelled training and test parts.
+        """
+        wanted, data = divide(keywords, SurveyKeywords, DataKeywords)
+        return survey(self._context, plan_survey(self._context, str(dataset), wanted, data.options()))
 
     @takes(TuneKeywords, DataKeywords, without=["rehash"])
     def finetune(

@@ -1,0 +1,1 @@
+"""Which features are good for these classes: backbones × outputs × heads, planned and put in a table."""
