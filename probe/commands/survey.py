@@ -44,10 +44,8 @@ from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 @click.option(
     "--heads",
     metavar="A,B,…",
-    default="logreg",
-    show_default=True,
     callback=comma_list,
-    help="Names from `probe heads`.",
+    help="Names from `probe heads`.  [default: logreg]",
 )
 @click.option(
     "--size",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from probe.backbones import by_any_engine
+from probe.backbones import by_any_engine, row_of
 from probe.config import Home
 from probe.errors import StoreError
 from probe.extract import ExtractJob, missing_rows, settle_engine
@@ -54,7 +54,7 @@ def find_passes(job: ExtractJob, home: Home) -> list[Pass]:
 
 def _finished(job: ExtractJob, home: Home) -> Iterator[ExtractJob]:
     """The job with the outputs of every finished store that it could take, by any engine that would do."""
-    spec, engines = job.spec(), by_any_engine(job.backbone)
+    spec, engines = job.spec(), by_any_engine(row_of(job.backbone), job.backbone)
     found = []
     for path in store_folders(home):
         if not is_finished(path):

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 WIDTH = 80
 """Columns of a plan."""
 
+HEADS_TAKEN = ("logreg",)
+"""Where no heads are asked for."""
+
 
 @dataclass(frozen=True)
 class SurveyKeywords:
@@ -42,7 +45,7 @@ class SurveyKeywords:
     ----------
     backbones : names, .keras or .onnx files, or fine-tuned runs.
     outputs : layers or stages; empty takes each backbone's pooled features.
-    heads : names from ``probe heads``, with their defaults.
+    heads : names from ``probe heads``, with their defaults; empty takes ``logreg``.
     size : side of every network's input, pixels; None takes the backbone's own.
     preprocess : value convention of backbones that do not say theirs, as .keras files.
     weights : ``imagenet``, ``random`` or ``random:SEED``; saved models bring their own.
@@ -51,7 +54,7 @@ class SurveyKeywords:
 
     backbones: tuple[str, ...]
     outputs: tuple[str, ...] = ()
-    heads: tuple[str, ...] = ("logreg",)
+    heads: tuple[str, ...] = ()
     size: int | None = None
     preprocess: str | None = None
     weights: str = "imagenet"
@@ -64,15 +67,10 @@ class SurveyKeywords:
         one_of(PRECISIONS, precision=self.precision)
         for head in self.heads:
             HEADS[head]  # raises where there is none
-        for kind in ("backbones", "heads"):
-            _expect_some(kind, getattr(self, kind))
+        if not self.backbones:
+            raise UsageError("no backbones are named", hint="--backbones A,B; probe backbones lists them")
         for kind in ("backbones", "outputs", "heads"):
             _expect_once(kind, getattr(self, kind))
-
-
-def _expect_some(kind: str, names: Sequence[str]) -> None:
-    if not names:
-        raise UsageError(f"no {kind} are named", hint=f"--{kind} A,B; probe {kind} lists them")
 
 
 def _expect_once(kind: str, names: Sequence[str]) -> None:
@@ -177,12 +175,14 @@ def plan_survey(
 
     choices = {name: _choose(context, name, wanted) for name in wanted.backbones}
     defaults = {choice.name: choice.features for choice in choices.values()}
+    _expect_once("backbones", [choice.name for choice in choices.values()])
     found = dict(zip(choices, offers(defaults, wanted.outputs, wanted.size, context.home), strict=True))
     for name, choice in choices.items():
         outputs = list(found[name].taken) or None
         check_choice(choice, outputs=outputs, precision=wanted.precision, engine=wanted.engine)
-    heads = {name: _heads_of(offer, wanted.heads) for name, offer in found.items()}
-    notes = [offer.note for offer in found.values() if offer.note] + _head_notes(wanted.heads, heads)
+    asked = wanted.heads or HEADS_TAKEN
+    heads = {name: _heads_of(offer, asked) for name, offer in found.items()}
+    notes = [offer.note for offer in found.values() if offer.note] + _head_notes(asked, heads)
     images = read_images(context, dataset, options)
     _expect_parts(images)
     planned = []
@@ -203,7 +203,7 @@ def _choose(context: Context, name: str, wanted: SurveyKeywords) -> Choice:
     """The backbone, with the preprocessing asked for where it does not say its own."""
     from probe.backbones import find_row
 
-    choice = choose(context.home, name, wanted.size, None)
+    choice = choose(context, name, wanted.size, None)
     known = choice.preprocess or find_row(choice.name).preprocess
     return choice if known else Choice(choice.name, choice.size, wanted.preprocess, choice.features)
 
