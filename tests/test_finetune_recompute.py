@@ -122,3 +122,21 @@ def test_buffers_go_back_to_the_system_when_they_are_freed():
         for how in ("kept", "back")
     )
     assert back > 120 << 20 > kept
+
+
+TENSORS = """
+from probe.machine import return_large_buffers
+return_large_buffers()
+from probe.tensorflow_setup import tf
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+some = [tf.random.uniform((4 << 20,)) for _ in range(16)]
+held = resident()
+del some
+print(held - resident())
+"""
+
+
+def test_tensors_go_back_to_the_system_when_they_are_freed():
+    back = int(subprocess.run([sys.executable, "-c", TENSORS], check=True, capture_output=True).stdout)
+    assert back > 240 << 20

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from probe.errors import UsageError
-from probe.machine import return_large_buffers
 
 PARTS = 16
 """At most; a network of n layers keeps the least when they are about the square root of n."""
@@ -27,7 +26,6 @@ def recomputed(model: Any, *, training: bool) -> Any:
     """
     from probe.tensorflow_setup import keras
 
-    return_large_buffers()
     for layer in model.layers if training else ():
         if getattr(layer, "seed_generator", None) is not None:
             raise UsageError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from probe.datasets import DATASETS, DatasetOptions, open_dataset
 from probe.datasets.dataset import TRAIN, UNLABELLED, Dataset
 from probe.errors import DataError, UsageError
+from probe.machine import return_large_buffers
 from probe.runs import Run
 from probe.store import Store
 from probe.workspace.backbones import choose, resolve_choice, standardised
@@ -138,6 +139,8 @@ def finetune(
 
     Raises what finding stores and data sets raises, and as `probe.finetune.run.finetune`.
     """
+    if wanted.recompute:  # before TensorFlow is imported
+        return_large_buffers()
     from probe.finetune.run import finetune
 
     stores = choose_stores(context, dataset, store, wanted.backbone, options)
