@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from probe.backbones import onnx_file, preprocess, side_file
-from probe.backbones.backbone import KERAS_FILE, ONNX_FILE, Backbone, BackboneSpec, Extractor, WeightsFile
+from probe.backbones.backbone import (
+    HUB_PRESET,
+    KERAS_FILE,
+    ONNX_FILE,
+    Backbone,
+    BackboneSpec,
+    Extractor,
+    WeightsFile,
+)
 from probe.backbones.engines import AUTO, choose_engine, interchangeable, keep_engine, named_engine
 from probe.backbones.outputs import Output, choose_outputs
 from probe.backbones.precision import choose_precision, expect_capable
@@ -233,7 +241,7 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
         name,
         size=size,
         preprocess="none",
-        weights=IMAGENET if row.kind == KERAS_FILE else "random",
+        weights=IMAGENET if row.kind in (KERAS_FILE, HUB_PRESET) else "random",
         outputs=[row.default_output or "any"],
         precision=row.saved_precision or "fp32",
         home=home,
@@ -243,9 +251,10 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
 
 
 def _expect_keras(row: Backbone) -> None:
-    if row.kind == ONNX_FILE:
+    if row.kind in (ONNX_FILE, HUB_PRESET):
+        what = "an ONNX file" if row.kind == ONNX_FILE else "a preset of keras-hub"
         raise UsageError(
-            f"{row.name} is an ONNX file, which is computed as it is",
+            f"{row.name} is {what}, which is computed as it is",
             expected="a network in Keras, to train or to export with a head",
             hint="extract, fit and predict take it",
         )

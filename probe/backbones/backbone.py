@@ -14,7 +14,8 @@ from probe.errors import StoreError
 from probe.internet import RemoteFile
 
 KERAS, KERAS_FILE, ONNX_FILE, PIXELS = "keras", "keras-file", "onnx-file", "pixels"
-"""How a row's network comes to be: a constructor, a model saved by Keras or as ONNX, or there is none."""
+HUB_PRESET = "hub-preset"
+"""How a row's network comes to be: a constructor, a model saved by Keras or as ONNX, none, or keras-hub."""
 
 NO_WEIGHTS = "none"
 """The identity of the weights of a backbone without parameters."""
@@ -60,7 +61,8 @@ class Backbone:
     Attributes
     ----------
     kind : how the network comes to be, which decides what engines can compute it: `KERAS` by its constructor,
-        `KERAS_FILE` and `ONNX_FILE` from a saved model, `PIXELS` where there is none.
+        `KERAS_FILE` and `ONNX_FILE` from a saved model, `HUB_PRESET` from a folder of keras-hub, `PIXELS`
+        where there is none.
     network : of `KERAS` ``module:constructor``, called the way keras.applications' constructors are.
     size : default side of the square input, pixels; 0 where it has to be given.
     min_size : smallest side the network accepts.
@@ -108,7 +110,8 @@ class BackboneSpec:
 
     Attributes
     ----------
-    name : row name, ``keras:NAME`` for another keras.applications network, ``file:STEM`` for a saved model.
+    name : row name, ``keras:NAME`` for another keras.applications network, ``file:STEM`` for a saved model,
+        ``hub:NAME`` for a preset of keras-hub.
     weights : identity of the weights: ``sha256:<hex>`` of the file, ``random:<seed>:keras-<version>``
         or ``none`` (backbones without parameters).
     size : side of the square input, pixels.

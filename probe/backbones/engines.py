@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from probe.backbones.backbone import (
+    HUB_PRESET,
     KERAS,
     KERAS_FILE,
     ONNX_FILE,
@@ -132,7 +133,11 @@ ENGINES: Registry[Engine] = Registry(
         Engine(
             name=TENSORFLOW,
             load="probe.backbones.engine_tensorflow:load",
-            serves={KERAS: ("fp32", "bf16", "fp16"), KERAS_FILE: ("fp32", "bf16")},
+            serves={
+                KERAS: ("fp32", "bf16", "fp16"),
+                KERAS_FILE: ("fp32", "bf16"),
+                HUB_PRESET: ("fp32", "bf16"),
+            },
             needs=("tensorflow", "keras"),
             bit_stable=True,
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from probe.backbones import keras_file, weights
-from probe.backbones.backbone import KERAS_FILE, Backbone, BackboneSpec
+from probe.backbones.backbone import HUB_PRESET, KERAS_FILE, Backbone, BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
 from probe.tensorflow_setup import keras, pin
@@ -33,6 +33,8 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
     path = Path(spec.weights_path) if spec.weights_path else None
     if row.kind == KERAS_FILE and path is not None:
         return _in_fresh_keras(lambda: keras_file.load(path))
+    if row.kind == HUB_PRESET and path is not None:
+        return _in_fresh_keras(lambda: load_object("probe.backbones.hub_network:build")(path, spec.size))
     model = _in_fresh_keras(lambda: _construct(row, spec))
     if path is not None:
         load_weights(model, path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probe.backbones import keras_apps, keras_file, onnx_file
+from probe.backbones import hub_preset, keras_apps, keras_file, onnx_file
 from probe.backbones.backbone import PIXELS, Backbone, BackboneSpec, WeightsFile
 from probe.errors import UnknownNameError, WeightsError, unknown_name
 from probe.registry import Registry
@@ -187,19 +187,23 @@ def find_row(name: str) -> Backbone:
         return keras_file.row(Path(name))
     if name.endswith(onnx_file.SUFFIX):
         return onnx_file.row(Path(name))
+    if hub_preset.is_preset(name):
+        return hub_preset.row(name)
     keras_file.refuse_other_formats(name)
     try:
         return keras_apps.row(name)
     except UnknownNameError:
-        others = ["a path ending in .keras or .onnx", "MODULE:FUNCTION"]
+        others = ["a path ending in .keras or .onnx", "hub:PRESET", "MODULE:FUNCTION"]
         known = [*BACKBONES, *keras_apps.constructors(), *others]
         raise unknown_name("backbone", name, known) from None
 
 
 def row_of(spec: BackboneSpec) -> Backbone:
     """The row of a specification. `WeightsError` for a saved model that nobody knows the place of."""
-    if not spec.name.startswith(keras_file.PREFIX):
+    if not spec.name.startswith((keras_file.PREFIX, hub_preset.PREFIX)):
         return find_row(spec.name)
     if spec.weights_path is None:
         raise WeightsError(f"where {spec.name} lies on this machine is not known", expected=spec.weights)
+    if spec.name.startswith(hub_preset.PREFIX):
+        return hub_preset.row(spec.weights_path)
     return find_row(spec.weights_path)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from probe.backbones.hub_preset import PREFIX
 from probe.backbones.keras_file import SUFFIX
 from probe.config import Home
 from probe.durable import WRITING, settle
@@ -24,8 +25,8 @@ SAVED_AT = (1980, 1, 1, 0, 0, 0)
 
 
 def is_function(name: str) -> bool:
-    """Whether `name` is written ``module:function``."""
-    return NAME.fullmatch(name) is not None
+    """Whether `name` is written ``module:function``; ``hub:`` begins a preset."""
+    return not name.startswith(PREFIX) and NAME.fullmatch(name) is not None
 
 
 def saved_model(name: str, home: Home) -> Path:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from probe.backbones import keras_apps, keras_file, onnx_file, table
+from probe.backbones import hub_preset, keras_apps, keras_file, onnx_file, table
 from probe.backbones.backbone import NO_WEIGHTS, Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
 from probe.errors import DownloadError, UsageError, WeightsError
@@ -67,7 +67,12 @@ def available_weights(row: Backbone, home: Home) -> Path | None:
 
 
 def file_identity(path: Path) -> str:
-    """The identity of the weights in a file: ``sha256:<hex>``; of an ONNX file with all that belong to it."""
+    """The identity of the weights in a file: ``sha256:<hex>``.
+
+    Of an ONNX file it covers all that belong to it, of a preset the whole folder.
+    """
+    if path.is_dir():
+        return SHA256 + hub_preset.weights_hash(path)
     if path.suffix == onnx_file.SUFFIX:
         return SHA256 + onnx_file.weights_hash(path)
     return SHA256 + _digests(path)[1]
@@ -108,10 +113,10 @@ def locate(spec: BackboneSpec, home: Home) -> BackboneSpec:
 
 def _recorded_file(spec: BackboneSpec, home: Home) -> Weights:
     path = Path(spec.weights_path) if spec.weights_path else None
-    there = _identified(path) if path is not None and path.is_file() else None
+    there = _identified(path) if path is not None and path.exists() else None
     if there is not None and there.identity == spec.weights:
         return there
-    if spec.name.startswith(keras_file.PREFIX):
+    if spec.name.startswith((keras_file.PREFIX, hub_preset.PREFIX)):
         if there is None:
             raise _not_here(spec)
         return there
@@ -128,7 +133,7 @@ def check(spec: BackboneSpec) -> None:
     seed = random_seed(spec.weights)
     if seed is not None:
         found = random_identity(seed)
-    elif spec.weights_path is None or not Path(spec.weights_path).is_file():
+    elif spec.weights_path is None or not Path(spec.weights_path).exists():
         raise _not_here(spec)
     else:
         found = file_identity(Path(spec.weights_path))

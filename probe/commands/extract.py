@@ -28,7 +28,7 @@ from probe.workspace.keywords import read_keywords
 @click.option(
     "--backbone",
     required=True,
-    help="A name from `probe backbones`, a .keras or .onnx file, a RUN of `probe finetune`, or a"
+    help="A name from `probe backbones`, a .keras or .onnx file, hub:PRESET, a RUN of `probe finetune`, or a"
     " MODULE:FUNCTION that returns a Keras model.",
 )
 @click.option(
