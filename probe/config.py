@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.errors import UsageError
+from probe.whole import read_text
 
 CONFIG_FILE = "probe.toml"
 HOME_VARIABLE, DEFAULT_HOME = "PROBE_HOME", "data"
@@ -93,10 +94,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Tables are commands, keys are options with underscores: ``[extract]`` ``batch_size = 64``.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not valid TOML", found=str(error), hint="correct or remove it"
         ) from error

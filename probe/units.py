@@ -13,13 +13,15 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+Names = NDArray[np.str_] | NDArray[np.bytes_]
 
-def kept_together(hashes: NDArray[np.str_], groups: NDArray[np.str_] | None = None) -> NDArray[np.intp]:
+
+def kept_together(hashes: Names, groups: NDArray[np.str_] | None = None) -> NDArray[np.intp]:
     """(N,) unit of every row, numbered from 0 in the order in which units first occur.
 
     Parameters
     ----------
-    hashes : (N,) content hashes; a row without one ("") has the content of no other.
+    hashes : (N,) content hashes, as text or bytes; a row without one (empty) has the content of no other.
     groups : (N,) names; a row without one ("") is in no group.
     """
     contents = group_codes(hashes)
@@ -43,10 +45,10 @@ def count_groups(groups: NDArray[np.str_] | None) -> int:
     return 0 if groups is None else len(np.unique(groups[groups != ""]))
 
 
-def group_codes(names: NDArray[np.str_]) -> NDArray[np.intp]:
+def group_codes(names: Names) -> NDArray[np.intp]:
     """(N,) numbers from 0, equal where the name is; every empty name has a number of its own."""
     found, codes = np.unique(names, return_inverse=True)
-    alone = names == ""
+    alone = names == names.dtype.type()
     codes = codes.astype(np.intp)
     codes[alone] = len(found) + np.arange(alone.sum())
     return np.unique(codes, return_inverse=True)[1].astype(np.intp)

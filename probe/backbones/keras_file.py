@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probe.archives import OF_ARCHIVES, read_member
 from probe.backbones.backbone import KERAS_FILE, Backbone
 from probe.errors import UsageError
+from probe.records import load_json
+from probe.whole import RECORD
 
 PREFIX = "file:"
 SUFFIX = ".keras"
@@ -108,11 +110,11 @@ def refuse_other_formats(name: str) -> None:
 def _read(path: Path) -> Saved:
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-        return _parse(path, config)
+            config = read_member(archive, "config.json", RECORD)
+        return _parse(path, load_json(config.decode("utf-8")))
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}") from None
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, *OF_ARCHIVES) as error:
         raise UsageError(
             f"{path} cannot be read as a backbone",
             expected="a functional or sequential model with an Input, saved by model.save('….keras')",

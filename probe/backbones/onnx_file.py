@@ -21,6 +21,10 @@ from probe.backbones import side_file
 from probe.backbones.backbone import ONNX_FILE, Backbone
 from probe.errors import ProbeError, UsageError, WeightsError, unknown_name
 from probe.hashing import file_hash, file_stamp
+from probe.whole import read_whole
+
+LARGEST = 1 << 31
+"""Bytes of a file that its format allows; larger weights lie in files beside it."""
 
 SUFFIX = ".onnx"
 CLS, MEAN, MAP = ":cls", ":mean", ":map"
@@ -231,6 +235,8 @@ def _load(path: Path) -> Any:
         raise UsageError(f"there is no file {path}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read", found=error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise UsageError(f"{path} is larger than the memory there is") from error
 
 
 @functools.lru_cache(maxsize=2)
@@ -243,8 +249,8 @@ def _loaded(path: Path, _: tuple[int, ...]) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
+        model = onnx.load_model_from_string(read_whole(path, LARGEST))
+    except (DecodeError, ValueError) as error:
         raise UsageError(f"{path} is not an ONNX file, or damaged", found=str(error)) from error
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)

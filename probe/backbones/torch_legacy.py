@@ -19,6 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import WeightsError
+from probe.whole import read_whole
+
+LARGEST = 4 << 30
+"""Bytes of weights, at most."""
 
 MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
@@ -49,7 +53,10 @@ def read(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
     ------
     WeightsError : the file is not the one with this `sha256`, or is not laid out as described above.
     """
-    content = path.read_bytes()
+    try:
+        content = read_whole(path, LARGEST)
+    except ValueError as error:
+        raise WeightsError(f"{path} cannot be a PyTorch file of this network", found=str(error)) from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise WeightsError(

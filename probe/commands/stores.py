@@ -20,7 +20,6 @@ from probe.commands.options import (
 )
 from probe.commands.stores_exchange import export_command, import_command
 from probe.config import Home
-from probe.datasets.dataset import count_parts
 from probe.errors import EXIT_DONE, EXIT_FAILED, EXIT_VERIFY, StoreError
 from probe.order import places_back
 from probe.report.runs import conflicts_text, copies_text, parted_text
@@ -35,7 +34,6 @@ from probe.store import (
     verify_store,
 )
 from probe.text import count_of, rows_table, shapes_text
-from probe.units import count_groups
 from probe.workspace.rows import store_facts, store_row
 
 if TYPE_CHECKING:
@@ -76,6 +74,7 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
     """
     found = find_store(home, store)
     manifest = found.manifest
+    labelling = found.index.facts()
     record = {
         "store": found.name,
         "path": str(found.path),
@@ -84,13 +83,13 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
         "layout": manifest.layout.as_json(),
         "spec": dict(manifest.spec),
         "facts": dict(manifest.facts),
-        "duplicates": found.index.duplicates(),
-        "label_conflicts": found.index.label_conflicts(),
-        "groups": count_groups(found.index.groups),
-        "parted_groups": found.index.parted_groups(),
-        "unreadable": {key: list(problem) for key, problem in manifest.unreadable.items()},
-        "parts": count_parts(found.index.splits),
-        "classes": found.index.classes.tolist(),
+        "duplicates": labelling["duplicates"],
+        "label_conflicts": labelling["label_conflicts"],
+        "groups": labelling["groups"],
+        "parted_groups": labelling["parted_groups"],
+        "unreadable": {key: list(problem) for key, problem in found.unreadable.items()},
+        "parts": labelling["parts"],
+        "classes": labelling["classes"],
     }
     emit(record, as_json, lambda: _show_lines(record))
 

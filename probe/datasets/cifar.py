@@ -16,6 +16,7 @@ from probe.datasets.npz import array_listing
 from probe.datasets.opening import DatasetOptions
 from probe.datasets.place import find_data
 from probe.datasets.row import DatasetRow
+from probe.whole import read_text
 
 SIDE = 32
 COARSE, FIRST_25 = "coarse", "25"
@@ -86,8 +87,8 @@ def _pixels(records: NDArray[np.uint8], labels: int) -> NDArray[np.uint8]:
 
 def _names(row: DatasetRow, path: Path, count: int) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise layout_error(row, path.parent, f"{path.name} cannot be read", f"{count} class names") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != count:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import NO_SPLIT, TEST, TRAIN, UNLABELLED, VAL
 from probe.datasets.listing import Listing
 from probe.text import count_of
+from probe.units import Names
 
 PAIRS = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
 
@@ -18,12 +19,15 @@ CONFLICTS_NAMED, COPIES_NAMED = 5, 4
 """Pictures under two labels that a note names, and files of each; `probe stores show --json` lists all."""
 
 
-def shared_between(names: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tuple[str, str], int]:
+def shared_between(names: Names, splits: NDArray[np.str_]) -> dict[tuple[str, str], int]:
     """How many different names lie in both splits of each pair; pairs without any are left out.
 
-    Of content hashes these are pictures, of groups groups; rows without one ("") do not count.
+    Of content hashes these are pictures, of groups groups; rows without one (empty) do not count.
     """
-    content = {split: np.unique(names[(splits == split) & (names != "")]) for split in (TRAIN, VAL, TEST)}
+    content = {
+        split: np.unique(names[(splits == split) & (names != names.dtype.type())])
+        for split in (TRAIN, VAL, TEST)
+    }
     counts = {
         (first, second): len(np.intersect1d(content[first], content[second], assume_unique=True))
         for first, second in PAIRS
@@ -31,9 +35,9 @@ def shared_between(names: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[tu
     return {pair: count for pair, count in counts.items() if count}
 
 
-def under_several_labels(hashes: NDArray[np.str_], labels: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+def under_several_labels(hashes: Names, labels: NDArray[np.int32]) -> list[NDArray[np.intp]]:
     """The rows of each picture that has more than one label, in row order; rows without one do not count."""
-    rows = np.flatnonzero((hashes != "") & (labels != UNLABELLED))
+    rows = np.flatnonzero((hashes != hashes.dtype.type()) & (labels != UNLABELLED))
     pictures, picture = np.unique(hashes[rows], return_inverse=True)
     pairs = np.unique(np.stack([picture, labels[rows]]), axis=1)
     several = np.bincount(pairs[0], minlength=len(pictures)) > 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import read_arrays
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, SourceRows
 from probe.durable import discard, replacing
@@ -19,7 +20,6 @@ from probe.errors import NOT_WRITABLE
 from probe.hashing import content_hash, file_stamp
 from probe.jpeg import jpeg_side
 from probe.machine import usable_cpus
-from probe.whole import read_arrays
 
 UNREADABLE = ""
 _ROWS_PER_TASK = 64

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from probe.datasets.listing import (
     Listing,
     string_array,
 )
-from probe.datasets.path_lists import read_list
+from probe.datasets.path_lists import MAX_LIST_BYTES, read_list
 from probe.datasets.spellings import Spellings, composed
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
@@ -43,6 +45,8 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            if os.fstat(file.fileno()).st_size > MAX_LIST_BYTES:
+                raise OSError(errno.EFBIG, f"it is larger than {MAX_LIST_BYTES // 2**20} MiB")
             # Strict, or a quote that is not closed swallows the lines that follow.
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
@@ -67,7 +71,9 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
             hint='look for a quote (") that is not closed; a quote inside a name is written twice',
         ) from error
     except OSError as error:
-        raise DataError(f"the label file {path} cannot be read", found=str(error)) from error
+        raise DataError(
+            f"the label file {path} cannot be read", found=error.strerror or str(error)
+        ) from error
     seen: set[str] = set()
     for row in rows:
         if key and row.path in seen:

@@ -9,6 +9,7 @@ from probe.datasets.files import Found, find_images, leads_out
 from probe.datasets.row import DatasetRow
 from probe.errors import DataError
 from probe.text import count_of
+from probe.whole import RECORD, read_text
 
 _DEPTH = 3
 
@@ -48,8 +49,8 @@ def layout_error(row: DatasetRow, root: Path, problem: str, expected: str) -> Da
 def read_table(row: DatasetRow, path: Path, columns: int) -> list[list[str]]:
     """The lines of a text file, each split into `columns` words; DataError when one cannot be."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, RECORD).splitlines()
+    except (OSError, ValueError) as error:
         problem = f"{path.name} cannot be read ({error})"
         raise layout_error(row, path.parent, problem, "a text file") from error
     table = [line.split(maxsplit=columns - 1) for line in lines if line.strip()]

@@ -36,6 +36,7 @@ from probe.hashing import file_stamp
 from probe.progress import Progress
 from probe.scratch import scratch_folder
 from probe.text import count_of
+from probe.whole import RECORD, read_json
 
 PREFIX = "tfds:"
 IMAGES, LABELS, FACTS = "images", "labels.csv", "facts.json"
@@ -75,7 +76,7 @@ def read_tfds(spec: str, home: Home) -> Listing:
     if not _is_current(folder):
         with _quiet():
             _export(name, where, folder)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = read_json(folder / FACTS, RECORD)
     rows = read_labels(folder / LABELS)
     listing = labelled_files(
         folder / IMAGES,
@@ -100,7 +101,7 @@ def _is_current(folder: Path) -> bool:
     """Whether there is an export, and nobody has prepared its set anew or in another version since."""
     if not (folder / FACTS).is_file():
         return False
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = read_json(folder / FACTS, RECORD)
     source = Path(facts["source"])
     return not source.is_dir() or _stamp(source) == facts["stamp"]
 

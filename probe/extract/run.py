@@ -15,6 +15,7 @@ import numpy as np
 from probe.backbones.backbone import Extractor
 from probe.config import Home
 from probe.datasets.dataset import count_parts
+from probe.errors import StoreError
 from probe.extract.batch import load_for_new_store, settled_batch
 from probe.extract.copies import Candidate, find_candidates
 from probe.extract.engine import settle_engine
@@ -154,12 +155,24 @@ def extract(
     candidates = find_candidates(job, home, path)
     extractor = None if path.exists() else create_store(path, job, home, candidates, progress=progress)
     with StoreWriter(path, shard.number, shard.count) as writer:
+        _expect_own(writer.layout, job, path)
         work = Filler(job, home, writer, extractor, progress=progress).fill(candidates)
         digest = put_index(path, job.index(), job.dataset.origin)
         if writer.seal(job.spec(), job.dataset.ids, _facts(job, work)):
             # What is finished last is the newest, and not what began to be sealed last.
             mark_used(path, digest, job.dataset.origin)
     return summarise(path, job, work, started)
+
+
+def _expect_own(layout: Layout, job: ExtractJob, path: Path) -> None:
+    """StoreError where an unfinished store says of itself that it is another."""
+    if (layout.key, layout.rows, layout.dtype) != (job.spec().key, len(job.dataset), job.dtype):
+        raise StoreError(
+            f"{path.name} is damaged: its record is that of another store",
+            expected=f"{len(job.dataset):,} rows as {job.dtype}, key {job.spec().key[:12]}",
+            found=f"{layout.rows:,} rows as {layout.dtype}, key {layout.key[:12]}",
+            hint=f"probe stores rm {path.name}, then run the same command again",
+        )
 
 
 def reuse(path: Path, job: ExtractJob) -> bool:
@@ -238,7 +251,7 @@ def summarise(path: Path, job: ExtractJob, work: Work, started: float) -> Extrac
         rows=len(job.dataset),
         rows_computed=work.computed,
         rows_resumed=work.resumed,
-        unreadable=len(manifest.unreadable) if manifest else 0,
+        unreadable=manifest.unreadable_count if manifest else 0,
         reused=manifest is not None and not work.computed and not copied,
         seconds=round(time.perf_counter() - started, 3),
         images_per_s=round(work.computed / work.seconds, 2) if work.computed else 0.0,

@@ -118,7 +118,7 @@ def _fit(job: FitJob, home: Home) -> Run:
     _check(job)
     kept, dropped = choose_classes(store, job.drop_small_classes)
     names = store.index.classes[kept].tolist()
-    parts = dict(load_parts(store, job.choice, kept))
+    parts = dict(load_parts(store, job.choice, kept, row))
     if job.average_views:
         parts |= {name: with_views(store, job.choice, parts[name]) for name in (VAL, TEST)}
     val = parts[VAL].samples if len(parts[VAL]) else None
@@ -254,7 +254,7 @@ def _facts(
         duplicates=store.index.duplicates(),
         label_conflicts=len(store.index.label_conflicts()),
         parted_groups=store.index.parted_groups(),
-        unreadable=len(store.manifest.unreadable),
+        unreadable=store.manifest.unreadable_count,
         dropped_classes=tuple(asdict(rows) for rows in dropped),
         curve=curve,
     )

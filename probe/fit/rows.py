@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED
+from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, VAL
 from probe.errors import FitError, FitOptionError
-from probe.heads.head import Features, Samples
+from probe.heads.head import Features, HeadRow, Samples
 from probe.store import FeatureArray, MappedRows, Serves, Store
 from probe.text import count_of
 
@@ -130,12 +130,16 @@ def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> N
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
-def load_parts(store: Store, choice: Choice, classes: NDArray[np.intp] | None = None) -> Mapping[str, Part]:
+def load_parts(
+    store: Store, choice: Choice, classes: NDArray[np.intp] | None = None, head: HeadRow | None = None
+) -> Mapping[str, Part]:
     """Train, val and test; unreadable and unlabelled rows are dropped.
 
-    Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all.
+    Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all. What
+    fitting `head` holds in memory is left free of features.
 
-    FitError when nothing is labelled, nothing is left to train on, or the views asked for are not stored.
+    FitOptionError when that alone is more than there may be. FitError when nothing is
+    labelled, nothing is left to train on, or the views asked for are not stored.
     """
     labels = store.index.labels
     if (labels == UNLABELLED).all():
@@ -157,13 +161,28 @@ def load_parts(store: Store, choice: Choice, classes: NDArray[np.intp] | None = 
     if not len(rows_of[TRAIN]):
         raise FitError(f"{store.name} has no training images", hint="extract again with --split 0.7,0.1,0.2")
     total = sum(4 * source.shape[0] * source.shape[1] for source in sources.values())
+    left = choice.memory - (_held(head, sources, choice.memory, labels) if head is not None else 0)
     parts = {}
     for split, source in sources.items():
-        features: Features = source if total > choice.memory else source[:]
+        features: Features = source if total > left else source[:]
         samples = Samples(features, labels_of[split], source.map_shape, units=units_of[split])
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts
+
+
+def _held(head: HeadRow, sources: Mapping[str, StoredRows], memory: int, labels: NDArray[np.int32]) -> int:
+    """What fitting `head` on train and validation holds in memory; FitOptionError where it is too much."""
+    rows, width = sum(sources[split].shape[0] for split in (TRAIN, VAL)), sources[TRAIN].shape[1]
+    held = head.held_bytes(rows, width, int(labels.max()) + 1)
+    if held > memory:
+        raise FitOptionError(
+            f"{head.name} on {rows:,} rows of {width:,} values needs more memory than it may have",
+            expected=f"--memory {-(-held // 1_000_000):,}MB or more".replace(",", ""),
+            found=f"--memory {memory / 1e6:,.0f}MB",
+            hint="fit logreg instead, which reads features from the disk, or use fewer outputs",
+        )
+    return held
 
 
 def with_views(store: Store, choice: Choice, part: Part) -> Part:

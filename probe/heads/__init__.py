@@ -27,6 +27,7 @@ HEADS: Registry[HeadRow] = Registry(
             head="probe.heads.ridge:RidgeHead",
             refits=True,
             note="ridge regression on ±1 targets, the whole path of alpha from one decomposition",
+            memory="probe.heads.ridge:held_bytes",
         ),
         HeadRow(
             name="knn",
@@ -35,6 +36,7 @@ HEADS: Registry[HeadRow] = Registry(
             head="probe.heads.knn:KnnHead",
             refits=True,
             note="k nearest neighbours, exact, cosine or Euclidean, k chosen on validation",
+            memory="probe.heads.knn:held_bytes",
         ),
         HeadRow(
             name="dense",

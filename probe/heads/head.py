@@ -161,6 +161,8 @@ class HeadRow:
     note : one sentence for ``probe heads``.
     steps : what a fit counts while it goes on (`probe.progress.step`); empty where it is over at once.
     needs_map : whether it is fitted on a stored feature map (``NAME:map``) and on nothing else.
+    memory : ``module:name`` of a function that says what a fit holds in memory beside its features, in bytes,
+        of rows, columns and classes; empty where that is not much.
     """
 
     name: str
@@ -171,6 +173,11 @@ class HeadRow:
     note: str = ""
     steps: str = ""
     needs_map: bool = False
+    memory: str = ""
+
+    def held_bytes(self, rows: int, width: int, classes: int) -> int:
+        """What a fit on (rows, width) features holds in memory beside them."""
+        return int(load_object(self.memory)(rows, width, classes)) if self.memory else 0
 
     def fit(
         self,

@@ -116,6 +116,9 @@ def fit(
     search = NeighbourSearch(points, options.metric)
     asked = (val.features, *val.views)
     nearest = [train.labels[_find(search, features, candidates[-1], known)] for features in asked]
+    notes = _constant(points, known)
+    # The search holds a copy of the points, and the head is to make its own.
+    del search, points
     path, best, best_shares = [], (-1.0, 0.0), None
     for k in candidates:
         shares: Floats = np.stack([_shares(labels[:, :k], classes) for labels in nearest]).mean(axis=0)
@@ -125,8 +128,12 @@ def fit(
             best, best_shares, chosen = (accuracy, -log_loss), shares, k
     head = _head(stack(train, val) if refit else train, classes, chosen, options)
     used_for = "choose k" if len(candidates) > 1 else ""
-    notes = _constant(points, known)
     return FitOutcome(head, _facts(chosen, options), path, best_shares, notes, val_used_for=used_for)
+
+
+def held_bytes(rows: int, width: int, classes: int) -> int:
+    """The points, and once more as the search compares them."""
+    return 2 * 4 * rows * width
 
 
 def _head(samples: Samples, classes: int, k: int, options: KnnOptions) -> KnnHead:

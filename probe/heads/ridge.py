@@ -30,6 +30,8 @@ BLOCK_ELEMENTS = 1 << 22
 ENOUGH_ROWS = 512
 MOST_ROWS, MOST_COLUMNS = 2048, 4096
 """Brought to float64 at a time."""
+SQUARES = 5
+"""Matrices (R, R) at once: the products, a copy that becomes the axes, two to work in, the axes in order."""
 SMALLEST_SHARE = 1e-14
 """What the fit leaves of a row, at least: less is rounding."""
 
@@ -124,6 +126,13 @@ def fit(
         notes += ("alpha and its temperature were chosen on plain features, not on averages",)
     used_for = "choose alpha and a temperature" if len(alphas) > 1 else "choose a temperature"
     return FitOutcome(head, chosen, rows, val_probabilities, notes, val_used_for=used_for)
+
+
+def held_bytes(rows: int, width: int, classes: int) -> int:
+    """The products of columns, or of rows where these are fewer, their axes, and what LAPACK works in."""
+    side = min(rows, width)
+    own_rows = 4 * rows * width if rows < width else 0
+    return own_rows + 8 * (SQUARES * side**2 + 2 * classes * width)
 
 
 class RidgePath:

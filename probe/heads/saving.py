@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import read_arrays
 from probe.durable import replacing
 from probe.errors import DataError, UnknownNameError
 from probe.hashing import file_hash
 from probe.heads import HEADS
 from probe.heads.head import Head
 from probe.registry import load_object
-from probe.whole import open_file, read_arrays, read_json
+from probe.whole import open_file, read_json
 
 SCHEMA = 1
 META_FILE, ARRAYS_FILE = "head.json", "head.npz"

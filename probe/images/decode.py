@@ -20,6 +20,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from PIL import Image, ImageOps
 
 from probe.errors import ProbeError
 from probe.hashing import RawImage
+from probe.images.budget import DECODING, SMALL_BYTES, bytes_of
 from probe.images.path import SCALED_FROM, SCALED_LEAVES, PixelPath
 from probe.images.status import Status
 from probe.jpeg import jpeg_side
@@ -65,8 +68,8 @@ def decode(raw: RawImage, *, exif: bool = False) -> NDArray[np.uint8]:
 
     Raises ImageError. With `exif` the orientation an EXIF block asks for is applied.
     """
-    image, _ = _open_picture(raw, exif, None)
-    return np.array(image.convert("RGB"))
+    with _opened(raw, exif, None) as (image, _):
+        return np.array(image.convert("RGB"))
 
 
 def decode_to(raw: RawImage, size: int, path: PixelPath) -> tuple[NDArray[np.uint8], bool]:
@@ -74,8 +77,8 @@ def decode_to(raw: RawImage, size: int, path: PixelPath) -> tuple[NDArray[np.uin
 
     Raises ImageError.
     """
-    image, turned = _open_picture(raw, path.exif, size if path.scaled else None)
-    return _fit(image, size), turned
+    with _opened(raw, path.exif, size if path.scaled else None) as (image, turned):
+        return _fit(image, size), turned
 
 
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -83,15 +86,23 @@ def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return _fit(_from_array(pixels), size)
 
 
-def _open_picture(raw: RawImage, exif: bool, scaled_to: int | None) -> tuple[Image.Image, bool]:
+@contextmanager
+def _opened(raw: RawImage, exif: bool, scaled_to: int | None) -> Iterator[tuple[Image.Image, bool]]:
     """The picture in Pillow's mode L or RGB, and whether EXIF asks for another orientation.
 
     With `scaled_to`, a JPEG that is large enough is decoded at a fraction and comes resized to this side.
-    Raises ImageError.
+    Large pictures are in the hands of few threads at a time. Raises ImageError.
     """
     if not isinstance(raw, bytes):
-        return _from_array(raw), False
+        yield _from_array(raw), False
+        return
     image = _open(raw)
+    needed = bytes_of(image)
+    with DECODING.hold(needed) if needed > SMALL_BYTES else nullcontext():
+        yield _decoded(image, raw, exif, scaled_to)
+
+
+def _decoded(image: Image.Image, raw: bytes, exif: bool, scaled_to: int | None) -> tuple[Image.Image, bool]:
     turned = _orientation(image) > 1
     try:
         if scaled_to is not None and jpeg_side(raw) >= SCALED_FROM * scaled_to:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.whole import read_arrays
+from probe.archives import read_arrays
 
 PREDICTIONS = "predictions.npz"
 LARGEST_COMPRESSED = 16 << 20

@@ -15,7 +15,8 @@ from probe.store.catalog import (
     store_folders,
     store_path,
 )
-from probe.store.copying import CopySource, hash_bytes, open_copy_source
+from probe.store.columns import hash_bytes
+from probe.store.copying import CopySource, open_copy_source
 from probe.store.files import LocalFiles
 from probe.store.finding import Serves, find_store, fits_a_store, is_store_name, newest_of
 from probe.store.index import Index

@@ -17,12 +17,9 @@ from probe.images.status import Status
 from probe.machine import usable_cpus
 from probe.store.commits import read_commits
 from probe.store.files import LocalFiles
-from probe.store.index import read_hashes
+from probe.store.index import read_contents
 from probe.store.locks import copying_from
 from probe.store.manifest import Manifest, is_sealed, read_manifest
-
-BLOCK = 1 << 16
-"""Content hashes made into bytes at once."""
 
 
 @contextmanager
@@ -65,11 +62,7 @@ class CopySource:
 
     def contents(self) -> NDArray[np.bytes_]:
         """(N,) content hash of every row, 32 bytes each. StoreError where they are not those of the key."""
-        hashes = read_hashes(self._files, str(self.manifest.spec["images"]), self._layout.rows)
-        try:
-            return hash_bytes(hashes)
-        except ValueError as error:
-            raise StoreError(f"the index of {self.name} has no content hashes", found=str(error)) from error
+        return read_contents(self._files, str(self.manifest.spec["images"]), self._layout.rows)
 
     def damaged_units(self, units: NDArray[np.intp], arrays: Sequence[str]) -> list[int]:
         """Those of `units` with a chunk of `arrays` that is not the one that was committed."""
@@ -115,18 +108,6 @@ class CopySource:
                         )
                     out[places[run]] = block
         return out
-
-
-def hash_bytes(hashes: NDArray[np.str_]) -> NDArray[np.bytes_]:
-    """(N,) sha256 as 64 hex digits, or "" -> 32 bytes, an eighth of the memory; ValueError for other text."""
-    out = np.empty(len(hashes), "S32")
-    for start in range(0, len(hashes), BLOCK):
-        part = hashes[start : start + BLOCK].tolist()
-        if any(len(text) not in (0, 64) for text in part):
-            raise ValueError("a content hash that is no sha256")
-        content = bytes.fromhex("".join(text or 64 * "0" for text in part))
-        out[start : start + BLOCK] = np.frombuffer(content, "S32")
-    return out
 
 
 def _by_unit(

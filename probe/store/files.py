@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -120,11 +121,17 @@ class LocalFiles:
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file atomically and durably: readers see the old content or the new, never a part."""
+        with self.replacing(name) as path:
+            path.write_bytes(data)
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A place to write to whose content becomes the file at the end, as `write` does."""
         target = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         # In the store's own folder: what is in the others is counted and read.
         with disk_errors(self.root), scratch_folder(self.root, WRITING) as scratch:
-            (scratch / target.name).write_bytes(data)
+            yield scratch / target.name
             settle(scratch / target.name, target)
 
     def sync(self, names: list[str]) -> None:

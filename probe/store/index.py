@@ -6,27 +6,46 @@ Kept apart from the features, so that relabelling never runs a network again.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import read_arrays
+from probe.datasets.dataset import count_parts
 from probe.datasets.duplicates import shared_between, under_several_labels
 from probe.errors import StoreError
 from probe.order import number_of
+from probe.records import load_json, plain, read_record
+from probe.store.columns import (
+    BLOCK,
+    ENDS,
+    HASH,
+    NAMES,
+    TEXT,
+    Columns,
+    content_bytes,
+    hash_texts,
+    pack_hashes,
+    pack_names,
+    pack_text,
+    text_column,
+    unpack_names,
+    unpack_text,
+    write_columns,
+)
 from probe.store.files import LocalFiles
-from probe.store.spec import images_digest
+from probe.store.spec import images_digest_of
 from probe.units import count_groups, kept_together
-from probe.whole import read_arrays
 
+ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 CURRENT = "index/CURRENT.json"
 FIELDS = ("ids", "hashes", "labels", "splits", "classes")
-"""What every index file has; ``groups`` comes on top where there are any."""
+"""What an index from before columns were packed has; ``groups`` comes on top where there are any."""
 
 
 @dataclass(frozen=True)
@@ -61,60 +80,222 @@ class Index:
             groups if count_groups(groups) else None,
         )
 
+    @cached_property
+    def contents(self) -> NDArray[np.bytes_]:
+        """(N,) the hashes as 32 bytes, none where there is none."""
+        return content_bytes(self.hashes)
+
     def units(self) -> NDArray[np.intp]:
         """(N,) which rows must not be parted, see `probe.units`."""
-        return kept_together(self.hashes, self.groups)
+        return kept_together(self.contents, self.groups)
+
+    def facts(self) -> dict[str, Any]:
+        """What is told of a labelling without a look at its rows: ``parts``, ``classes``, ``duplicates``,
+        ``label_conflicts``, ``groups`` (how many) and ``parted_groups``."""
+        return {
+            "parts": count_parts(self.splits),
+            "classes": self.classes.tolist(),
+            "duplicates": self.duplicates(),
+            "label_conflicts": self.label_conflicts(),
+            "groups": count_groups(self.groups),
+            "parted_groups": self.parted_groups(),
+        }
 
     def duplicates(self) -> dict[str, int]:
         """``train_val``, ``train_test``, ``val_test`` -> exact copies of one picture in both; 0 left out."""
-        shared = shared_between(self.hashes, self.splits)
-        return {f"{first}_{second}": count for (first, second), count in shared.items()}
+        return _shared(self.contents, self.splits)
 
     def label_conflicts(self) -> list[list[str]]:
         """The ids of each picture that has more than one label: whatever a head says of it is wrong once."""
-        return [self.ids[rows].tolist() for rows in under_several_labels(self.hashes, self.labels)]
+        return [self.ids[rows].tolist() for rows in under_several_labels(self.contents, self.labels)]
 
     def parted_groups(self) -> dict[str, int]:
-        """The same for groups, which only a split that was not made here parts."""
-        shared = {} if self.groups is None else shared_between(self.groups, self.splits)
-        return {f"{first}_{second}": count for (first, second), count in shared.items()}
+        """The same as `duplicates` for groups, which only a split that was not made here parts."""
+        return {} if self.groups is None else _shared(self.groups, self.splits)
 
     @cached_property
     def hash(self) -> str:
         """sha256 over the content (not the file), 64 hex digits; what a run records."""
+        return self.digest()
+
+    def digest(self) -> str:
+        """`hash`, from the columns as they are."""
         digest = hashlib.sha256()
-        for part in (self.ids, self.hashes, self.splits, self.classes):
-            digest.update(json.dumps(part.tolist()).encode())
+        for name in ("ids", "hashes", "splits", "classes"):
+            _hash_texts(digest, self.texts(name))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4").tobytes())
         if self.groups is not None:
-            digest.update(json.dumps(self.groups.tolist()).encode())
+            _hash_texts(digest, self.texts("groups"))
         return digest.hexdigest()
+
+    def texts(self, name: str) -> Iterator[list[str]]:
+        """A column of texts, a block at a time."""
+        column = getattr(self, name)
+        for start in range(0, len(column), BLOCK):
+            yield column[start : start + BLOCK].tolist()
+
+
+def _hash_texts(digest: Any, blocks: Iterator[list[str]]) -> None:
+    """Hash texts as one JSON list, which is not made."""
+    between = "["
+    for block in blocks:
+        digest.update((between + json.dumps(block)[1:-1]).encode())
+        between = ", "
+    digest.update(b"[]" if between == "[" else b"]")
+
+
+def _shared(names: NDArray[Any], splits: NDArray[np.str_]) -> dict[str, int]:
+    return {f"{first}_{second}": count for (first, second), count in shared_between(names, splits).items()}
+
+
+class StoredIndex(Index):
+    """An index on disk, of which each column is read when it is asked for, and its checksum looked at."""
+
+    def __init__(self, files: LocalFiles, digest: str, rows: int) -> None:
+        # A frozen dataclass is set past its own `__setattr__`.
+        vars(self).update(_files=files, _name=_file_of(digest), _rows=rows, hash=digest)
+
+    def _read(self, *names: str) -> Columns:
+        files: LocalFiles = vars(self)["_files"]
+        try:
+            return read_arrays(files.path(vars(self)["_name"]), names)
+        except _DAMAGED as error:
+            raise _no_index(files, vars(self)["_name"], error) from error
+
+    def _column(self, read: Callable[[Columns], ArrayT], names: Collection[str], rows: int | None) -> ArrayT:
+        """A column of `rows` rows; StoreError where it is none."""
+        files: LocalFiles = vars(self)["_files"]
+        try:
+            found = read(self._read(*names))
+            if rows is not None and found.shape != (rows,):
+                raise ValueError(f"{found.shape} values, where there are {rows} rows")
+        except _DAMAGED as error:
+            raise _no_index(files, vars(self)["_name"], error) from error
+        return found
+
+    def _text(self, name: str, rows: int | None) -> NDArray[np.str_]:
+        return self._column(
+            lambda columns: text_column(unpack_text(name, columns)), (name + TEXT, name + ENDS), rows
+        )
+
+    def _names(self, name: str) -> NDArray[np.str_]:
+        names = (name, name + NAMES + TEXT, name + NAMES + ENDS)
+        return self._column(lambda columns: unpack_names(name, columns), names, vars(self)["_rows"])
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        return self._text("ids", vars(self)["_rows"])
+
+    @cached_property
+    def hashes(self) -> NDArray[np.str_]:
+        return text_column(self.texts("hashes"))
+
+    @cached_property
+    def contents(self) -> NDArray[np.bytes_]:
+        def read(columns: Columns) -> NDArray[np.bytes_]:
+            if "hashes" not in columns:
+                return content_bytes(text_column(unpack_text("hashes", columns)))
+            if columns["hashes"].dtype != np.uint8 or columns["hashes"].shape[1:] != (HASH,):
+                raise ValueError("hashes of another type")
+            return np.ascontiguousarray(columns["hashes"]).view("S32").reshape(-1)
+
+        return self._column(read, ("hashes", "hashes" + TEXT, "hashes" + ENDS), vars(self)["_rows"])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        def read(columns: Columns) -> NDArray[np.int32]:
+            if columns["labels"].dtype != np.int32:
+                raise ValueError("labels of another type")
+            return columns["labels"]
+
+        return self._column(read, ("labels",), vars(self)["_rows"])
+
+    @cached_property
+    def splits(self) -> NDArray[np.str_]:
+        return self._names("splits")
+
+    @cached_property
+    def classes(self) -> NDArray[np.str_]:
+        return self._text("classes", None)
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_] | None:
+        return self._names("groups") if "groups" in self._read("groups") else None
+
+    def facts(self) -> dict[str, Any]:
+        files: LocalFiles = vars(self)["_files"]
+        try:
+            found = load_json(self._read("facts")["facts"].tobytes().decode())
+            return dict(plain(read_record(_Facts, found)))
+        except _DAMAGED as error:
+            raise _no_index(files, vars(self)["_name"], error) from error
+
+    def texts(self, name: str) -> Iterator[list[str]]:
+        if name in ("ids", "classes"):
+            yield from self._blocks(name)
+        elif name == "hashes" and "hashes" in self._read("hashes"):
+            for start in range(0, len(self.contents), BLOCK):
+                yield hash_texts(self.contents[start : start + BLOCK])
+        elif name == "hashes":
+            yield from self._blocks(name)
+        else:
+            yield from super().texts(name)
+
+    def _blocks(self, name: str) -> Iterator[list[str]]:
+        files: LocalFiles = vars(self)["_files"]
+        try:
+            yield from unpack_text(name, self._read(name + TEXT, name + ENDS))
+        except _DAMAGED as error:
+            raise _no_index(files, vars(self)["_name"], error) from error
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """`Index.facts` as they are written."""
+
+    parts: Mapping[str, int]
+    classes: tuple[str, ...]
+    duplicates: Mapping[str, int]
+    label_conflicts: tuple[tuple[str, ...], ...]
+    groups: int
+    parted_groups: Mapping[str, int]
+
+
+def _file_of(digest: str) -> str:
+    return f"index/{digest}.npz"
 
 
 def write_index(files: LocalFiles, index: Index) -> str:
     """Add the index unless the store has it whole, and return its hash."""
-    name = f"index/{index.hash}.npz"
     if not _is_whole(files, index):
-        stream = io.BytesIO()
-        arrays = {field: getattr(index, field) for field in FIELDS}
-        if index.groups is not None:
-            arrays["groups"] = index.groups
-        np.savez_compressed(stream, **arrays)
-        files.write(name, stream.getvalue())
+        columns = {
+            "digest": np.array(index.hash.encode()),
+            **pack_text("ids", index.ids),
+            **pack_hashes(index.hashes),
+            "labels": np.ascontiguousarray(index.labels, np.int32),
+            **pack_names("splits", index.splits),
+            **pack_text("classes", index.classes),
+            **({} if index.groups is None else pack_names("groups", index.groups)),
+            "facts": np.frombuffer(json.dumps(index.facts()).encode(), np.uint8),
+        }
+        with files.replacing(_file_of(index.hash)) as path:
+            write_columns(path, columns)
     return index.hash
 
 
 def _is_whole(files: LocalFiles, index: Index) -> bool:
-    if not files.exists(f"index/{index.hash}.npz"):
+    if not files.exists(_file_of(index.hash)):
         return False
     try:
-        read_index(files, index.hash, len(index.ids))
+        return read_index(files, index.hash, len(index.ids)).digest() == index.hash
     except StoreError:
         return False
-    return True
 
 
 _DAMAGED = (ValueError, KeyError, OSError)
+CHECKED_ROWS = 1 << 17
+"""Up to here a labelling is compared with its own hash whenever it is opened; beyond, that takes seconds, and
+is left to `verify_store`."""
 
 
 def _no_index(files: LocalFiles, name: str, error: Exception) -> StoreError:
@@ -122,44 +303,58 @@ def _no_index(files: LocalFiles, name: str, error: Exception) -> StoreError:
 
 
 def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
-    """Read one index and check it against its own hash and the number of rows."""
-    name = f"index/{digest}.npz"
+    """One index, checked against its own hash and the number of rows; its columns are read when asked for."""
+    name = _file_of(digest)
     try:
-        arrays = read_arrays(files.path(name))
-        index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
+        if not files.exists(name):
+            raise FileNotFoundError("there is no such file")
+        recorded = read_arrays(files.path(name), ("digest",)).get("digest")
+        index = StoredIndex(files, digest, rows) if recorded is not None else _read_older(files, name)
     except _DAMAGED as error:
         raise _no_index(files, name, error) from error
-    columns = [index.ids, index.hashes, index.labels, index.splits]
-    columns += [] if index.groups is None else [index.groups]
-    if any(column.shape != (rows,) for column in columns):
+    if len(index.labels) != rows or (recorded is None and any(c.shape != (rows,) for c in _rows_of(index))):
         raise StoreError(
             f"{files.path(name)} does not fit its store",
             expected=f"{rows} rows",
-            found=f"{len(index.ids)}",
+            found=f"{len(index.labels)}",
             hint=files.repair_hint,
         )
-    if index.hash != digest:
+    if recorded is None or rows <= CHECKED_ROWS:
+        found = index.digest()
+    else:
+        found = recorded.tobytes().decode("ascii", "replace")
+    if found != digest:
         raise StoreError(
-            f"{files.path(name)} was changed", expected=digest, found=index.hash, hint=files.repair_hint
+            f"{files.path(name)} was changed", expected=digest, found=found, hint=files.repair_hint
         )
     return index
 
 
-def read_hashes(files: LocalFiles, images: str, rows: int) -> NDArray[np.str_]:
-    """(N,) the content hash of every row, checked against what a store's key holds of its images.
+def _read_older(files: LocalFiles, name: str) -> Index:
+    """An index with columns of text, as they were written before `probe.store.columns`."""
+    arrays = read_arrays(files.path(name))
+    index = Index(**{field: arrays[field] for field in FIELDS}, groups=arrays.get("groups"))
+    texts = [index.ids, index.hashes, index.splits, index.classes]
+    texts += [] if index.groups is None else [index.groups]
+    if any(column.dtype.kind != "U" for column in texts) or index.labels.dtype.kind != "i":
+        raise ValueError("columns of another type")
+    return index
+
+
+def _rows_of(index: Index) -> list[NDArray[Any]]:
+    columns: list[NDArray[Any]] = [index.ids, index.hashes, index.labels, index.splits]
+    return columns if index.groups is None else [*columns, index.groups]
+
+
+def read_contents(files: LocalFiles, images: str, rows: int) -> NDArray[np.bytes_]:
+    """(N,) the content hash of every row as 32 bytes, checked against what a store's key holds of its images.
 
     Of the labelling in force only ids and hashes are read. StoreError where it is not that of the store.
     """
-    name = f"index/{read_current(files).index}.npz"
-    try:
-        arrays = read_arrays(files.path(name), ("ids", "hashes"))
-        ids, hashes = arrays["ids"], arrays["hashes"]
-    except _DAMAGED as error:
-        raise _no_index(files, name, error) from error
-    fits = ids.shape == hashes.shape == (rows,) and ids.dtype.kind == hashes.dtype.kind == "U"
-    if not fits or images_digest(ids, hashes) != images:
-        raise StoreError(f"{files.path(name)} does not fit its store", hint=files.repair_hint)
-    return hashes
+    index = read_index(files, read_current(files).index, rows)
+    if images_digest_of(index.texts("ids"), index.texts("hashes")) != images:
+        raise StoreError(f"{files.path(_file_of(index.hash))} does not fit its store", hint=files.repair_hint)
+    return index.contents
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from probe.store.spec import SCHEMA, Layout, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
+MOST_LISTED = 10_000
+"""Unreadable images that a manifest names."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Manifest:
     layout : rows, units, arrays.
     spec : the `StoreSpec` as JSON, whose hash is the key.
     digest : over every chunk's hash, see `commits_digest`.
-    unreadable : id -> (status, reason).
+    unreadable : id -> (status, reason), of `MOST_LISTED` of them at most: the others the commits tell.
     facts : recorded, not keyed: data set name and facts, device, versions, the resolved command, seconds.
+    unreadable_count : of all unreadable images.
     """
 
     layout: Layout
@@ -35,6 +38,17 @@ class Manifest:
     digest: str
     unreadable: Mapping[str, tuple[int, str]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    unreadable_count: int = 0
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether `unreadable` has all of them."""
+        return len(self.unreadable) == self.unreadable_count
+
+    @property
+    def lists_enough(self) -> bool:
+        """Whether `unreadable` has as many as it should."""
+        return self.lists_all or len(self.unreadable) == MOST_LISTED
 
     @property
     def key(self) -> str:
@@ -71,6 +85,7 @@ def read_manifest(files: LocalFiles) -> Manifest:
             digest=str(value["digest"]),
             unreadable={str(key): (int(p[0]), str(p[1])) for key, p in value["unreadable"].items()},
             facts=_checked(_Facts, value["facts"]),
+            unreadable_count=int(value.get("unreadable_count", len(value["unreadable"]))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error
@@ -136,5 +151,6 @@ def is_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:
     return (
         len(commits) == manifest.layout.units
         and commits_digest(commits) == manifest.digest
-        and len(manifest.unreadable) == unread
+        and manifest.unreadable_count == unread
+        and manifest.lists_enough
     )

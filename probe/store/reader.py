@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import SPLITS, UNLABELLED, count_parts
+from probe.datasets.dataset import SPLITS, UNLABELLED
 from probe.errors import StoreError, UnknownNameError, unknown_name
 from probe.images.status import Status
 from probe.notebook import facts_html
@@ -105,6 +105,15 @@ class Store:
         return sum(name.startswith(f"{first}@") for name in self.manifest.layout.shapes)
 
     @cached_property
+    def unreadable(self) -> Mapping[str, tuple[int, str]]:
+        """Id -> (status, reason) of every image that could not be read."""
+        if self.manifest.lists_all:
+            return self.manifest.unreadable
+        problems = {row: p for commit in self._commits.values() for row, p in commit.unreadable.items()}
+        ids = self.index.ids
+        return {str(ids[row]): problems[row] for row in sorted(problems) if 0 <= row < len(ids)}
+
+    @cached_property
     def viewed(self) -> NDArray[np.bool_]:
         """(N,) True where a row has augmented views."""
         if not self.view_count:
@@ -181,16 +190,17 @@ class Store:
         """What a person wants to know of it first."""
         layout, backbone = self.manifest.layout, self.manifest.spec["backbone"]
         size = f" at {backbone['size']} px, {backbone['precision']}" if backbone["name"] != IMPORTED else ""
-        classes = self.index.classes.tolist()
+        known = self.index.facts()
+        classes = known["classes"]
         return {
             "data set": self.manifest.facts.get("dataset"),
             "images": f"{layout.rows:,}",
-            "parts": ", ".join(f"{part} {n:,}" for part, n in count_parts(self.index.splits).items()),
+            "parts": ", ".join(f"{part} {n:,}" for part, n in known["parts"].items()),
             "classes": f"{len(classes)}: {few(classes)}" if classes else "none",
             "backbone": f"{backbone['name']}{size}",
             "outputs": shapes_text(self.output_shapes),
             "views": self.view_count or None,
-            "unread": len(self.manifest.unreadable) or None,
+            "unread": self.manifest.unreadable_count or None,
             "size": f"{layout.total_bytes() / 1e6:,.1f} MB",
             "path": self.path,
         }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any
 
 from probe.errors import StoreError
 from probe.machine import usable_cpus
+from probe.store.arrays import read_record, wrong_metadata
 from probe.store.chunks import chunk_checksum
 from probe.store.commits import Commit, read_commits
 from probe.store.files import LocalFiles
@@ -25,19 +25,6 @@ from probe.store.locks import alone
 from probe.store.manifest import MANIFEST, Manifest, is_sealed, read_manifest
 from probe.store.reader import Store
 from probe.store.spec import Layout
-from probe.store.writer import create_arrays, read_record
-
-METADATA = (
-    "zarr_format",
-    "node_type",
-    "shape",
-    "data_type",
-    "chunk_grid",
-    "codecs",
-    "fill_value",
-    "attributes",
-)
-"""What decides how zarr reads a store."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ def is_sound(path: Path) -> bool:
     return (
         record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
         and is_sealed(manifest, commits)
-        and not _wrong_metadata(files, layout, record["spec"])
+        and not wrong_metadata(files, layout, record["spec"])
         and not _damaged(files, layout, commits)
     )
 
@@ -172,26 +159,8 @@ def _damaged(files: LocalFiles, layout: Layout, commits: dict[int, Commit]) -> l
         return [unit for unit, bad in zip(units, pool.map(is_damaged, units), strict=True) if bad]
 
 
-def _wrong_metadata(files: LocalFiles, layout: Layout, spec: dict[str, Any]) -> dict[str, bytes]:
-    """``zarr.json`` files that say something else than the layout -> what they should hold."""
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "store"
-        create_arrays(scratch, spec, layout)
-        names = [path.relative_to(scratch).as_posix() for path in scratch.rglob("zarr.json")]
-        right = {name: (scratch / name).read_bytes() for name in names}
-    return {name: content for name, content in sorted(right.items()) if not _says(files, name, content)}
-
-
-def _says(files: LocalFiles, name: str, right: bytes) -> bool:
-    try:
-        found = json.loads(files.read(name))
-        return all(found.get(key) == value for key, value in json.loads(right).items() if key in METADATA)
-    except (StoreError, ValueError, AttributeError, OSError):
-        return False
-
-
 def _mend_metadata(path: Path, files: LocalFiles, layout: Layout, spec: dict[str, Any]) -> list[str]:
-    wrong = _wrong_metadata(files, layout, spec)
+    wrong = wrong_metadata(files, layout, spec)
     for name, content in wrong.items():
         if (path / name).is_dir():
             _take_away(path, name)
@@ -205,7 +174,8 @@ def _mend_index(files: LocalFiles, layout: Layout) -> list[str]:
     for name in [name for name in files.list("index") if name.endswith(".npz")]:
         digest = name.removeprefix("index/").removesuffix(".npz")
         try:
-            read_index(files, digest, layout.rows)
+            if read_index(files, digest, layout.rows).digest() != digest:
+                raise StoreError(f"{name} was changed")
             whole.append(digest)
         except StoreError:
             gone += _take_away(files.root, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ IMPORTED = "imported"
 AXES = {1: ("feature",), 3: ("row", "column", "channel")}
 """How the axes of a row of so many are called."""
 
+DIGESTED = 1 << 16
+"""Rows that are text at a time."""
 UNIT_BYTES = 16 << 20
 """No array's unit is larger than this, bytes."""
 
@@ -61,10 +63,20 @@ def spec_key(spec: Mapping[str, Any]) -> str:
 
 def images_digest(ids: NDArray[np.str_], hashes: NDArray[np.str_]) -> str:
     """One hash over all ids and content hashes in order; lengths are framed, so no two lists collide."""
+    starts = range(0, len(ids), DIGESTED)
+    return images_digest_of(
+        (ids[start : start + DIGESTED].tolist() for start in starts),
+        (hashes[start : start + DIGESTED].tolist() for start in starts),
+    )
+
+
+def images_digest_of(ids: Iterable[list[str]], hashes: Iterable[list[str]]) -> str:
+    """The same of ids and hashes that come in blocks, as text a block at a time."""
     digest = hashlib.sha256()
-    for row_id, content in zip(ids.tolist(), hashes.tolist(), strict=True):
-        name = row_id.encode()
-        digest.update(b"%d:%s%d:%s" % (len(name), name, len(content), content.encode()))
+    for some_ids, some_hashes in zip(ids, hashes, strict=True):
+        for row_id, content in zip(some_ids, some_hashes, strict=True):
+            name = row_id.encode()
+            digest.update(b"%d:%s%d:%s" % (len(name), name, len(content), content.encode()))
     return digest.hexdigest()
 
 

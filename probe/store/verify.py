@@ -72,6 +72,11 @@ def _index_problems(store: Store) -> list[str]:
     except StoreError as error:
         return [f"index: {error.problem}"]
     problems = []
+    try:
+        if index.digest() != store.index_hash:
+            problems.append("index: its content is not what its name says")
+    except StoreError as error:
+        return [f"index: {error.problem}"]
     if len(index.labels) and not (
         index.labels.min() >= -1 and index.labels.max() < max(len(index.classes), 1)
     ):
@@ -97,6 +102,8 @@ def _value_problems(store: Store) -> list[str]:
                     f"features/{name}: {int(wrong.sum())} rows of unit {unit} disagree with their status"
                 )
     listed = {str(store.index.ids[row]) for row in np.flatnonzero(unread)}
-    if listed != set(store.manifest.unreadable):
+    manifest = store.manifest
+    known = set(manifest.unreadable) == listed if manifest.lists_all else set(manifest.unreadable) < listed
+    if not (known and manifest.lists_enough and manifest.unreadable_count == len(listed)):
         problems.append("MANIFEST.json: the list of unreadable images does not match the status array")
     return problems

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
 from probe.durable import WRITING, settle
 from probe.errors import StoreError
-from probe.images.status import Status
 from probe.scratch import scratch_folder
+from probe.store.arrays import create_arrays, read_record, wrong_metadata
 from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
 from probe.store.files import LocalFiles, disk_errors
 from probe.store.locks import writing
-from probe.store.manifest import MANIFEST, Manifest
+from probe.store.manifest import MANIFEST, MOST_LISTED, Manifest
 from probe.store.spec import Layout, StoreSpec
 
 _OPEN = {"array.write_empty_chunks": True}
@@ -51,42 +50,9 @@ def create(path: Path, spec: StoreSpec, layout: Layout) -> None:
                 raise
 
 
-def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
-    """The empty arrays of a store in a new folder; `spec` is a `StoreSpec` as JSON."""
-    root.mkdir(parents=True)
-    record = {"probe": {"spec": dict(spec), "layout": layout.as_json()}}
-    group = zarr.create_group(str(root / "data.zarr"), zarr_format=3, attributes=record)
-    for name in layout.array_names():
-        shape = layout.row_shape(name)
-        dtype = np.dtype(layout.array_dtype(name))
-        group.create_array(
-            name,
-            shape=(layout.rows, *shape),
-            chunks=(layout.unit_rows, *shape),
-            dtype=dtype,
-            compressors=[Crc32cCodec()],
-            fill_value=float("nan") if dtype.kind == "f" else int(Status.NOT_COMPUTED),
-            dimension_names=layout.dimensions(name),
-        )
-
-
 def read_layout(path: Path) -> Layout:
     """The record of a store that may be unfinished: how a later writer learns batch and unit size."""
     return Layout.from_json(read_record(path)["layout"], str(path))
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """``spec`` and ``layout`` as JSON, kept with the arrays from the first moment of a store on."""
-    files = LocalFiles(path)
-    try:
-        attributes = files.read_json("data.zarr/zarr.json")["attributes"]["probe"]
-        return {"spec": dict(attributes["spec"]), "layout": dict(attributes["layout"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{path} has no record of what it holds",
-            found=f"data.zarr/zarr.json: {error}",
-            hint=files.repair_hint,
-        ) from error
 
 
 def is_store(path: Path) -> bool:
@@ -111,19 +77,32 @@ class StoreWriter:
 
     def __init__(self, path: Path, shard: int = 0, shards: int = 1) -> None:
         self.path = path
-        self.layout = read_layout(path)
+        record = read_record(path)
+        self.layout = Layout.from_json(record["layout"], str(path))
         self._files = LocalFiles(path)
         self._shard, self._shards = shard, shards
         with ExitStack() as opened:
             opened.enter_context(writing(path))
             # zarr writes its files itself, past what refuses links.
             self._files.refuse_links_below("data.zarr")
+            self._expect_metadata(record["spec"])
             log = self._files.append_log(f"commits/{shard}of{shards}.jsonl")
             self._log = opened.enter_context(closing(log))
             with zarr.config.set(_OPEN):
-                group = zarr.open_group(str(path / "data.zarr"), mode="r+", zarr_format=3)
+                group = zarr.open_group(
+                    str(path / "data.zarr"), mode="r+", zarr_format=3, use_consolidated=False
+                )
                 self._arrays = {name: group[name] for name in self.layout.array_names()}
             self._opened = opened.pop_all()
+
+    def _expect_metadata(self, spec: Mapping[str, Any]) -> None:
+        """StoreError where zarr would be told of other shapes or codecs: it allocates what it is told."""
+        wrong = wrong_metadata(self._files, self.layout, spec)
+        if wrong:
+            raise StoreError(
+                f"{self.path.name} is damaged: {', '.join(wrong)} do not say what the store's record says",
+                hint=self._files.repair_hint,
+            )
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -189,8 +168,9 @@ class StoreWriter:
                 self.layout,
                 spec.as_json(),
                 commits_digest(commits),
-                {str(ids[row]): problems[row] for row in sorted(problems)},
+                {str(ids[row]): problems[row] for row in sorted(problems)[:MOST_LISTED]},
                 {**facts, "exif_turned": sum(commit.turned for commit in commits.values())},
+                len(problems),
             )
             self._files.write(MANIFEST, manifest.to_bytes())
         return done

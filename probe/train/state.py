@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import read_arrays
 from probe.durable import discard, replacing
 from probe.errors import UsageError
 from probe.progress import say
 from probe.train.rules import LoopSettings
-from probe.whole import read_arrays
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"

@@ -24,7 +24,7 @@ def store_facts(store: Store) -> dict[str, Any]:
         "size": store.manifest.spec["backbone"]["size"] or None,
         "precision": store.precision,
         "rows": layout.rows,
-        "unreadable": len(store.manifest.unreadable),
+        "unreadable": store.manifest.unreadable_count,
         "outputs": {name: list(shape) for name, shape in store.output_shapes.items()},
         "views": store.view_count,
         "megabytes": round(layout.total_bytes() / 1e6, 1),

@@ -1,0 +1,219 @@
+"""Nothing is believed of its own size: files, archives, arrays and pictures stay within what they can be."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.archives import read_arrays
+from probe.backbones import keras_file, onnx_file, side_file
+from probe.config import Home, read_config
+from probe.datasets.labels import read_labels
+from probe.errors import DataError, FitOptionError, ProbeError, StoreError, UsageError
+from probe.extract import extract
+from probe.fit import Choice, FitJob, fit
+from probe.images import budget, decode
+from probe.images.path import IN_FULL
+from probe.store import StoreWriter, open_store, verify_store
+from tests.shell import PHOTOS, Shell
+from tests.test_store import fill, make
+
+PACKED = zipfile.ZIP_DEFLATED
+
+
+def archive(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", PACKED) as packed:
+        for name, content in members.items():
+            packed.writestr(name.replace("__", "."), content)
+    return path
+
+
+def header(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    arrays = {
+        "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "f": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        "text": np.array(["x", "longer"]),
+        "none": np.empty((0, 3), np.int64),
+        "one": np.array(7),
+        "big": np.arange(1 << 19).astype(">i8"),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", **arrays)
+        found = read_arrays(tmp_path / "a.npz")
+        assert found.keys() == arrays.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == array.dtype
+    assert set(read_arrays(tmp_path / "a.npz", ("a", "other"))) == {"a"}
+
+
+BOMBS = {
+    "zeros": {"a__npy": header((100 << 20,)) + bytes(100 << 20)},
+    "a shape without content": {"a__npy": header((1 << 40,)) + b"x"},
+    "a shape that overflows": {"a__npy": header((1 << 33, 1 << 33)) + b"x"},
+    "objects": {"a__npy": header((1,), "|O") + b"x"},
+    "no array": {"a__npy": b"x"},
+    "a long header": {"a__npy": b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b" " * 100},
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_an_archive_is_not_believed(what: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"archive|array|belong|[Hh]eader|magic"):
+        read_arrays(archive(tmp_path / "bomb.npz", **BOMBS[what]))
+
+
+def test_a_model_of_a_few_bytes_that_says_it_is_large_is_refused(tmp_path: Path) -> None:
+    bomb = archive(tmp_path / "bomb.keras", config__json=bytes(65 << 20))
+    with pytest.raises(UsageError, match="cannot be read as a backbone") as caught:
+        keras_file.row(bomb)
+    assert "at most" in str(caught.value)
+
+
+def hole(path: Path, size: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def test_files_that_are_read_whole_have_an_end(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="larger than"):
+        read_labels(hole(tmp_path / "labels.csv", 1 << 40))
+    with pytest.raises(UsageError, match="does not describe"):
+        side_file.read(hole(tmp_path / "side.json", 1 << 40))
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        read_config(hole(tmp_path / "probe.toml", 1 << 40))
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        read_config(tmp_path)
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 50_000, encoding="utf-8")
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        read_config(tmp_path / "deep.toml")
+    with pytest.raises(UsageError, match="is not an ONNX file"):
+        onnx_file.row(hole(tmp_path / "net.onnx", 1 << 40))
+
+
+LIES = {
+    "shape": lambda record: record.update(shape=[10**12, 5]),
+    "chunks": lambda record: record["chunk_grid"]["configuration"].update(chunk_shape=[10**12, 5]),
+    "type": lambda record: record.update(data_type="float64"),
+    "codecs": lambda record: record.update(codecs=[{"name": "bytes", "configuration": {"endian": "little"}}]),
+    "fill": lambda record: record.update(fill_value=0.0),
+}
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_what_zarr_is_told_is_compared_with_the_layout(what: str, home: Home) -> None:
+    path = make(home)
+    fill(path, stop_after=2)
+    said = path / "data.zarr" / "features" / "f" / "zarr.json"
+    record = json.loads(said.read_text(encoding="utf-8"))
+    LIES[what](record)
+    said.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(StoreError, match="do not say what the store's record says") as caught:
+        StoreWriter(path)
+    assert "probe stores repair" in str(caught.value)
+
+
+def test_metadata_that_lies_inside_other_metadata_is_not_taken(home: Home) -> None:
+    path = make(home)
+    group = path / "data.zarr" / "zarr.json"
+    inner = json.loads((path / "data.zarr" / "features" / "f" / "zarr.json").read_text(encoding="utf-8"))
+    LIES["chunks"](inner)
+    record = json.loads(group.read_text(encoding="utf-8"))
+    record["consolidated_metadata"] = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {"features/f": inner},
+    }
+    group.write_text(json.dumps(record), encoding="utf-8")
+    assert fill(path)
+    assert verify_store(path, full=True).ok
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    from probe.backbones import resolve
+    from probe.datasets import open_dataset
+    from probe.extract import ExtractJob
+
+    home = Home(tmp_path_factory.mktemp("stored") / "home")
+    job = ExtractJob(open_dataset(str(PHOTOS), home), resolve("pixels", size=8, home=home))
+    extract(job, home)
+    return home
+
+
+@pytest.mark.parametrize("head", ["knn", "ridge"])
+def test_a_head_says_what_memory_it_needs_before_it_takes_it(stored: Home, head: str) -> None:
+    (path,) = stored.stores.glob("photos-*")
+    store = open_store(path)
+    with pytest.raises(FitOptionError, match="needs more memory") as caught:
+        fit(FitJob(store, head, choice=Choice(memory=1000)), stored)
+    needed = int(str(caught.value.expected).split()[1].removesuffix("MB")) * 1_000_000
+    streamed = fit(FitJob(store, head, choice=Choice(memory=needed)), stored)
+    assert streamed.test.accuracy == fit(FitJob(store, head), stored).test.accuracy
+
+
+def test_a_store_that_says_it_is_another_is_not_filled(stored: Home, tmp_path: Path, shell: Shell) -> None:
+    shutil.copytree(stored.root, shell.home)
+    (path,) = (shell.home / "stores").glob("photos-*")
+    (path / "MANIFEST.json").unlink()
+    group = path / "data.zarr" / "zarr.json"
+    record = json.loads(group.read_text(encoding="utf-8"))
+    record["attributes"]["probe"]["layout"]["rows"] -= 1
+    group.write_text(json.dumps(record), encoding="utf-8")
+    shell("extract", "--backbone", "pixels", "--size", 8, PHOTOS, code=1)
+    assert "is damaged" in shell.error
+
+
+def test_threads_hold_no_more_than_the_budget() -> None:
+    shared, most, seen, now = budget.Budget(100), [0], threading.Lock(), [0]
+
+    def work(amount: int) -> None:
+        for _ in range(50):
+            with shared.hold(amount):
+                with seen:
+                    now[0] += min(amount, 100)
+                    most[0] = max(most[0], now[0])
+                with seen:
+                    now[0] -= min(amount, 100)
+
+    threads = [threading.Thread(target=work, args=(amount,)) for amount in (30, 40, 60, 90, 1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert 0 < most[0] <= 100
+
+
+def test_large_pictures_are_counted_and_small_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    class Counting(budget.Budget):
+        def hold(self, amount: int):  # type: ignore[no-untyped-def]
+            held.append(amount)
+            return super().hold(amount)
+
+    monkeypatch.setattr(decode, "DECODING", Counting(1000))
+    for mode, side in (("RGB", 1200), ("RGBA", 1200), ("RGB", 100)):
+        stream = io.BytesIO()
+        Image.new(mode, (side, side), "red").save(stream, "PNG")
+        pixels, _ = decode.decode_to(stream.getvalue(), 4, IN_FULL)
+        assert (pixels == (255, 0, 0)).all()
+    assert held == [4 * 1200**2, 12 * 1200**2]
+    with pytest.raises(ProbeError):
+        decode.decode_to(b"\xff\xd8 not a picture", 4, IN_FULL)
