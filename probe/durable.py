@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probe.failpoints import reach
 from probe.scratch import scratch_folder
 
 WRITING = ".writing-"
@@ -34,8 +35,11 @@ def settle(made: Path, path: Path) -> None:
 
     OSError where a folder is to take the place of one that is not empty.
     """
+    reach("settle-written")
     sync_tree(made)
+    reach("settle-synced")
     made.replace(path)
+    reach("settle-renamed")
     sync_folder(path.parent)
 
 

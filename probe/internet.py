@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from probe.errors import DownloadError
+from probe.failpoints import reach
 
 Progress = Callable[[str, int, int], None]
 """Called with the file's name, the bytes that are here and the bytes there are (0 when unknown)."""
@@ -111,6 +112,7 @@ class ResumingDownloader:
             before = self._have()
             try:
                 if self._transfer(url):
+                    reach("fetch-whole")
                     self.part.replace(output_file)
                     return
                 reason, patience = "the server ended the transfer early", FRUITLESS_ATTEMPTS
@@ -178,6 +180,7 @@ class ResumingDownloader:
         with self.part.open("ab" if start else "wb") as file:
             for chunk in itertools.chain((head,), chunks):
                 here += file.write(chunk)
+                reach("fetch-block")
                 if here > (complete or _MOST_BYTES):
                     raise DownloadError(f"{url} sends more than {complete or _MOST_BYTES:,} bytes")
                 if self.progress is not None:

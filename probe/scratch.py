@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probe.failpoints import reach
+
 LOCK = ".lock"
 
 
@@ -48,6 +50,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     with wait_for(lock):
         try:
             folder.mkdir()
+            reach("scratch-made")
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "probe"
 FLOORS = [
     [
         "errors",
+        "failpoints",
         "archives",
         "registry",
         "config",

@@ -76,6 +76,9 @@ def test_what_is_written_is_read_a_column_at_a_time(
     np.testing.assert_array_equal(found.units(), wanted.units())
     assert json.dumps(found.facts()) == json.dumps(wanted.facts())
     assert found.take(np.arange(3)).hash == wanted.take(np.arange(3)).hash
+    swapped = replace(found, labels=wanted.labels[::-1])
+    assert swapped.hash == replace(wanted, labels=wanted.labels[::-1]).hash
+    assert json.dumps(swapped.facts()) == json.dumps(replace(wanted, labels=swapped.labels).facts())
 
 
 @pytest.mark.parametrize("what", INDEXES)

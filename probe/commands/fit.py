@@ -123,7 +123,8 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["--memory"],
             default="2GB",
-            help="Features larger than this stay on disk and are streamed (logreg, dense, conv, attentive).",
+            help="Features larger than this stay on disk and are streamed. What a head needs beside them"
+            " counts (knn: its rows, ridge: a product matrix).",
         ),
     ]
 

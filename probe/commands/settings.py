@@ -20,7 +20,7 @@ from probe.errors import LISTED, ProbeError, UsageError
 
 PREFIX = "PROBE_"
 HOME = "PROBE_HOME"
-NO_OPTIONS = ("PROBE_DEBUG",)
+NO_OPTIONS = ("PROBE_DEBUG", "PROBE_FAILPOINT")
 """Variables that are read elsewhere."""
 REACHING = {"backbone", "dask", "follow_links", "study", "weights", "yes"}
 """Options by which a file that came with a folder could reach outside of it, or delete; besides, all that are

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from probe.errors import DataError
+from probe.failpoints import reach
 from probe.scratch import scratch_folder
 
 UNPACKING = ".unpacking-"
@@ -78,6 +79,7 @@ def _unpack_beside(archives: Sequence[Path], target: Path, limits: Limits) -> No
         part.mkdir()
         for archive in archives:
             _Unpacking(archive, part, limits).run()
+        reach("unpack-written")
         try:
             part.rename(target)
         except OSError:
@@ -163,6 +165,7 @@ class _Unpacking:
         """Copy one member to a new file; `size` bytes when that is known."""
         path.parent.mkdir(parents=True, exist_ok=True)
         written = 0
+        reach("unpack-member")
         with path.open("xb") as file:
             while chunk := stream.read(_CHUNK):
                 self._count(len(chunk))

@@ -21,6 +21,7 @@ from probe.extract.copies import Candidate, find_candidates
 from probe.extract.engine import settle_engine
 from probe.extract.fill import Filler, Work
 from probe.extract.job import ExtractJob
+from probe.failpoints import reach
 from probe.images.path import POLICY
 from probe.images.status import Status
 from probe.progress import Progress
@@ -157,6 +158,7 @@ def extract(
     with StoreWriter(path, shard.number, shard.count) as writer:
         _expect_own(writer.layout, job, path)
         work = Filler(job, home, writer, extractor, progress=progress).fill(candidates)
+        reach("rows-filled")
         digest = put_index(path, job.index(), job.dataset.origin)
         if writer.seal(job.spec(), job.dataset.ids, _facts(job, work)):
             # What is finished last is the newest, and not what began to be sealed last.

@@ -19,6 +19,7 @@ from typing import Any
 from probe.config import Home
 from probe.durable import WRITING, settle
 from probe.errors import NOT_WRITABLE, RunError, UnknownNameError, ambiguous_name, unknown_name
+from probe.failpoints import reach
 from probe.hashing import file_hash
 from probe.notebook import facts_html
 from probe.order import Rank, one_at_a_time, places_back, rank
@@ -178,7 +179,9 @@ def _write_run(
         temporary = scratch / "run"
         temporary.mkdir()
         write_predictions(predictions, temporary)
+        reach("run-predictions")
         write_more(temporary)
+        reach("run-files")
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         with one_at_a_time(home.runs):
             now = datetime.now(UTC)

@@ -12,6 +12,7 @@ from typing import Any
 from probe.config import Home
 from probe.durable import WRITING
 from probe.errors import ReadOnlyError, StoreError, unknown_name
+from probe.failpoints import reach
 from probe.order import Rank, one_at_a_time, rank
 from probe.scratch import scratch_folder
 from probe.store.files import LocalFiles
@@ -54,6 +55,7 @@ def put_index(path: Path, index: Index, origin: Mapping[str, Any] | None = None)
     """
     with writing(path):
         digest = write_index(LocalFiles(path), index)
+        reach("index-written")
         mark_used(path, digest, origin)
     return digest
 
@@ -66,6 +68,7 @@ def mark_used(path: Path, digest: str, origin: Mapping[str, Any] | None = None) 
         known = [other for other in _current(path).origins if other != origin]
         origins = (*known, origin) if origin else tuple(known)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
+        reach("use-counted")
         set_current(files, Current(digest, now, number, origins))
 
 
@@ -85,6 +88,7 @@ def reuse_finished(path: Path, index: Index, origin: Mapping[str, Any] | None = 
     if not is_finished(path):
         return False
     if not is_sound(path):
+        reach("reuse-damaged")
         mend(path)
         if not is_finished(path):
             return False
@@ -129,5 +133,6 @@ def remove_store(home: Home, name: str) -> Path:
     # Out of sight first: what a kill leaves is swept later, and not a store that looks like one.
     with alone(path), scratch_folder(path.parent, WRITING) as scratch:
         path.rename(scratch / path.name)
+        reach("rm-renamed")
         shutil.rmtree(scratch / path.name)
     return path

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from probe.durable import WRITING, settle, sync_folder
 from probe.errors import NOT_WRITABLE, ReadOnlyError, StoreError
+from probe.failpoints import reach
 from probe.records import load_json
 from probe.scratch import scratch_folder
 from probe.whole import SMALL, read_whole
@@ -189,6 +190,7 @@ class AppendLog:
         with disk_errors(self.path.parent):
             self._stream.write(line + b"\n")
             self._stream.flush()
+            reach("line-written")
             os.fsync(self._stream.fileno())
         sync_folder(self.path.parent)
 

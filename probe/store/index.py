@@ -149,11 +149,18 @@ def _shared(names: NDArray[Any], splits: NDArray[np.str_]) -> dict[str, int]:
 
 
 class StoredIndex(Index):
-    """An index on disk, of which each column is read when it is asked for, and its checksum looked at."""
+    """An index on disk, of which each column is read when it is asked for, and its checksum looked at.
 
-    def __init__(self, files: LocalFiles, digest: str, rows: int) -> None:
+    One that `dataclasses.replace` makes of it has all its columns, as any `Index`.
+    """
+
+    @classmethod
+    def open(cls, files: LocalFiles, digest: str, rows: int) -> StoredIndex:
+        """The index called `digest`; nothing is read yet."""
+        self = cls.__new__(cls)
         # A frozen dataclass is set past its own `__setattr__`.
         vars(self).update(_files=files, _name=_file_of(digest), _rows=rows, hash=digest)
+        return self
 
     def _read(self, *names: str) -> Columns:
         files: LocalFiles = vars(self)["_files"]
@@ -192,6 +199,9 @@ class StoredIndex(Index):
 
     @cached_property
     def contents(self) -> NDArray[np.bytes_]:
+        if "_files" not in vars(self):
+            return content_bytes(self.hashes)
+
         def read(columns: Columns) -> NDArray[np.bytes_]:
             if "hashes" not in columns:
                 return content_bytes(text_column(unpack_text("hashes", columns)))
@@ -223,6 +233,8 @@ class StoredIndex(Index):
         return self._names("groups") if "groups" in self._read("groups") else None
 
     def facts(self) -> dict[str, Any]:
+        if "_files" not in vars(self):
+            return super().facts()
         files: LocalFiles = vars(self)["_files"]
         try:
             found = load_json(self._read("facts")["facts"].tobytes().decode())
@@ -231,7 +243,9 @@ class StoredIndex(Index):
             raise _no_index(files, vars(self)["_name"], error) from error
 
     def texts(self, name: str) -> Iterator[list[str]]:
-        if name in ("ids", "classes"):
+        if "_files" not in vars(self):
+            yield from super().texts(name)
+        elif name in ("ids", "classes"):
             yield from self._blocks(name)
         elif name == "hashes" and "hashes" in self._read("hashes"):
             for start in range(0, len(self.contents), BLOCK):
@@ -309,7 +323,7 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
         if not files.exists(name):
             raise FileNotFoundError("there is no such file")
         recorded = read_arrays(files.path(name), ("digest",)).get("digest")
-        index = StoredIndex(files, digest, rows) if recorded is not None else _read_older(files, name)
+        index = StoredIndex.open(files, digest, rows) if recorded is not None else _read_older(files, name)
     except _DAMAGED as error:
         raise _no_index(files, name, error) from error
     if len(index.labels) != rows or (recorded is None and any(c.shape != (rows,) for c in _rows_of(index))):

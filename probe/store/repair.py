@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.errors import StoreError
+from probe.failpoints import reach
 from probe.machine import usable_cpus
 from probe.store.arrays import read_record, wrong_metadata
 from probe.store.chunks import chunk_checksum
@@ -85,16 +86,20 @@ def mend(path: Path) -> Repair:
         files.refuse_links_below("data.zarr")
         layout, spec, manifest = _known(path, files)
         written = list(_mend_metadata(path, files, layout, spec))
+        reach("mend-metadata")
         commits = read_commits(files, layout)
         lost = [unit for unit in range(layout.units) if unit not in commits]
         damaged = _damaged(files, layout, commits)
         for unit in damaged:
             for array in layout.array_names():
                 _take_away(path, layout.chunk_name(array, unit))
+                reach("mend-chunk")
         written += _mend_index(files, layout)
+        reach("mend-index")
         units = tuple(sorted({*lost, *damaged}))
         if not (manifest is not None and not units and is_sealed(manifest, commits)):
             written += _take_away(path, MANIFEST)
+            reach("mend-unsealed")
         rows = sum(stop - start for start, stop in map(layout.unit_range, units))
         return Repair(units, rows, tuple(written))
 

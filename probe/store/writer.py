@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from probe.durable import WRITING, settle
 from probe.errors import StoreError
+from probe.failpoints import reach
 from probe.scratch import scratch_folder
 from probe.store.arrays import create_arrays, read_record, wrong_metadata
 from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
@@ -148,20 +149,25 @@ class StoreWriter:
         with disk_errors(self.path):
             for name in names:
                 self._arrays[name][start:stop] = arrays[name]
+                reach("unit-chunk")
+            reach("unit-written")
             self._files.sync(list(names.values()))
         chunks, checksums = {}, {}
         for name, file in names.items():
             content = self._files.read(file, None)
             chunks[name] = hashlib.sha256(content).hexdigest()
             checksums[name] = int.from_bytes(content[-CHECKSUM_BYTES:], "little")
+        reach("unit-synced")
         rows = tuple(sorted(turned))
         commit = Commit(unit, chunks, unreadable, len(rows), checksums, rows)
         self._log.append(commit.to_line(self.layout))
+        reach("unit-committed")
 
     def seal(self, spec: StoreSpec, ids: NDArray[np.str_], facts: Mapping[str, Any]) -> bool:
         """Write the manifest when every unit of every shard is committed; say whether that was so."""
         commits = read_commits(self._files, self.layout)
         done = len(finished_units(self._files, self.layout)) == self.layout.units
+        reach("seal-begun")
         if done:
             problems = {row: p for commit in commits.values() for row, p in commit.unreadable.items()}
             manifest = Manifest(
@@ -173,4 +179,5 @@ class StoreWriter:
                 len(problems),
             )
             self._files.write(MANIFEST, manifest.to_bytes())
+            reach("seal-done")
         return done

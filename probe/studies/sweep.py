@@ -22,6 +22,7 @@ from probe.cluster import joblib_on
 from probe.config import canonical_json
 from probe.durable import discard, replacing
 from probe.errors import DataError, UsageError
+from probe.failpoints import reach
 from probe.progress import Progress
 from probe.records import read_record
 from probe.stats.choice import Choice, choose_best
@@ -411,7 +412,9 @@ def _run_cell(cell: Cell, path: Path, loader: _Loader, precision: str) -> tuple[
         else _answers(outcome.probabilities.get("test"), data.test),
         test_groups=_numbers(data.test),
     )
+    reach("cell-trained")
     write_cell(path, result)
+    reach("cell-written")
     return path, result
 
 

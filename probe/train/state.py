@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from probe.archives import read_arrays
 from probe.durable import discard, replacing
 from probe.errors import UsageError
+from probe.failpoints import reach
 from probe.progress import say
 from probe.train.rules import LoopSettings
 
@@ -145,8 +146,10 @@ class Training:
             self._hold_kept()
         self._reduce_lr(figures)
         self._stop(figures)
+        reach("epoch-done")
         if self.folder is not None:
             self._write()
+            reach("state-written")
 
     def load_kept(self) -> None:
         """Give the model the weights of the kept epoch."""

@@ -1,0 +1,1 @@
+"""Kills, full disks and damage at every step: what is promised of them, tried."""

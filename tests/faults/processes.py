@@ -1,0 +1,189 @@
+"""Processes of ``probe`` that are killed or fail at a named place, a few milliseconds each.
+
+One process loads what the commands need, without TensorFlow, and is forked for every call: it is asked by a
+line of JSON and answers by one. It has a single thread whenever it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+SECONDS = 120
+"""Of a call, at most: what takes longer hangs."""
+LOADED = (
+    "probe.workspace.workspace",
+    "probe.extract",
+    "probe.fit",
+    "probe.heads.ridge",
+    "probe.heads.centroid",
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended: exit code, or minus the number of the signal; and what it said."""
+
+    code: int
+    out: str
+    error: str
+
+
+class Processes:
+    """A context that starts them; `failpoint` is as `probe.failpoints` has it."""
+
+    def __enter__(self) -> Processes:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PROBE_")}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=PROJECT,
+            env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            text=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+
+    def __call__(
+        self,
+        home: Path,
+        *arguments: object,
+        failpoint: str = "",
+        broken: str = "",
+        memory: int = 0,
+    ) -> Ended:
+        """Run ``probe`` on a home; `memory` bounds its address space beyond what it has, in bytes."""
+        asked = {
+            "arguments": ["--home", str(home), *map(str, arguments)],
+            "home": str(home),
+            "failpoint": failpoint,
+            "broken": broken,
+            "memory": memory,
+        }
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(asked) + "\n")
+        self._server.stdin.flush()
+        return Ended(**json.loads(self._server.stdout.readline()))
+
+
+def serve() -> None:
+    """Answer until standard input ends."""
+    import importlib
+
+    for module in LOADED:
+        importlib.import_module(module)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+        child = os.fork()
+        if not child:
+            _run(asked, out.fileno(), error.fileno())
+        _, status = os.waitpid(child, 0)
+        texts = []
+        for stream in (out, error):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "replace"))
+    return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "error": texts[1]}
+
+
+def _run(asked: dict[str, Any], out: int, error: int) -> None:
+    """In the child: never returns."""
+    from probe import failpoints
+    from probe.cli import main
+
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out, 1)
+    os.dup2(error, 2)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the line of the parent is not for this process
+    signal.alarm(SECONDS)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: object = 1
+    try:
+        if asked["memory"]:
+            used = (
+                int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+            )
+            resource.setrlimit(resource.RLIMIT_AS, (used + asked["memory"],) * 2)
+        failpoints.arm(asked["failpoint"])
+        _break(asked["broken"], asked["home"])
+        main(asked["arguments"])
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _break(text: str, home: str) -> None:
+    """``CALL:N:ERROR``, as in ``fsync:3:ENOSPC``: the N-th such call of the system in this process fails.
+
+    Calls are ``fsync``, ``rename`` and ``open``, this one for writing below the home.
+    """
+    if not text:
+        return
+    import builtins
+    import errno
+    import io
+
+    call, number, name = text.split(":")
+    left = [int(number)]
+
+    def fail() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), call)
+
+    if call == "fsync":
+        plain_sync = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            fail()
+            plain_sync(descriptor)
+
+        os.fsync = fsync  # type: ignore[assignment]
+    elif call == "rename":
+        for function in ("rename", "replace"):
+            plain = getattr(os, function)
+
+            def moved(*places: Any, _plain: Any = plain, **options: Any) -> None:
+                fail()
+                _plain(*places, **options)
+
+            setattr(os, function, moved)
+    else:
+        plain_open = builtins.open
+
+        def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if str(file).startswith(home) and set(mode) & set("wax+"):
+                fail()
+            return plain_open(file, mode, *rest, **options)
+
+        builtins.open = opened
+        io.open = opened  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    serve()
