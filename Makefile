@@ -43,7 +43,7 @@ format: $(STAMP)  ## Rewrite the code as ruff wants it
 bench: $(STAMP)  ## Measure: interleaved pairs, medians, ratios, written to bench/results/
 	$(BIN)/python -m bench
 
-faults: $(STAMP)  ## Kill extractions at random moments and compare every byte
+faults: $(STAMP)  ## Kill, break and damage at every step, and print what came of it
 	$(BIN)/python -m bench.faults
 
 samples: $(STAMP)  ## Rebuild the bundled sample from the Debian package dataset-fashion-mnist

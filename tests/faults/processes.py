@@ -57,9 +57,7 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        self._server.communicate()
 
     def __call__(
         self,
@@ -111,14 +109,14 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
 def _run(asked: dict[str, Any], out: int, error: int) -> None:
     """In the child: never returns."""
     from probe import failpoints
-    from probe.cli import main
+    from probe.__main__ import main
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(error, 2)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the line of the parent is not for this process
     signal.alarm(SECONDS)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["probe", *asked["arguments"]]
     code: object = 1
     try:
         if asked["memory"]:
@@ -128,7 +126,7 @@ def _run(asked: dict[str, Any], out: int, error: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (used + asked["memory"],) * 2)
         failpoints.arm(asked["failpoint"])
         _break(asked["broken"], asked["home"])
-        main(asked["arguments"])
+        main()
     except SystemExit as stop:
         code = stop.code
     finally:

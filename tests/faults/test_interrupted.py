@@ -14,7 +14,7 @@ import pytest
 from tests.faults.processes import Processes
 from tests.faults.works import Work, fingerprint, interrupt, leftovers, make_pictures, works
 
-HOWS = {"kill": (-9,), "term": (143, -15), "int": (130, -2), "enospc": (1,), "eio": (1,)}
+HOWS = {"kill": (-9,), "term": (143,), "int": (130,), "enospc": (1,), "eio": (1,)}
 BROKEN = ("fsync:1:ENOSPC", "fsync:7:EIO", "rename:2:ENOSPC", "rename:5:EIO", "open:3:ENOSPC", "open:9:EIO")
 
 

@@ -160,7 +160,7 @@ def interrupt(
 ) -> tuple[Ended, str]:
     """Do it on a copy of the home `template`, fail, and do it again: how it ended, and what is wrong.
 
-    Nothing is wrong where the second time ends well, with the results of an undisturbed home and nothing else.
+    Nothing is wrong where the second time ends well; whether it left the same the caller compares.
     """
     shutil.rmtree(home, ignore_errors=True)
     if template.exists():
