@@ -24,6 +24,7 @@ COMMANDS = {
     "survey": "Which features are good for these classes: backbones, outputs, heads in one table.",
     "finetune": "Train the upper part of a backbone from the cache of the lower.",
     "stores": "List, show, verify, repair, export, import and remove stores of embeddings.",
+    "audit": "Say what is wrong with the data of a store, and what it does to the number.",
     "compare": "Say whether the difference between two runs is real.",
     "predict": "Predict new images with a run.",
     "export": "Write a run as one Keras or ONNX model, from pixels to probabilities.",

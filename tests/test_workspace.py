@@ -333,6 +333,7 @@ VERBS = {
     "finetune": ["finetune"],
     "predict": ["predict"],
     "export": ["export"],
+    "audit": ["audit"],
 }
 
 

@@ -109,6 +109,20 @@ class CrossValidator:
         accuracy, log_loss, converged, gap = figures
         return CrossValidation(values, accuracy, log_loss, converged > 0, gap, np.bincount(self.folds))
 
+    def held_out(self, c: float) -> Floats:
+        """(N, C) probabilities of every row by the fit at C of the fold that holds it out."""
+        count = int(self.folds.max()) + 1
+        size = max(1, TOGETHER // self.classes) if self.in_memory else count
+        found = np.empty((len(self.samples), self.classes), np.float32)
+        expect(count)
+        for first in range(0, count, size):
+            group = range(first, min(first + size, count))
+            _, logits = FoldPath(self, group).solve(c)
+            for fold, rows in zip(group, logits, strict=True):
+                found[self.folds == fold] = softmax(rows)
+            step(len(group))
+        return found
+
     def keep(self, group: range, solutions: Mapping[float, Floats]) -> None:
         """Start later runs of these folds from their solutions: C -> (R, folds of the group, C)."""
         for column, fold in enumerate(group):
@@ -155,19 +169,25 @@ class FoldPath:
     def score(self, c: float) -> NDArray[np.float64]:
         """Accuracy, log-loss, convergence and gap (4, folds of the group) at one C."""
         found = np.empty((4, len(self.group)))
-        solution = self._path.solve(c)
-        held_out = self._held_out(solution.coefficients)
-        found[2], found[3] = solution.converged, solution.excess / solution.objective
-        for column in np.flatnonzero(~solution.converged).tolist():
-            solved = self._exact(self.group[column]).solve(
-                solution.coefficients[:, column], c, self.tolerance
-            )
-            found[2, column], found[3, column] = solved.converged, solved.gap
-            held_out[column] = self._held_out_of(self.group[column], solved)
+        found[2:], held_out = self.solve(c)
         for column, logits in enumerate(held_out):
             labels = self.samples.labels[self.folds == self.group[column]]
             found[:2, column] = scores(softmax(logits), labels)
         return found
+
+    def solve(self, c: float) -> tuple[NDArray[np.float64], list[Floats]]:
+        """Convergence and gap (2, folds of the group) at one C, and the logits of the rows of each fold."""
+        found = np.empty((2, len(self.group)))
+        solution = self._path.solve(c)
+        held_out = self._held_out(solution.coefficients)
+        found[0], found[1] = solution.converged, solution.excess / solution.objective
+        for column in np.flatnonzero(~solution.converged).tolist():
+            solved = self._exact(self.group[column]).solve(
+                solution.coefficients[:, column], c, self.tolerance
+            )
+            found[0, column], found[1, column] = solved.converged, solved.gap
+            held_out[column] = self._held_out_of(self.group[column], solved)
+        return found, held_out
 
     def _exact(self, fold: int) -> ExactLoss:
         weights = self._weights(range(fold, fold + 1))[:, 0]

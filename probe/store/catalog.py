@@ -44,6 +44,11 @@ def store_folders(home: Home) -> Iterator[Path]:
                 yield path
 
 
+def record_beside(path: Path, what: str) -> Path:
+    """Where a record about a store lies that is no part of it: beside its folder, which is sealed."""
+    return path.with_name(f"{path.name}.{what}.json")
+
+
 def is_finished(path: Path) -> bool:
     return (path / MANIFEST).exists()
 
@@ -128,11 +133,16 @@ def store_folder(home: Home, name: str) -> Path:
 
 
 def remove_store(home: Home, name: str) -> Path:
-    """Delete a store's folder, as `store_folder` finds it; StoreError while another process writes it."""
+    """Delete a store's folder, as `store_folder` finds it, and the records beside it.
+
+    StoreError while another process writes it.
+    """
     path = store_folder(home, name)
     # Out of sight first: what a kill leaves is swept later, and not a store that looks like one.
     with alone(path), scratch_folder(path.parent, WRITING) as scratch:
         path.rename(scratch / path.name)
         reach("rm-renamed")
         shutil.rmtree(scratch / path.name)
+        for record in path.parent.glob(record_beside(path, "*").name):
+            record.unlink()
     return path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.config import Home, default_home
 from probe.text import count_of
+from probe.workspace.audit import AuditKeywords, audit
 from probe.workspace.compare import Compared, compare
 from probe.workspace.context import Context
 from probe.workspace.data import DataKeywords
@@ -22,6 +23,7 @@ from probe.workspace.runs import take_run
 from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 
 if TYPE_CHECKING:
+    from probe.audit import Audit
     from probe.fit.export import Exported
     from probe.runs import Run
     from probe.store import Store
@@ -162,6 +164,29 @@ class Workspace:
             resume=resume,
             tensorboard=Path(tensorboard) if tensorboard else None,
         )
+
+    @takes(AuditKeywords)
+    def audit(self, store: Store | str | None = None, **keywords: Any) -> Audit:
+        """What is wrong with the data of a store, and what it does to the test accuracy.
+
+        Copies within and across parts, pictures under several labels, likely wrong labels, outliers, classes
+        that cannot be told apart, unreadable pictures. The record is kept beside the store.
+
+        Parameters
+        ----------
+        store : a store, or what names one; by default the newest.
+        keywords : the options of ``probe audit``, see `probe.workspace.audit.AuditKeywords`.
+
+        Raises
+        ------
+        UsageError : an option is unknown or cannot be used, or the file for `fix` exists.
+        StoreError : there is no such store, it is damaged, or the record cannot be kept.
+        FitError : no picture of it was read.
+        """
+        from probe.workspace.stores import take_store
+
+        (wanted,) = divide(keywords, AuditKeywords)
+        return audit(self._context, take_store(self._context, store), wanted)
 
     def compare(self, *runs: Run | str) -> Compared:
         """Compare two runs or more on the test images they share: score test and its interval.
