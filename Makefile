@@ -22,11 +22,13 @@ demo: $(STAMP)  ## Extract the bundled sample, fit, compare: the main job in thr
 	$(BIN)/python -m probe extract --backbone efficientnet-lite0 fashion-sample
 	$(BIN)/python -m probe fit logreg
 	$(BIN)/python -m probe compare latest:1 latest:2
+	$(BIN)/python -m probe report latest:1 latest:2 -o data/report.html
 	$(BIN)/python -m probe survey fashion-sample --backbones pixels,efficientnet-lite0 --figure data/survey.svg
 	$(BIN)/python -m probe survey fashion-sample --backbones pixels,efficientnet-lite0 --quiet --markdown > data/survey.md
-	@echo "the survey: its table is data/survey.md, its figure data/survey.svg"
 	$(BIN)/python -m probe stores ls
 	$(BIN)/python -m probe runs ls
+	@echo "the survey: its table is data/survey.md, its figure data/survey.svg"
+	@echo "the report, to be opened in a browser: data/report.html"
 
 check: $(STAMP)  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probe.drawing import colours as colours_of
+from probe.drawing import png_of, save, styled
 from probe.errors import UsageError
 
 CURVES = "curves.png"
@@ -39,13 +40,14 @@ SMOOTH_FROM = 25
 """Epochs from which on a moving average is drawn: it looks back over 1 / (1 − 0.8) = 5 of them."""
 
 PANELS = ("loss", "accuracy")
+UNITS = {"loss": "loss (nats)", "accuracy": "accuracy (%)"}
 WIDTH, HEIGHT = 6.0, 4.0
-"""Of one panel, inches."""
+NARROW, NARROW_HEIGHT = 5.0, 2.6
+"""Of one panel, inches: side by side, and one on the other."""
 LEGEND_ROW = 0.21
 """Inches that a row of the legend takes."""
 LETTERS = 170
 """Of the legend in a row over both panels."""
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def smooth(values: Sequence[float | None], weight: float = SMOOTHING) -> list[float]:
@@ -65,16 +67,6 @@ def smooth(values: Sequence[float | None], weight: float = SMOOTHING) -> list[fl
     return smoothed
 
 
-def check_format(path: Path) -> None:
-    """UsageError unless curves can be written to `path`."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"curves cannot be written to {path}", expected="a name that ends in " + ", ".join(FORMATS)
-        )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}")
-
-
 def plot_curves(
     courses: Courses,
     path: Path,
@@ -88,51 +80,49 @@ def plot_curves(
     As `draw_curves`. Returns `path`.
     """
     figure = draw_curves(courses, title=title, smoothing=smoothing, smooth_from=smooth_from)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path
+    return save(figure, path)
 
 
 def picture_of(courses: Courses, *, title: str = "") -> bytes:
     """The PNG of `draw_curves`, for a page that holds its pictures itself."""
-    drawn = io.BytesIO()
-    draw_curves(courses, title=title).savefig(drawn, dpi=120, format="png")
-    return drawn.getvalue()
+    return png_of(draw_curves(courses, title=title))
 
 
+@styled
 def draw_curves(
-    courses: Courses, *, title: str = "", smoothing: float = SMOOTHING, smooth_from: int = SMOOTH_FROM
+    courses: Courses,
+    *,
+    title: str = "",
+    smoothing: float = SMOOTHING,
+    smooth_from: int = SMOOTH_FROM,
+    stacked: bool = False,
 ) -> Any:
     """The figure (``matplotlib.figure.Figure``) of runs over one another: a panel for loss, one for accuracy.
 
     A run is a colour. Training is dashed, validation solid; the lines are the values as they were measured.
     From `smooth_from` epochs on they are faint, and their moving average (`smooth`) is drawn over them; the
     legend names its factor. `smoothing` 0 leaves it out. The kept epoch is marked and named. A start that was
-    scored is epoch 0 of the validation line.
+    scored is epoch 0 of the validation line. The panels lie side by side, or `stacked` one on the other.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     runs = {run: course if isinstance(course, Course) else Course(course) for run, course in courses.items()}
-    colours = _colours(len(runs))
+    colours = colours_of(len(runs))
     # Figure without pyplot: no window system, and nothing global to clean up.
     figure = Figure(layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    columns = 1 if stacked else len(PANELS)
+    for axes, name in zip(figure.subplots(len(PANELS) // columns, columns), PANELS, strict=True):
         for (run, course), colour in zip(runs.items(), colours, strict=True):
             _draw_run(axes, name, run, course, colour, smoothing, smooth_from)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.grid(alpha=0.3)
+        axes.set(xlabel="epoch", ylabel=UNITS[name])
         _tick_whole_epochs(axes, runs.values())
-    rows = _add_legend(figure, runs, colours, title, smoothing)
-    figure.set_size_inches(WIDTH * len(PANELS), HEIGHT + LEGEND_ROW * rows)
+    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+    rows = _add_legend(figure, runs, colours, title, smoothing, LETTERS * columns // len(PANELS))
+    panels = len(PANELS) // columns
+    width, height = (NARROW, NARROW_HEIGHT) if stacked else (WIDTH, HEIGHT)
+    figure.set_size_inches(width * columns, height * panels + LEGEND_ROW * rows)
     return figure
-
-
-def _colours(count: int) -> list[Any]:
-    """One for each run: ten that are told apart easily, twenty where they are needed, then again."""
-    from matplotlib import colormaps
-
-    found = colormaps["tab10" if count <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    return [found[position % len(found)] for position in range(count)]
 
 
 def _draw_run(
@@ -195,7 +185,12 @@ _RING: Mapping[str, Any] = {
 
 
 def _add_legend(
-    figure: Any, runs: Mapping[str, Course], colours: Sequence[Any], title: str, smoothing: float
+    figure: Any,
+    runs: Mapping[str, Course],
+    colours: Sequence[Any],
+    title: str,
+    smoothing: float,
+    letters: int,
 ) -> int:
     """Below the runs, above the title and how lines are to be read; the number of rows that it takes."""
     from matplotlib.lines import Line2D
@@ -222,13 +217,14 @@ def _add_legend(
     if not entries:
         return 0
     longest = max(len(str(entry.get_label())) for entry in entries)
-    columns = max(1, min(len(entries), LETTERS // (longest + 8)))
+    columns = max(1, min(len(entries), letters // (longest + 8)))
     plain = {"fontsize": "small", "frameon": False}
     figure.legend(handles=entries, loc="outside lower center", ncols=columns, **plain)
     # A title of the figure would be written over the legend; this one is part of it.
-    above = {"loc": "outside upper center", "ncols": len(reading), "title": title or None}
+    beside = max(1, letters // 30)
+    above = {"loc": "outside upper center", "ncols": min(len(reading), beside), "title": title or None}
     figure.legend(handles=reading, title_fontsize="large", **above, **plain)
-    return math.ceil(len(entries) / columns) + 1 + bool(title)
+    return math.ceil(len(entries) / columns) + math.ceil(len(reading) / beside) + bool(title)
 
 
 def _kept_text(kept: int | None) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from probe.curves import SMOOTH_FROM, Course, draw_curves, plot_curves, smooth
+from probe.drawing import STRONG
 from probe.errors import UsageError
 
 
@@ -140,5 +141,5 @@ def test_the_picture_shows_every_run(tmp_path):
         assert picture.width > picture.height > 400
     runs = {"exp1": history, "exp2": history, "short": {"loss": [0.5]}}
     drawn = plot_curves(runs, tmp_path / "three.svg", title="three runs").read_text()
-    first, second, third = "#1f77b4", "#ff7f0e", "#2ca02c"
+    first, second, third = STRONG[:3]
     assert drawn.count(first) == drawn.count(second) > drawn.count(third) > 0

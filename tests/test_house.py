@@ -23,6 +23,7 @@ FLOORS = [
         "config",
         "children",
         "cluster",
+        "drawing",
         "durable",
         "hashing",
         "internet",
@@ -73,6 +74,10 @@ ONLY_IN = {
     "xarray": {"store"},
     "datasets": {"datasets"},
     "pickle": {"backbones"},
+    "matplotlib": {"drawing", "curves", "images", "report", "survey"},
+    "jinja2": {"report"},
+    "plotly": {"report"},
+    "openTSNE": {"report"},
 }
 
 NAMED_IN = {"keras": {"backbones"}}
@@ -274,6 +279,7 @@ LIGHT = {
     "sweep help": ["sweep", "--help"],
     "reproduce help": ["reproduce", "--help"],
     "plot help": ["plot", "curves", "--help"],
+    "report help": ["report", "--help"],
 }
 
 

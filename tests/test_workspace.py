@@ -334,6 +334,7 @@ VERBS = {
     "predict": ["predict"],
     "export": ["export"],
     "audit": ["audit"],
+    "report": ["report"],
 }
 
 

@@ -1,37 +1,47 @@
-"""``probe plot``: figures of runs."""
+"""``probe plot``: single figures of runs and stores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from probe.commands.options import emit, json_option
 from probe.config import Home
+from probe.workspace.context import Context
 
 
 @click.group(name="plot")
 def command() -> None:
-    """Figures of runs: training curves over one another."""
+    """Single figures for papers, in one style: .png, .svg or .pdf as the file is called."""
+
+
+def _file_option(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        help="File to write: .png, .svg or .pdf.",
+    )
+
+
+_title_option = click.option("--title", default="", help="Above the figure.  [default: none]")
 
 
 @command.command()
 @click.argument("names", nargs=-1, required=True, metavar="RUN...")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("curves.png"),
-    show_default=True,
-    help="File to write: .png, .svg or .pdf.",
-)
+@_file_option("curves.png")
 @click.option(
     "--smoothing",
     type=click.FloatRange(0, 1, max_open=True),
     help="Factor of the moving average that is drawn over the values; 0: none."
     "  [default: 0.8 over trainings of 25 epochs and more]",
 )
-@click.option("--title", default="", help="Above the figure.  [default: none]")
+@_title_option
 @json_option
 @click.pass_obj
 def curves(
@@ -43,7 +53,8 @@ def curves(
     trained epoch by epoch (`probe finetune`, `probe baseline run`, `probe fit dense` and `conv`), or a folder
     of PROBE_HOME/sweeps, whose settings are drawn. The epoch that was kept is marked.
     """
-    from probe.curves import SMOOTH_FROM, SMOOTHING, check_format, plot_curves
+    from probe.curves import SMOOTH_FROM, SMOOTHING, plot_curves
+    from probe.drawing import check_format
     from probe.report.overlay import find_courses
 
     check_format(output)
@@ -61,3 +72,64 @@ def curves(
         for name, course in courses.items()
     }
     emit({"file": str(output), "runs": record}, as_json, lambda: [str(output)])
+
+
+def _add(name: str, metavar: str, text: str, *options: Callable[[Any], Any]) -> None:
+    """A command that draws one figure of `probe.report.plots`."""
+
+    @json_option
+    @_title_option
+    @_file_option(f"{name}.png")
+    @click.argument("names", nargs=-1, metavar=metavar)
+    @click.pass_obj
+    def drawn(home: Home, names: tuple[str, ...], output: Path, as_json: bool, **how: str) -> None:
+        from probe.workspace.plot import plot
+
+        written = plot(Context(home), name, names, output, **how)
+        emit({"file": str(written)}, as_json, lambda: [str(written)])
+
+    for option in options:
+        drawn = option(drawn)
+    command.command(name=name, help=text)(drawn)
+
+
+_map_option = click.option(
+    "--map",
+    type=click.Choice(["pca", "opentsne"]),
+    default="pca",
+    show_default=True,
+    help="How embeddings become a map: principal components, or openTSNE (extra `maps`).",
+)
+_colour_option = click.option(
+    "--colour",
+    type=click.Choice(["class", "split", "correct"]),
+    default="class",
+    show_default=True,
+    help="What points are coloured by; `correct` is of the test images of a RUN.",
+)
+
+_add("confusion", "[RUN]", "Draw the confusion matrix of the test images of a RUN (by default the newest).")
+_add(
+    "map",
+    "[RUN|STORE]",
+    "Draw the embeddings of a STORE, or of that of a RUN (by default the newest), in two dimensions.",
+    _map_option,
+    _colour_option,
+)
+_add(
+    "path",
+    "[RUN]...",
+    "Draw accuracy over the values that RUNs have tried, such as C; the kept one is ringed.",
+)
+_add("few-shot", "[RUN]...", "Draw test accuracy over the number of training images (`probe fit --shots`).")
+_add(
+    "reliability",
+    "[RUN]...",
+    "Draw accuracy over confidence: of one RUN before and after temperature, of several as they predicted.",
+)
+_add(
+    "per-class",
+    "[RUN]",
+    "Draw the share of the test images that is right, class by class, with its interval.",
+)
+_add("samples", "[RUN|STORE]", "Draw training images of a STORE, or of that of a RUN, a row a class.")

@@ -93,9 +93,9 @@ def command(
     """
     context, wanted = Context(home, quiet), read_keywords(SurveyKeywords, choices)
     if figure is not None:
-        from probe.survey.figure import check_figure
+        from probe.drawing import check_format
 
-        check_figure(figure)
+        check_format(figure)
     plan = plan_survey(context, dataset, wanted, options)
     if dry_run:
         emit(plan.to_json(), as_json, plan.lines)

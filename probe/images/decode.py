@@ -81,17 +81,30 @@ def decode_to(raw: RawImage, size: int, path: PixelPath) -> tuple[NDArray[np.uin
         return _fit(image, size), turned
 
 
+def thumbnail(raw: RawImage, side: int, *, exif: bool = False) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of a picture in its own proportions, its longer side at most `side` pixels.
+
+    For eyes alone: a large JPEG is decoded at the smallest fraction that serves. Raises ImageError.
+    """
+    with _opened(raw, exif, None, (side, side)) as (image, _):
+        image.thumbnail((side, side), Image.Resampling.BILINEAR)
+        return np.array(image.convert("RGB"))
+
+
 def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3) uint8 -> (size, size, 3) uint8: antialiased bilinear, stretched to the square."""
     return _fit(_from_array(pixels), size)
 
 
 @contextmanager
-def _opened(raw: RawImage, exif: bool, scaled_to: int | None) -> Iterator[tuple[Image.Image, bool]]:
+def _opened(
+    raw: RawImage, exif: bool, scaled_to: int | None, least: tuple[int, int] | None = None
+) -> Iterator[tuple[Image.Image, bool]]:
     """The picture in Pillow's mode L or RGB, and whether EXIF asks for another orientation.
 
-    With `scaled_to`, a JPEG that is large enough is decoded at a fraction and comes resized to this side.
-    Large pictures are in the hands of few threads at a time. Raises ImageError.
+    With `scaled_to`, a JPEG that is large enough is decoded at a fraction and comes resized to this side;
+    with `least` at the smallest fraction that leaves so much. Large pictures are in the hands of few threads
+    at a time. Raises ImageError.
     """
     if not isinstance(raw, bytes):
         yield _from_array(raw), False
@@ -99,14 +112,18 @@ def _opened(raw: RawImage, exif: bool, scaled_to: int | None) -> Iterator[tuple[
     image = _open(raw)
     needed = bytes_of(image)
     with DECODING.hold(needed) if needed > SMALL_BYTES else nullcontext():
-        yield _decoded(image, raw, exif, scaled_to)
+        yield _decoded(image, raw, exif, scaled_to, least)
 
 
-def _decoded(image: Image.Image, raw: bytes, exif: bool, scaled_to: int | None) -> tuple[Image.Image, bool]:
+def _decoded(
+    image: Image.Image, raw: bytes, exif: bool, scaled_to: int | None, least: tuple[int, int] | None
+) -> tuple[Image.Image, bool]:
     turned = _orientation(image) > 1
     try:
         if scaled_to is not None and jpeg_side(raw) >= SCALED_FROM * scaled_to:
             image = _load_scaled(image, scaled_to)
+        elif least is not None:
+            image.draft(None, least)
         image.load()
         if turned and exif:
             image = ImageOps.exif_transpose(image)

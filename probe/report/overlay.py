@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from probe.config import Home
 from probe.curves import Course
@@ -36,6 +36,20 @@ def find_courses(home: Home, names: Sequence[str]) -> dict[str, Course]:
     short = [_TIME.sub("", name) for name in runs]
     called = {name: _TIME.sub("", name) for name in runs if short.count(_TIME.sub("", name)) == 1}
     return {called.get(name, name): course for name, course in found.items()}
+
+
+def labels_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Name of a run -> what to call it among these: the shortest that tells all of them apart."""
+    ways: tuple[Callable[[Run], str], ...] = (
+        lambda run: run.record.head,
+        lambda run: f"{run.record.head} on {run.record.backbone_name or run.record.dataset}",
+        lambda run: _TIME.sub("", run.name),
+    )
+    for call in ways:
+        called = {run.name: call(run) for run in runs}
+        if len(set(called.values())) == len(runs):
+            return called
+    return {run.name: run.name for run in runs}
 
 
 def _course(run: Run) -> Course:

@@ -6,12 +6,12 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 
 from probe.config import Home
 from probe.curves import picture_of
 from probe.errors import UsageError
+from probe.report.render import policy_of, render
 from probe.runs import course_of, find_run
 from probe.studies.baselines import COMPARISONS
 from probe.studies.recipe import Ran
@@ -36,10 +36,16 @@ READING = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a page: what it shows, and its PNG."""
+    """A figure of a page: what it shows, its PNG, and what more is said of it."""
 
     title: str
     png: bytes
+    summary: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The PNG as a part of a page."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 def write_report(verdicts: Sequence[Verdict], path: Path, title: str, home: Home) -> None:
@@ -131,55 +137,37 @@ def draw_comparisons(verdicts: Sequence[Verdict], home: Home) -> list[Picture]:
 def html(verdicts: Sequence[Verdict], title: str, comparisons: Sequence[Picture] = ()) -> str:
     """A page that reads on a telephone too; pictures are part of it."""
     headings, texts = filled(verdicts)
-    rows = "\n".join(_row(verdict, headings, row) for verdict, row in zip(verdicts, texts, strict=True))
-    commands = "".join(
-        f"<dt>{escape(name)}</dt><dd><pre>{escape(chr(10).join(run))}</pre></dd>\n"
-        for name, run in _commands(verdicts)
-    )
-    return _PAGE.format(
-        title=escape(title),
-        counts=escape(counts(verdicts)),
+    return render(
+        "reproduction.html.j2",
+        title=title,
+        policy=policy_of(()),
+        counts=counts(verdicts),
         now=_now(),
-        head="".join(f"<th>{escape(heading)}</th>" for heading in headings),
-        rows=rows,
-        commands=f"<h2>Commands</h2>\n<dl>\n{commands}</dl>" if commands else "",
-        comparisons=_comparisons(comparisons),
+        headings=headings,
+        rows=[
+            {"kind": _kind(verdict), "summary": verdict.summary, "cells": row}
+            for verdict, row in zip(verdicts, texts, strict=True)
+        ],
+        commands=_commands(verdicts),
+        comparisons=comparisons,
         curves=_pictures(verdicts),
-        reading="".join(f"<p>{escape(line)}</p>" for line in READING),
+        reading=READING,
     )
 
 
-def _row(verdict: Verdict, headings: Sequence[str], texts: Sequence[str]) -> str:
-    name, *rest = texts
-    columns = "".join(
-        f'<td data-name="{escape(heading)}">{escape(text)}</td>'
-        for heading, text in zip(headings[1:], rest, strict=True)
-    )
-    kind = verdict.verdict.split()[0] if verdict.comparable or verdict.measured is None else "other"
-    head = f"<th>{escape(name)}<small>{escape(verdict.summary)}</small></th>"
-    return f'<tr class="{escape(kind)}">{head}{columns}</tr>'
+def _kind(verdict: Verdict) -> str:
+    """How its row is marked: a verdict on other data is none on the study."""
+    return verdict.verdict.split()[0] if verdict.comparable or verdict.measured is None else "other"
 
 
-def _comparisons(pictures: Sequence[Picture]) -> str:
-    figures = [f"<h3>{escape(picture.title)}</h3>{_image(picture)}" for picture in pictures]
-    return "<h2>Comparisons</h2>\n" + "\n".join(figures) if figures else ""
-
-
-def _pictures(verdicts: Sequence[Verdict]) -> str:
+def _pictures(verdicts: Sequence[Verdict]) -> list[Picture]:
     """The curves of every experiment; those of a sweep have all of its settings."""
     shown = {verdict.curves: verdict for verdict in verdicts if verdict.curves is not None}
-    figures = [
-        f"<details open><summary>{escape(verdict.experiment)}: {escape(verdict.summary)}</summary>"
-        f"{_image(Picture(verdict.experiment, path.read_bytes()))}</details>"
+    return [
+        Picture(verdict.experiment, path.read_bytes(), verdict.summary)
         for path, verdict in shown.items()
         if path.is_file()
     ]
-    return "<h2>Curves</h2>\n" + "\n".join(figures) if figures else ""
-
-
-def _image(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return f'<img alt="training curves: {escape(picture.title)}" src="data:image/png;base64,{data}">'
 
 
 def _commands(verdicts: Sequence[Verdict]) -> list[tuple[str, tuple[str, ...]]]:
@@ -196,54 +184,3 @@ def _md(text: str) -> str:
     for mark in "\\`*_[]<>|#":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }}
-h1 {{ font-size: 1.5rem; margin: 0; }}
-table {{ border-collapse: collapse; width: 100%; font-size: .9rem; }}
-th, td {{ text-align: left; vertical-align: top; padding: .4rem .6rem; }}
-th, td {{ border-bottom: 1px solid var(--line); }}
-td {{ font-variant-numeric: tabular-nums; }}
-small {{ display: block; font-weight: normal; opacity: .7; }}
-tr > th:first-child {{ border-left: .3rem solid #8886; }}
-tr.inside > th {{ border-left-color: #2a8a4a; }}
-tr.above > th {{ border-left-color: #2a6fb0; }}
-tr.below > th {{ border-left-color: #c2571a; }}
-pre {{ overflow-x: auto; background: #8882; padding: .5rem; margin: .2rem 0 .8rem; font-size: .8rem; }}
-dd {{ margin: 0; }}
-img {{ width: 100%; background: #fff; }}
-summary {{ cursor: pointer; padding: .3rem 0; }}
-footer {{ font-size: .85rem; opacity: .8; }}
-@media (max-width: 45rem) {{
-  thead {{ display: none; }}
-  tr, th, td {{ display: block; }}
-  tr {{ margin-bottom: 1rem; }}
-  td {{ border: 0; padding: .1rem .6rem; }}
-  td::before {{ content: attr(data-name) ": "; opacity: .7; }}
-}}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{counts}. {now}</p>
-<table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-{comparisons}
-{curves}
-{commands}
-<footer>{reading}</footer>
-</body>
-</html>
-"""

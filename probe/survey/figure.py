@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from probe.curves import FORMATS
-from probe.errors import UsageError
+from probe.drawing import check_format, save, styled
+from probe.drawing import colours as colours_of
 from probe.survey.result import BEST, FAILED, Survey, SurveyRow
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -17,21 +17,11 @@ SPREAD = 1.035
 """Rows of one pass cost the same: each is drawn a little to the right of the one before."""
 
 
-def check_figure(path: Path) -> None:
-    """UsageError unless a figure can be written to `path`."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"a figure cannot be written to {path}", expected="a name that ends in " + ", ".join(FORMATS)
-        )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}")
-
-
 def write_figure(survey: Survey, path: Path) -> int:
     """Draw a survey, `draw_survey`, into a .png, .svg or .pdf file; the number of rows that are drawn."""
-    check_figure(path)
+    check_format(path)
     rows = drawable(survey)
-    draw_survey(survey).savefig(path, dpi=150)
+    save(draw_survey(survey), path)
     return len(rows)
 
 
@@ -40,18 +30,18 @@ def drawable(survey: Survey) -> list[SurveyRow]:
     return [row for row in survey.rows if row.standing != FAILED and row.images_per_s]
 
 
+@styled
 def draw_survey(survey: Survey) -> Any:
     """The figure (``matplotlib.figure.Figure``): accuracy with its 95 % interval over milliseconds an image.
 
     A colour a backbone, a marker a head; the output stands beside its point. Rows whose cost is not known are
     left out.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     rows = drawable(survey)
     backbones, heads = (list(dict.fromkeys(names)) for names in _names(rows))
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = colours_of(len(backbones))
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.subplots()
     passes: dict[float, int] = {}
@@ -64,9 +54,9 @@ def draw_survey(survey: Survey) -> Any:
         xscale="log",
         xlabel="cost of the features, ms an image (extraction on this machine)",
         ylabel="test accuracy, % (95 % interval)",
-        title=_plain(f"Survey of {survey.dataset}"),
+        title=f"Survey of {survey.dataset}",
     )
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(which="both")
     if rows:
         _tick_plain_numbers(axes, list(passes))
         _add_legend(figure, backbones, heads, colours)
@@ -89,7 +79,7 @@ def _draw_row(axes: Any, row: SurveyRow, cost: float, colour: Any, marker: str) 
         markersize=9 if row.standing == BEST else 6,
         markeredgecolor="black" if row.standing == BEST else colour,
     )
-    axes.annotate(_plain(row.output), (cost, value), xytext=(6, 4), textcoords="offset points", fontsize=7)
+    axes.annotate(row.output, (cost, value), xytext=(6, 4), textcoords="offset points", fontsize=7)
 
 
 def _tick_plain_numbers(axes: Any, costs: Sequence[float]) -> None:
@@ -106,7 +96,7 @@ def _add_legend(figure: Any, backbones: Sequence[str], heads: Sequence[str], col
     from matplotlib.lines import Line2D
 
     entries = [
-        Line2D([], [], color=colours[number % len(colours)], linewidth=4, label=_plain(name))
+        Line2D([], [], color=colours[number % len(colours)], linewidth=4, label=name)
         for number, name in enumerate(backbones)
     ]
     entries += [
@@ -114,8 +104,3 @@ def _add_legend(figure: Any, backbones: Sequence[str], heads: Sequence[str], col
         for number, name in enumerate(heads)
     ]
     figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize="small", frameon=False)
-
-
-def _plain(text: str) -> str:
-    """A text as it is: between two dollar signs matplotlib reads formulas."""
-    return text.replace("$", r"\$")

@@ -18,7 +18,9 @@ from probe.workspace.finetune import TuneKeywords, finetune
 from probe.workspace.fit import FitKeywords, choose_store, fit
 from probe.workspace.keywords import divide, read_value, takes
 from probe.workspace.lists import DataSets, Runs, Stores
+from probe.workspace.plot import plot
 from probe.workspace.predict import Predicted, predict
+from probe.workspace.report import REPORT, report
 from probe.workspace.runs import take_run
 from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 
@@ -245,6 +247,60 @@ class Workspace:
 
         found = take_run(self._context, run)
         return export(found, self._context.home, format, Path(output_file) if output_file else None)
+
+    def report(
+        self,
+        *names: Run | Store | str,
+        output: str | Path = REPORT,
+        map: str = "pca",
+        title: str = "",
+    ) -> Path:
+        """Write one page to look at, of runs (by default the newest) and stores, that needs no network.
+
+        Parameters
+        ----------
+        output : where to, ``.html``.
+        map : how embeddings become a map, ``pca`` or ``opentsne``.
+        title : above the page; by default data set, head and backbone.
+
+        Returns
+        -------
+        Where it lies.
+
+        Raises
+        ------
+        UsageError : the file has another ending or no folder, or something is named twice.
+        RunError, StoreError : there is no such run or store, or it is damaged.
+        """
+        return report(self._context, names, Path(output), map=map, title=title)
+
+    def plot(
+        self,
+        what: str,
+        *names: Run | Store | str,
+        output: str | Path | None = None,
+        title: str = "",
+        map: str = "pca",
+        colour: str = "class",
+    ) -> Path:
+        """Draw one figure of runs (by default the newest) or of a store, as ``probe plot`` does.
+
+        Parameters
+        ----------
+        what : ``confusion``, ``map``, ``path``, ``few-shot``, ``reliability``, ``per-class`` or ``samples``.
+        output : ``.png``, ``.svg`` or ``.pdf``; by default WHAT.png in the working directory.
+        map, colour : of a map, see ``probe plot map``.
+
+        Returns
+        -------
+        Where it lies.
+
+        Raises
+        ------
+        UsageError : the runs have no such figure, or it cannot be written there.
+        """
+        file = Path(output or f"{what}.png")
+        return plot(self._context, what, names, file, title=title, map=map, colour=colour)
 
     @property
     def stores(self) -> Stores:
