@@ -142,6 +142,20 @@ def test_what_comes_from_outside_is_text_and_nothing_else(page: str) -> None:
     assert not [a for _, attributes in reader.elements for a in attributes if a.startswith("on")]
 
 
+def test_what_an_audit_found_is_in_the_page(made: Reported, page: str, tmp_path: Path) -> None:
+    assert f"<code>probe audit {made.store.name}</code>" in page
+    audit = made.space.audit(made.store)
+    reader = Reader(made.space.report(made.store, output=tmp_path / "r.html").read_text(encoding="utf-8"))
+    text = " ".join(reader.text.split())
+    assert "What the audit found" in text
+    assert audit.whole is not None
+    assert f"{100 * audit.whole.accuracy:.1f} % ({100 * audit.whole.low:.1f} – " in text
+    for kind, found in (("Wrong labels", audit.labels), ("Outliers", audit.outliers)):
+        assert (f"{kind}: {len(found)}" in text) == bool(found)
+    assert "the image cannot be" in text or audit.unreadable[0].reason in text
+    assert "probe audit" not in text
+
+
 def test_the_page_asks_for_nothing_and_allows_no_request(page: str) -> None:
     reader = Reader(page)
     (policy,) = [m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
@@ -156,7 +170,7 @@ def test_the_page_asks_for_nothing_and_allows_no_request(page: str) -> None:
 
 
 def test_the_commands_of_the_page_make_it_again(made: Reported, shell: Shell, page: str) -> None:
-    lines = re.findall(r"<code>(probe .*?)</code>", page)
+    lines = re.findall(r"<pre tabindex=.0.><code>(probe .*?)</code>", page)
     reader = Reader("".join(f"<p>{line}</p>\n" for line in lines))
     extract, fit, *_, compare = reader.text.strip().split("\n")
     words = shlex.split(extract)

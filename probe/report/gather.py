@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.audit import read as read_audit
 from probe.config import Home
 from probe.curves import draw_curves
 from probe.drawing import inline_svg
 from probe.errors import FitError, RunError, StoreError
 from probe.report import figures
 from probe.report.again import extract_line, run_line
+from probe.report.audit_part import audit_part
 from probe.report.overlay import labels_of
-from probe.report.page import Difference, Figure, Page, Shown, SideBySide
+from probe.report.page import AuditPart, Difference, Figure, Page, Shown, SideBySide
 from probe.report.run_part import run_part
 from probe.report.sources import Source, source_of_run, source_of_store
 from probe.report.store_part import card, map_part
@@ -50,6 +52,7 @@ def gather(home: Home, runs: Sequence[Run], stores: Sequence[Store], *, map_meth
         if source.no_pictures
     ]
     labels = labels_of(runs)
+    audits, not_audited = _audits(list(sources.values()), notes)
     comparisons, comparison_notes = _compared(runs, labels, notes)
     lines = [*(extract_line(s.store) for s in sources.values())]
     lines += [run_line(run, of_run[run.name].store if run.name in of_run else None) for run in runs]
@@ -69,6 +72,8 @@ def gather(home: Home, runs: Sequence[Run], stores: Sequence[Store], *, map_meth
             for source in sources.values()
         ),
         cards=tuple(map(card, sources.values())),
+        audits=audits,
+        not_audited=not_audited,
         commands=tuple(line for line in lines if line),
         versions=dict(runs[0].record.versions) if runs else stores[0].manifest.facts.get("versions", {}),
         notes=tuple(notes),
@@ -88,6 +93,23 @@ def _title(runs: Sequence[Run], stores: Sequence[Store]) -> str:
 def _subtitle(runs: Sequence[Run], stores: Sequence[Store]) -> str:
     names = [*(run.name for run in runs), *(store.name for store in stores)]
     return ", ".join(names)
+
+
+def _audits(sources: Sequence[Source], notes: list[str]) -> tuple[tuple[AuditPart, ...], tuple[str, ...]]:
+    """What the audits of stores have found, and the stores without one."""
+    found: list[AuditPart] = []
+    missing: list[str] = []
+    for source in sources:
+        try:
+            audit = read_audit(source.store)
+        except StoreError as error:
+            notes.append(f"The audit of {source.store.name} is not shown: {error.problem}.")
+            continue
+        if audit is None:
+            missing.append(source.store.name)
+        else:
+            found.append(audit_part(audit, source))
+    return tuple(found), tuple(missing)
 
 
 def _compared(

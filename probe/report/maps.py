@@ -22,6 +22,9 @@ HELD_BYTES = 1 << 30
 SPARE, PASSES = 10, 7
 """Directions that are followed beside those wanted, and how often all rows are passed over for them."""
 TSNE_COMPONENTS, PERPLEXITY = 50, 30
+SEVERAL_THREADS = 10_000
+"""Points from which on openTSNE has several threads: of few points its steps are so short that threads wait
+for one another, 60 times as long as one takes where the processors are shared."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def opentsne(rows: Rows) -> Map:
         ) from error
     scores = principal_components(rows, TSNE_COMPONENTS).scores
     perplexity = max(1.0, min(PERPLEXITY, (len(scores) - 1) / 3))
-    placed = TSNE(perplexity=perplexity, n_jobs=usable_cpus(), random_state=0).fit(scores)
+    threads = usable_cpus() if len(scores) >= SEVERAL_THREADS else 1
+    placed = TSNE(perplexity=perplexity, n_jobs=threads, random_state=0).fit(scores)
     note = (
         f"openTSNE (perplexity {perplexity:.0f}) of the first {scores.shape[1]} principal components: who is"
         " near whom is kept, distances between groups and their sizes are not."

@@ -189,11 +189,54 @@ class Card:
 
 
 @dataclass(frozen=True)
+class AuditEffect:
+    """One kind of fault and what it does to the test accuracy, as text; "" where there is nothing to say."""
+
+    kind: str
+    found: str
+    from_train: str
+    from_test: str
+    without: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault: how many findings, and the first of them, each of one picture or several."""
+
+    kind: str
+    count: int
+    sets: tuple[tuple[Shown, ...], ...]
+
+
+@dataclass(frozen=True)
+class AuditPart:
+    """What `probe audit` found in a store.
+
+    Attributes
+    ----------
+    said : what the effects mean, where they do not say it themselves.
+    pairs : the classes that are told apart least: two names, share, interval, whether they are told apart.
+    unreadable : id and reason.
+    """
+
+    store: str
+    created: str
+    effects: tuple[AuditEffect, ...]
+    said: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    pairs: tuple[tuple[str, str, str, str, bool], ...]
+    unreadable: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Page:
     """A report.
 
     Attributes
     ----------
+    not_audited : stores that nobody has looked through under their labelling in force.
     commands : what to do again, a line each.
     versions : of the programs that the first run was made with.
     notes : what could not be shown, and why.
@@ -209,6 +252,8 @@ class Page:
     overlays: tuple[Figure, ...] = ()
     maps: tuple[MapPart, ...] = ()
     cards: tuple[Card, ...] = ()
+    audits: tuple[AuditPart, ...] = ()
+    not_audited: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
