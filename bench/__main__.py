@@ -17,6 +17,7 @@ MEASUREMENTS = (
     "finetune",
     "input_pipeline",
     "indexing",
+    "audit",
 )
 
 

@@ -35,8 +35,12 @@ from probe.config import Home
 from probe.datasets.dataset import TEST, UNLABELLED, count_parts
 from probe.progress import Progress, counting
 from probe.store import Store
+from probe.text import count_of
 
 Rows = NDArray[np.intp]
+
+MOST_CLASSES = 4000
+"""Beyond, a table of all pairs takes more memory than what it says is worth."""
 
 DEFAULT_C = 1e-3
 """Where there is no train part to choose by; what is chosen on embeddings is mostly near it."""
@@ -156,6 +160,9 @@ def _pairs(material: Material, held: HeldOut | None, rows: Rows) -> tuple[list[P
         return [], []
     index = material.index
     present = np.unique(index.labels[rows]).tolist()
+    if len(present) > MOST_CLASSES:
+        material.notes.append(f"pairs of classes are not looked at: {len(present):,} are too many")
+        return [], []
     told = told_apart(held, None if index.groups is None else index.groups[rows])
     names = [str(name) for name in index.classes.tolist()]
     pairs = [
@@ -202,6 +209,9 @@ def _effects(
         notes.append("no accuracy: there is no train part with two classes to fit on")
     elif not len(task.test):
         notes.append("no accuracy: there is no labelled test part")
+    unknown = int(((task.labels != UNLABELLED) & (task.material.index.splits == TEST)).sum()) - len(task.test)
+    if unknown and c is not None:
+        notes.append(f"left out: {count_of(unknown, 'test picture')} of classes without one in train")
     in_test = int((np.isin(index.ids, [found.id for found in unread]) & (index.splits == TEST)).sum())
     if c is None:
         return None, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,20 +152,17 @@ def _count(task: Task, kind: str, rows: Rows) -> Effect:
 def _effect(task: Task, c: float, kind: str, rows: Rows, right: Marks) -> Effect:
     counted = _count(task, kind, rows)
     kept = ~np.isin(task.test, rows)
-    after = right
+    if not counted.from_train and not counted.from_test:
+        return counted
+    after, changed = right, None
     if counted.from_train:
         predicted = predict_test(task, c, rows)
         if predicted is None:
             return counted
         after = predicted.argmax(axis=1) == task.right_labels
-    if not counted.from_train and not counted.from_test:
-        return counted
+        changed = _change(task, after, right)
     said = BY_MAKING if kind == LABELS and counted.from_test else ""
-    found = _accuracy(task, after, kept)
-    without = None if found is None else found
-    return Effect(
-        kind, len(rows), counted.from_train, counted.from_test, without, _change(task, after, right), said
-    )
+    return replace(counted, without=_accuracy(task, after, kept), change=changed, said=said)
 
 
 def _of_classes(task: Task, before: Floats, pairs: Sequence[tuple[int, int]]) -> list[Effect]:

@@ -43,7 +43,8 @@ def label_file(audit: Audit, store: Store, path: Path, *, remove: Sequence[str] 
     With `remove` suspects of these kinds (as `slug` spells them) lose their label in the file: they are
     neither fitted on nor scored, and nothing has to be computed again. The data set stays as it is.
 
-    UsageError as `check_place`, DataError where a name cannot stand in a label file.
+    UsageError as `check_place` or where it cannot be written, DataError where a name cannot stand in a label
+    file.
     """
     check_place(path)
     suspects = audit.suspects()
@@ -52,9 +53,12 @@ def label_file(audit: Audit, store: Store, path: Path, *, remove: Sequence[str] 
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((*astuple(row), kinds, cell(why)) for row, kinds, why in rows)
-    with replacing(path) as place:
-        place.write_text(out.getvalue(), encoding="utf-8")
-        _expect_same([row for row, _, _ in rows], read_labels(place))
+    try:
+        with replacing(path) as place:
+            place.write_text(out.getvalue(), encoding="utf-8")
+            _expect_same([row for row, _, _ in rows], read_labels(place))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written", found=error.strerror or str(error)) from error
     before = sum(bool(row.label) for row in _in_force(store))
     return Written(path, len(suspects), before - sum(bool(row.label) for row, _, _ in rows))
 

@@ -20,6 +20,10 @@ Rows = NDArray[np.intp]
 K = 10
 """Neighbours that are looked at; the median of their distances is the scale of a picture's surroundings."""
 
+LEAST_SCALE = 0.25
+"""Of the median scale of all pictures: where a picture has more copies than neighbours are looked at, these
+are its surroundings, and would hide one another."""
+
 QUERIES = 2048
 """Pictures asked about at a time, so that 64 MB of similarities are held."""
 
@@ -34,9 +38,15 @@ class Neighbours:
     distances: Floats
     rows: Rows
 
+    def columns(self, some: slice) -> Neighbours:
+        """Some of the places of every picture."""
+        return Neighbours(self.distances[:, some], self.rows[:, some])
+
     def closeness(self) -> Floats:
         """(N, k) every distance over the smaller of the two pictures' scales; infinite without one."""
         scale = np.median(self.distances, axis=1) if self.distances.size else np.empty(len(self.rows))
+        if np.isfinite(scale).any():
+            scale = np.maximum(scale, LEAST_SCALE * np.median(scale[np.isfinite(scale)]))
         smaller = np.minimum(scale[:, None], scale[self.rows])
         known = (self.rows >= 0) & np.isfinite(smaller)
         share = np.ones(self.rows.shape, np.float32)
@@ -58,7 +68,7 @@ def find_neighbours(
     step = max(QUERIES, memory // 2 // (4 * width) // QUERIES * QUERIES)
     near, other = _empty(count, k), _empty(count, k)
     total = -(-count // QUERIES) * count
-    with Progress("compare pictures", total, "pairs of blocks", shown=shown) as bar:
+    with Progress("compare pictures", total, shown=shown) as bar:
         for start in range(0, count, step):
             mine = slice(start, min(start + step, count))
             queries = _unit(np.asarray(features[mine], np.float32), mean)

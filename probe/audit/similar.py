@@ -54,15 +54,20 @@ class Similar:
         return kept_together(index.units().astype(str), near)
 
 
-def find_similar(material: Material) -> Similar:
-    """Look at every pair of pictures, in blocks; one of each set of exact copies stands for all."""
+def find_similar(material: Material, *, pixels: bool = True) -> Similar:
+    """Look at every pair of pictures, in blocks; one of each set of exact copies stands for all.
+
+    Without `pixels` embeddings alone decide, as where the pictures are not at hand.
+    """
     same = members_of(kept_together(material.index.hashes))
     one = np.array([rows[0] for rows in same], np.intp)
     labels = material.index.labels[one]
     memory, shown = material.job.memory, material.job.progress
     near, other = find_neighbours(chosen(material.features, one), labels, memory, shown=shown)
     far, times = outliers(near)
-    compared, near, other = _by_pixels(material, one, near, other)
+    compared = EMBEDDINGS
+    if pixels:
+        compared, near, other = _by_pixels(material, one, near, other)
     rule = make_rule(compared, near, other, labels)
     pairs, shares = near_pairs(near, rule.limit)
     found = clusters(len(one), pairs)
@@ -94,6 +99,7 @@ def _by_pixels(
         return EMBEDDINGS, near, other
     labels = material.index.labels[one]
     both = find_neighbours(small(pictures), labels, job.memory, shown=job.progress)
-    lists = [np.hstack([found.rows, more.rows]) for found, more in zip((near, other), both, strict=True)]
-    found = [aligned(pictures, readable, rows, shown=job.progress) for rows in lists]
-    return PIXELS, found[0], found[1]
+    rows = np.hstack([found.rows for found in (near, both[0], other, both[1])])
+    found = aligned(pictures, readable, rows, shown=job.progress)
+    half = rows.shape[1] // 2
+    return PIXELS, found.columns(slice(half)), found.columns(slice(half, None))

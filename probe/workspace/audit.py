@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probe.datasets.dataset import VAL
 from probe.errors import UsageError
 from probe.text import parse_bytes
 from probe.workspace.context import Context
@@ -77,5 +78,7 @@ def _how_to_use(store: Store, path: Path) -> str:
     """How the label file is read, where the data set can be read by one."""
     spec = str(store.origins[-1].get("spec", "")) if store.origins else ""
     if Path(spec).is_dir() or spec.endswith(".txt"):
-        return f"when it is right: probe extract … {spec} --labels {path}"
+        # Without a validation part one would be taken from train, which is another split.
+        no_val = "" if (store.index.splits == VAL).any() else " --validation 0"
+        return f"when it is right: probe extract … {spec} --labels {path}{no_val}"
     return "label files are read for folders and lists of images, and this data set is neither"
