@@ -41,7 +41,7 @@ from probe.workspace.workspace import Workspace
 
 SAMPLE = Path(__file__).parents[1] / "probe" / "datasets" / "samples" / "fashion-sample.npz"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-RATES, SEEDS, QUICK_SEEDS = (0.01, 0.05, 0.1, 0.2), 3, 1
+RATES, SEEDS, QUICK_SEEDS = (0.01, 0.05, 0.1, 0.2), 2, 1
 LARGER = 7000
 CLEANLAB = ("prune_by_noise_rate", "low_self_confidence", "confident_learning", "both")
 """Its rules; the first is its default."""
@@ -53,15 +53,18 @@ def main(quick: bool = False, fashion: Path = DEBIAN) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         space = Workspace(Path(scratch) / "home", quiet=True)
         for name, store in _stores(space, quick, fashion):
-            rows += [{"set": name, **row} for row in _labels(store, QUICK_SEEDS if quick else SEEDS)]
-        print_table("flipped labels (means over seeds)", [row for row in rows if row["what"] == "labels"])
+            found = [{"set": name, **row} for row in _labels(store, QUICK_SEEDS if quick else SEEDS)]
+            print_table("flipped labels (means over seeds)", found)
+            rows += found
+            write_results("audit", rows, facts | {"quick": quick})
         planted = Path(scratch) / "planted.npz"
         made = plant(planted)
         for backbone, options in _backbones(quick).items():
             store = space.extract(planted, backbone=backbone, **options)
-            rows += [{"set": f"sample, {backbone}", **row} for row in _copies(space, store, made)]
-        print_table("planted copies", [row for row in rows if row["what"] == "copies"])
-    write_results("audit", rows, facts | {"quick": quick})
+            found = [{"set": f"sample, {backbone}", **row} for row in _copies(store, made, Home(space.home))]
+            print_table("planted copies", found)
+            rows += found
+            write_results("audit", rows, facts | {"quick": quick})
 
 
 def _backbones(quick: bool) -> dict[str, dict[str, Any]]:
@@ -72,7 +75,7 @@ def _stores(space: Workspace, quick: bool, fashion: Path) -> Iterator[tuple[str,
     for backbone, options in _backbones(quick).items():
         yield f"sample, {backbone}", space.extract("fashion-sample", backbone=backbone, **options)
     if not quick and fashion.is_dir():
-        store = space.extract("fashion-mnist", backbone="pixels", size=14, limit=LARGER, source=fashion)
+        store = space.extract("fashion-mnist", backbone="pixels", size=8, limit=LARGER, source=fashion)
         yield f"fashion-mnist {LARGER:,}, pixels", store
 
 
@@ -81,11 +84,11 @@ def _labels(store: Store, seeds: int) -> list[dict[str, Any]]:
     features, clean = store.arrays()
     clean, rows = clean.astype(np.intp), []
     classes = len(store.index.classes)
+    c = _choose(store, features, clean, classes)
     for rate in RATES:
         figures: dict[str, list[tuple[float, float, int]]] = {}
         for seed in range(seeds):
             labels, flipped = flip(clean, rate, classes, seed)
-            c = _choose(store, features, labels, classes)
             units = store.index.units()
             said = hold_out(features, labels, classes, units, c, seed).probabilities
             found = {"probe": suspect_labels(said, labels)}
@@ -162,9 +165,10 @@ def _copies_of(picture: Image.Image) -> dict[str, NDArray[np.uint8]]:
     }
 
 
-def _copies(space: Workspace, store: Store, made: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+def _copies(store: Store, made: dict[str, tuple[str, str]], home: Home) -> list[dict[str, Any]]:
+    """How many of the planted copies are found, and what else is."""
     rows = []
-    material = gather(AuditJob(store), Home(space.home))
+    material = gather(AuditJob(store), home)
     for by, pixels in (("thumbnails", True), ("embeddings alone", False)):
         similar = find_similar(material, pixels=pixels)
         sets = [set(material.index.ids[rows].tolist()) for rows in similar.near]

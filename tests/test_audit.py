@@ -378,6 +378,43 @@ def test_a_damaged_store_is_an_error(pictures: Any, tmp_path: Path, shell: Shell
     assert not list((tmp_path / "home" / "stores").glob("*.json"))
 
 
+def test_classes_that_only_their_groups_tell_apart_are_not_told_apart(tmp_path: Path, shell: Shell) -> None:
+    """Every group looks like itself and has one of three labels: a new group says nothing of its label."""
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 6)
+    features = generator.standard_normal((60, 12))[groups] + 0.1 * generator.standard_normal((360, 12))
+    np.savez(
+        tmp_path / "set.npz",
+        features=features.astype(np.float32),
+        labels=np.array(["a", "b", "c"])[groups % 3],
+        groups=np.char.add("g", groups.astype(str)),
+        splits=np.where(groups % 5 == 0, "test", "train"),
+    )
+    shell("stores", "import", tmp_path / "set.npz")
+    told = shell.json("audit", "--quiet")
+    assert [pair["apart"] for pair in told["pairs"]] == [False, False, False]
+    (merged,) = [effect for effect in told["effects"] if effect["kind"] == "classes"]
+    assert merged["without"]["accuracy"] == 1
+    assert merged["change"]["difference"] > 0.3
+    # By groups of six: as wide as 12 groups make it, and not 72 pictures.
+    assert told["whole"]["high"] - told["whole"]["low"] > 0.3
+
+
+def test_an_audit_that_cannot_be_kept_is_still_told(tmp_path: Path, shell: Shell) -> None:
+    shell("extract", "--backbone", "pixels", "--size", 4, "--limit", 250, "fashion-sample")
+    (store,) = (tmp_path / "home" / "stores").iterdir()
+    in_the_way = store.with_name(f"{store.name}.audit.json")
+    in_the_way.mkdir()
+    assert "as it is" in shell("audit", "--quiet", code=1)
+    assert "the audit could not be kept" in shell.error
+    in_the_way.rmdir()
+    told = shell("audit", "--fix", tmp_path / "labels.csv")
+    assert "as it is" in told
+    assert "suspects marked, 0 without their label" in shell.error
+    assert "label files are read for folders and lists" in shell.error
+    assert len(read_labels(tmp_path / "labels.csv")) == 250
+
+
 def test_maps_are_averaged_and_names_from_outside_are_plain(tmp_path: Path, shell: Shell) -> None:
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((3, 4))
