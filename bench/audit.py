@@ -171,7 +171,7 @@ def _copies(store: Store, made: dict[str, tuple[str, str]], home: Home) -> list[
     material = gather(AuditJob(store), home)
     for by, pixels in (("thumbnails", True), ("embeddings alone", False)):
         similar = find_similar(material, pixels=pixels)
-        sets = [set(material.index.ids[rows].tolist()) for rows in similar.near]
+        sets = [set(material.index.ids[near].tolist()) for near in similar.near]
         hits = dict.fromkeys(("crop", "jpeg", "resize"), 0)
         for copy, (kind, source) in made.items():
             hits[kind] += any({copy, source} <= some for some in sets)
