@@ -194,6 +194,19 @@ def test_odd_files_keep_their_rows_and_are_listed(folder: Path, home: Home) -> N
     assert verify_store(store.path, full=True).ok
 
 
+def test_a_batch_of_which_nothing_can_be_read_is_a_batch_like_any_other(folder: Path, home: Home) -> None:
+    for picture in (folder / "coffee").iterdir():
+        picture.write_bytes(b"\x89PNG and no more")
+    result = extract(pixels_job(folder, home), home)
+    store = open_store(home.stores / result.store)
+    assert len(store.manifest.unreadable) == 4
+    assert len(store.rows()) == 8
+    assert verify_store(store.path, full=True).ok
+    everything = open_dataset(str(folder / "coffee"), home, DatasetOptions())
+    result = extract(replace(pixels_job(folder, home), dataset=everything), home)
+    assert len(open_store(home.stores / result.store).rows()) == 0
+
+
 def test_an_image_that_changes_after_indexing_is_not_used(folder: Path, home: Home) -> None:
     job = pixels_job(folder, home)
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "coffee/1.png")

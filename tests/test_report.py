@@ -215,6 +215,20 @@ def test_a_store_alone_is_a_map_and_a_card(made: Reported, shell: Shell, tmp_pat
     assert "Images by class and split" in page
 
 
+def test_a_store_of_which_nothing_was_read_has_a_card_and_no_map(
+    made: Reported, shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    for number in range(3):
+        (tmp_path / "broken" / f"{number}.png").write_bytes(b"\x89PNG and no more")
+    store = made.space.extract(tmp_path / "broken", backbone="pixels", size=4)
+    page = made.space.report(store, output=tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "could not be read" in page
+    assert not Reader(page).all("script")
+    shell("plot", "map", store.name, "-o", tmp_path / "map.png", code=1)
+    assert f"no image of {store.name} was read" in shell.error
+
+
 WRONG = {
     "another ending": (["-o", "page.pdf"], "a name that ends in .html"),
     "no folder": (["-o", "nowhere/page.html"], "there is no folder nowhere"),

@@ -53,6 +53,8 @@ class Guard:
         self, features: Mapping[str, NDArray[np.float32]], rows: NDArray[np.intp], places: list[int]
     ) -> None:
         """DataError unless the features at `places` of a batch, which belong to `rows`, are all numbers."""
+        if not places:
+            return
         for output, values in features.items():
             good = np.isfinite(values[places].reshape(len(places), -1)).all(axis=1)
             if not good.all():

@@ -164,7 +164,7 @@ def _parts(store: Store, output: str, dataset: Dataset) -> dict[str, tuple[NDArr
     for split in SPLITS:
         mine = (dataset.splits[readable] == split) & (dataset.labels[readable] != UNLABELLED)
         rows = readable[mine]
-        values = features.read(rows).reshape(len(rows), -1)
+        values = features.flat(rows)
         groups = None if dataset.groups is None else dataset.groups[rows]
         parts[split] = (dataset.ids[rows], Samples(values, dataset.labels[rows].astype(np.int32)), groups)
     return parts

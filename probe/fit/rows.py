@@ -126,7 +126,7 @@ class StoredRows:
 
 
 def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    blocks = [array.read(rows).reshape(len(rows), -1) for array in arrays]
+    blocks = [array.flat(rows) for array in arrays]
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 

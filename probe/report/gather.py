@@ -70,6 +70,7 @@ def gather(home: Home, runs: Sequence[Run], stores: Sequence[Store], *, map_meth
         maps=tuple(
             map_part(source, [run for run in runs if of_run.get(run.name) is source], labels, map_method)
             for source in sources.values()
+            if len(source.rows)
         ),
         cards=tuple(map(card, sources.values())),
         audits=audits,

@@ -22,6 +22,8 @@ HELD_BYTES = 1 << 30
 SPARE, PASSES = 10, 7
 """Directions that are followed beside those wanted, and how often all rows are passed over for them."""
 TSNE_COMPONENTS, PERPLEXITY = 50, 30
+FEWEST = 5
+"""Rows below which openTSNE has nothing to place by: their map is that of the components."""
 SEVERAL_THREADS = 10_000
 """Points from which on openTSNE has several threads: of few points its steps are so short that threads wait
 for one another, 60 times as long as one takes where the processors are shared."""
@@ -123,6 +125,8 @@ def opentsne(rows: Rows) -> Map:
         raise ProbeError(
             "openTSNE is not installed", found=str(error), hint="pip install 'probe[maps]'"
         ) from error
+    if rows.shape[0] < FEWEST:
+        return pca(rows)
     scores = principal_components(rows, TSNE_COMPONENTS).scores
     perplexity = max(1.0, min(PERPLEXITY, (len(scores) - 1) / 3))
     threads = usable_cpus() if len(scores) >= SEVERAL_THREADS else 1

@@ -128,6 +128,8 @@ def _few_shot(wish: Wish) -> Any:
 
 def _map(wish: Wish) -> Any:
     source = wish.source
+    if not len(source.rows):
+        raise StoreError(f"no image of {source.store.name} was read")
     rows = evenly(source.rows, MOST_POINTS)
     found = map_of(source.features(rows), wish.map)
     index = source.store.index

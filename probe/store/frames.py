@@ -23,8 +23,7 @@ def to_pandas(store: Store, output: str | None, split: str | None) -> Any:
     """See `probe.store.Store.to_pandas`."""
     pandas = _load("pandas")
     rows = store.rows(split)
-    features = store.features(output).read(rows)
-    values = features.reshape(len(rows), -1)
+    values = store.features(output).flat(rows)
     columns = [f"f{number}" for number in range(values.shape[1])]
     ids = pandas.Index(store.index.ids[rows].astype(object), name="id")
     frame = pandas.DataFrame(values, index=ids, columns=columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -271,6 +272,10 @@ class FeatureArray:
             start = int(number) * unit
             out[mine] = self._range(start, min(start + unit, self.shape[0]))[rows[mine] - start]
         return out
+
+    def flat(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(n, D) float32 of `rows` as `read`, a map (H, W, C) in one row; also where there are no rows."""
+        return self.read(rows).reshape(len(rows), math.prod(self.shape[1:]))
 
     def mapped(self, rows: NDArray[np.intp]) -> MappedRows:
         """`rows` for reading in any order, as stored; nothing is read yet."""

@@ -95,7 +95,7 @@ def _value_problems(store: Store) -> list[str]:
         absent = unread | ~store.viewed if view else unread
         for unit in range(store.manifest.layout.units):
             rows = np.arange(*store.manifest.layout.unit_range(unit))
-            block = features.read(rows).reshape(len(rows), -1)
+            block = features.flat(rows)
             wrong = np.where(absent[rows], ~np.isnan(block).all(1), ~np.isfinite(block).all(1))
             if wrong.any():
                 problems.append(
