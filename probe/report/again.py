@@ -35,15 +35,13 @@ NEVER_TOLD = {"jobs"}
 
 
 def extract_line(store: Store) -> str | None:
-    """``probe extract …`` of a store; None for embeddings that were computed elsewhere."""
+    """``probe extract …`` of a store; None for a prefix cache, and for embeddings computed elsewhere."""
     spec = store.manifest.spec
     backbone, views = spec["backbone"], spec.get("views")
-    if backbone["name"] == IMPORTED:
+    if backbone["name"] == IMPORTED or store.manifest.layout.internal:
         return None
-    name = backbone["name"]
-    file = store.manifest.facts.get("weights_path")
     words: dict[str, Any] = {
-        "--backbone": name if name in BACKBONES or file is None else file,
+        **_network_flags(backbone, store.manifest.facts.get("weights_path")),
         "--size": backbone["size"],
         "--precision": backbone["precision"],
         "--outputs": store.outputs,
@@ -59,6 +57,13 @@ def extract_line(store: Store) -> str | None:
         words["--views"] = views.get("count", store.view_count)
     origin = store.origins[-1] if store.origins else {}
     return _line(["probe", "extract"], words | data_flags(origin), origin.get("spec", "DATASET"))
+
+
+def _network_flags(backbone: Mapping[str, Any], file: str | None) -> dict[str, Any]:
+    """Which network: a name, or a file, of which it has to be said what values it takes."""
+    if backbone["name"] in BACKBONES or file is None:
+        return {"--backbone": backbone["name"]}
+    return {"--backbone": file, "--preprocess": backbone["preprocess"]}
 
 
 def data_flags(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +117,10 @@ def _fit_line(run: Run, facts: FitFacts) -> str:
 
 def _tune_line(run: Run, facts: TuneFacts, store: Store | None) -> str:
     defaults = {field.name: field.default for field in fields(TuneSettings)}
-    words: dict[str, Any] = {"--backbone": run.record.backbone_name}
+    words: dict[str, Any] = {
+        **_network_flags(run.record.backbone or {"name": None}, facts.weights_path),
+        "--precision": facts.options.get("precision"),
+    }
     for name, value in facts.options.items():
         plain = isinstance(value, str | int | float) and value != defaults.get(name)
         if name in defaults and plain:

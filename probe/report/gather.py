@@ -106,10 +106,10 @@ def _audits(sources: Sequence[Source], notes: list[str]) -> tuple[tuple[AuditPar
         except StoreError as error:
             notes.append(f"The audit of {source.store.name} is not shown: {error.problem}.")
             continue
-        if audit is None:
-            missing.append(source.store.name)
-        else:
+        if audit is not None:
             found.append(audit_part(audit, source))
+        elif not source.store.manifest.layout.internal:
+            missing.append(source.store.name)
     return tuple(found), tuple(missing)
 
 
