@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,7 @@ import probe
 from probe.runs import Run
 from probe.store import Store
 
-EVIL = "<script>alert(1)<"
-"""A folder's name cannot have the ``/`` of an end tag; the ids add it."""
+EVIL = "<script>alert(1)</script>"
 CLASSES = (EVIL, 'a $x^2$ & "b"', "plain")
 
 
@@ -31,15 +31,20 @@ class Reported:
 def make_reported(folder: Path) -> Reported:
     """Pictures of three classes that are told apart by shade, with some noise; one of them cannot be read."""
     pictures, noise = folder / "pictures", np.random.default_rng(0)
-    for label, name in enumerate(CLASSES):
-        (pictures / name).mkdir(parents=True)
-        for number in range(40):
-            shade = 60 + 45 * label + noise.normal(0, 25)
-            pixels = np.clip(noise.normal(shade, 30, (12, 16, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(pictures / name / f"<img src=x onerror=alert(2)>{number}.png")
-    (pictures / "plain" / "broken.png").write_bytes(b"\x89PNG no picture")
+    pictures.mkdir(parents=True)
+    lines = [["path", "label"]]
+    for number in range(120):
+        label = number % 3
+        shade = 60 + 45 * label + noise.normal(0, 25)
+        pixels = np.clip(noise.normal(shade, 30, (12, 16, 3)), 0, 255).astype(np.uint8)
+        lines.append([f"<img src=x onerror=alert(2)>{number:03}.png", CLASSES[label]])
+        Image.fromarray(pixels).save(pictures / lines[-1][0])
+    lines.append(["broken.png", "plain"])
+    (pictures / "broken.png").write_bytes(b"\x89PNG no picture")
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
     space = probe.Workspace(folder / "home", quiet=True)
-    store = space.extract(pictures, backbone="pixels", size=4)
+    store = space.extract(pictures, backbone="pixels", size=4, labels=folder / "labels.csv")
     first = space.fit("logreg", store, c=[0.001, 0.01, 0.1], shots=["1", "5", "all"], repeats=2)
     second = space.fit("centroid", store)
     return Reported(space, pictures, store, first, second)

@@ -118,6 +118,7 @@ def test_every_image_that_was_read_is_a_point(made: Reported, page: str) -> None
     data, index = map_data(page), made.store.index
     rows = made.store.rows()
     assert len(rows) == 120
+    assert data["classNames"] == index.classes.tolist()
     ids = ids_of(data["ids"])
     assert ids == index.ids[rows].tolist()
     assert len(unpacked(data["x"], "<f4")) == len(unpacked(data["y"], "<f4")) == len(rows)
