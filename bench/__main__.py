@@ -12,6 +12,7 @@ MEASUREMENTS = (
     "rows",
     "store_reading",
     "heads",
+    "survey",
     "classes",
     "logreg",
     "finetune",

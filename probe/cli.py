@@ -41,6 +41,9 @@ COMMANDS = {
 }
 """Name -> one line of help. The code is ``probe.commands.NAME:command``, imported only when it is called."""
 
+COMPLETES = "_PROBE_COMPLETE"
+"""Set where a shell asks for completions (click); the home is then the one that is set, too."""
+
 
 class LazyGroup(click.Group):
     """Commands are imported when they are called, so that ``--help`` costs nothing."""
@@ -131,9 +134,9 @@ def run(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     defaults: dict[str, Any] = {}
     called = command_context(cli, words)
-    if called is not None:
+    if called is not None or COMPLETES in os.environ:
         settings = read_settings(cli, read_config(Path(CONFIG_FILE)), os.environ)
-        for line in to_say(settings, called):
+        for line in to_say(settings, called) if called is not None else ():
             echo(line, err=True)
         defaults = settings.default_map()
     result = cli.main(words, prog_name="probe", standalone_mode=False, default_map=defaults)

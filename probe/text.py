@@ -55,10 +55,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def rows_table(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """`table` of rows that have the same columns, a dash where a value is None; nothing without any row."""
+    """`table` of rows, a dash where a value is None or missing; nothing without any row."""
     known = list(rows)
-    cells = [["–" if value is None else value for value in row.values()] for row in known]
-    return table(list(known[0]), cells) if known else []
+    columns = list(dict.fromkeys(name for row in known for name in row))
+    cells = [["–" if row.get(name) is None else row[name] for name in columns] for row in known]
+    return table(columns, cells) if known else []
+
+
+def parse_share(value: str | float, option: str) -> float:
+    """``20%`` or ``0.2`` -> 0.2, of the value of `option`; UsageError unless above 0 and at most 1."""
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{option} is not a share", expected="such as 20% or 0.2", found=text)
+    return share
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from probe.commands.completion import runs as run_names
 from probe.commands.options import emit, json_option
 from probe.config import Home
 from probe.workspace.compare import compare
@@ -11,7 +12,7 @@ from probe.workspace.context import Context
 
 
 @click.command(name="compare")
-@click.argument("runs", metavar="RUN RUN [RUN…]", nargs=-1)
+@click.argument("runs", metavar="RUN RUN [RUN…]", nargs=-1, shell_complete=run_names)
 @json_option
 @click.pass_obj
 def command(home: Home, runs: tuple[str, ...], as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from probe.commands.completion import data_set_names
 from probe.commands.options import (
     emit,
     json_option,
@@ -41,7 +42,7 @@ def ls(home: Home, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=data_set_names)
 @json_option
 @quiet_option
 @click.pass_obj
@@ -52,7 +53,7 @@ def fetch(home: Home, name: str, as_json: bool, quiet: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=data_set_names)
 @whole_dataset_options
 @json_option
 @click.pass_obj

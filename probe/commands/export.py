@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands.completion import runs
 from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
 from probe.workspace.context import Context
@@ -13,7 +14,7 @@ from probe.workspace.runs import take_run
 
 
 @click.command(name="export")
-@click.argument("run")
+@click.argument("run", shell_complete=runs)
 @click.option(
     "--format",
     "kind",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from probe.commands.completion import backbones, data_sets
 from probe.commands.options import (
     dataset_options,
     emit,
@@ -24,10 +25,11 @@ from probe.workspace.keywords import read_keywords
 
 
 @click.command(name="extract")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=data_sets)
 @click.option(
     "--backbone",
     required=True,
+    shell_complete=backbones,
     help="A name from `probe backbones`, a .keras or .onnx file, hub:PRESET, a RUN of `probe finetune`, or a"
     " MODULE:FUNCTION that returns a Keras model.",
 )

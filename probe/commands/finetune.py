@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from probe.commands.completion import backbones, data_sets_and_stores, stores
 from probe.commands.options import dataset_options, emit, json_option, quiet_option
 from probe.config import Home
 from probe.datasets import DatasetOptions
@@ -16,11 +17,17 @@ from probe.workspace.context import Context
 
 
 @click.command(name="finetune")
-@click.argument("dataset", required=False)
+@click.argument("dataset", required=False, shell_complete=data_sets_and_stores)
 @click.option(
-    "--backbone", help="Name, .keras file, RUN or MODULE:FUNCTION; by default that of the newest store."
+    "--backbone",
+    shell_complete=backbones,
+    help="Name, .keras file, RUN or MODULE:FUNCTION; by default that of the newest store.",
 )
-@click.option("--store", help="Store whose backbone and data set are taken.  [default: the newest]")
+@click.option(
+    "--store",
+    shell_complete=stores,
+    help="Store whose backbone and data set are taken.  [default: the newest]",
+)
 @click.option(
     "--unfreeze", help="all, none, last:N, or the stage or layer from which on layers train.  [default: none]"
 )

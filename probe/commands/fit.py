@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import click
 
+from probe.commands.completion import data_sets_and_stores
 from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
 from probe.errors import UsageError
@@ -61,7 +62,7 @@ def _head_command(row: HeadRow) -> click.Command:
         _fit(row, store, options, as_json, quiet, **values)
 
     params: list[click.Parameter] = [
-        click.Argument(["store"], required=False),
+        click.Argument(["store"], required=False, shell_complete=data_sets_and_stores),
         *(_option(options_class, field) for field in fields.values()),
         *([refit_option] if row.refits else []),
         *_common_options(),
@@ -120,6 +121,8 @@ def _common_options() -> list[click.Option]:
             is_flag=True,
             help="Give the finished run of this very fit, if there is one, in place of another.",
         ),
+        click.Option(["--name"], help="What to call the run, so that commands find it.  [default: no name]"),
+        click.Option(["--note"], help="What is to be said of the run.  [default: nothing]"),
         click.Option(
             ["--memory"],
             default="2GB",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from probe.commands.completion import runs
 from probe.commands.options import emit, json_option
 from probe.config import Home
 from probe.workspace.context import Context
@@ -33,7 +34,7 @@ _title_option = click.option("--title", default="", help="Above the figure.  [de
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="RUN...", shell_complete=runs)
 @_file_option("curves.png")
 @click.option(
     "--smoothing",

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from probe.commands.completion import runs
 from probe.commands.options import follow_links_option, note, quiet_option
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE
@@ -18,7 +19,7 @@ from probe.workspace.runs import take_run
 
 
 @click.command(name="predict")
-@click.argument("run")
+@click.argument("run", shell_complete=runs)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line in place of CSV.")
 @click.option(

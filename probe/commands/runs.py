@@ -6,41 +6,60 @@ from pathlib import Path
 
 import click
 
+from probe.commands.completion import runs as run_names
 from probe.commands.options import (
     confirmed,
     emit,
+    emit_table,
     folder_facts,
     json_option,
     note,
     nothing_in,
+    table_options,
 )
 from probe.config import Home
 from probe.errors import EXIT_DONE, EXIT_FAILED
 from probe.report.runs import result_lines
-from probe.runs import RunError, find_run, list_runs, open_run, remove_run, run_folder
+from probe.runs import RunError, find_run, list_runs, name_run, open_run, remove_run, run_folder
+from probe.table import Table
 from probe.text import rows_table
-from probe.workspace.rows import run_facts, run_row
+from probe.workspace.rows import run_facts, run_row, select
 
 
 @click.group(name="runs")
 def command() -> None:
-    """List, show and remove results."""
+    """List, show, name and remove results."""
 
 
 @command.command()
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Only runs of which this holds, such as head=logreg; several all hold.  [default: all]",
+)
+@click.option(
+    "--sort",
+    metavar="FIELD",
+    help="Order by a field of --json, numbers from the largest.  [default: the one finished last first]",
+)
+@table_options
 @json_option
 @click.pass_obj
-def ls(home: Home, as_json: bool) -> None:
+def ls(home: Home, where: tuple[str, ...], sort: str | None, form: str | None, as_json: bool) -> None:
     """List the runs, the one finished last first: ``latest``, ``latest:2`` and so on."""
     runs, problems = list_runs(home)
-    rows = [run_facts(run) for run in runs]
-    emit(rows, as_json, lambda: rows_table(map(run_row, rows)) or [nothing_in("run", home.runs)])
+    rows = select([run_facts(run) for run in runs], where, sort)
+    if form is not None:
+        emit_table(Table(rows if form == "csv" else map(run_row, rows)), form)
+    else:
+        emit(rows, as_json, lambda: rows_table(map(run_row, rows)) or [nothing_in("run", home.runs)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
 
 
 @command.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_names)
 @json_option
 @click.pass_obj
 def show(home: Home, run: str | None, as_json: bool) -> None:
@@ -52,8 +71,26 @@ def show(home: Home, run: str | None, as_json: bool) -> None:
     emit(dict(found.result), as_json, lambda: result_lines(found))
 
 
+@command.command(name="note")
+@click.argument("run", shell_complete=run_names)
+@click.argument("text")
+@click.pass_obj
+def note_command(home: Home, run: str, text: str) -> None:
+    """Say TEXT of a RUN; an empty TEXT takes the note away."""
+    note(f"noted: {name_run(home, find_run(home, run), note=text).name}")
+
+
 @command.command()
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
+@click.argument("name")
+@click.pass_obj
+def name(home: Home, run: str, name: str) -> None:
+    """Call a RUN by a NAME, by which commands find it from then on; an empty NAME takes it away."""
+    note(f"named: {name_run(home, find_run(home, run), name=name).name}")
+
+
+@command.command()
+@click.argument("run", shell_complete=run_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rm(home: Home, run: str, yes: bool) -> int:

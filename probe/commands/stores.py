@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.commands.completion import stores as store_names
 from probe.commands.options import (
     confirmed,
     emit,
@@ -64,7 +65,7 @@ def ls(home: Home, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("store", required=False)
+@click.argument("store", required=False, shell_complete=store_names)
 @json_option
 @click.pass_obj
 def show(home: Home, store: str | None, as_json: bool) -> None:
@@ -145,7 +146,7 @@ def _backbone_line(backbone: dict[str, Any]) -> str:
 
 
 @command.command()
-@click.argument("store", required=False)
+@click.argument("store", required=False, shell_complete=store_names)
 @click.option("--full", is_flag=True, help="Read every chunk: hashes, NaN where the status says, labels.")
 @json_option
 @click.pass_obj
@@ -166,7 +167,7 @@ def verify(home: Home, store: str | None, full: bool, as_json: bool) -> int:
 
 
 @command.command()
-@click.argument("store")
+@click.argument("store", shell_complete=store_names)
 @json_option
 @quiet_option
 @click.pass_obj
@@ -198,7 +199,7 @@ def _repair_lines(name: str, found: Repair, extracted: ExtractResult | None) -> 
 
 
 @command.command()
-@click.argument("store")
+@click.argument("store", shell_complete=store_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rm(home: Home, store: str, yes: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands.completion import stores
 from probe.commands.options import emit, json_option, labelling_options, note, quiet_option
 from probe.config import Home
 from probe.datasets import DatasetOptions
@@ -34,7 +35,7 @@ def import_command(home: Home, file: Path, options: DatasetOptions, as_json: boo
 
 
 @click.command(name="export")
-@click.argument("store", required=False)
+@click.argument("store", required=False, shell_complete=stores)
 @click.option(
     "--format",
     "file_format",

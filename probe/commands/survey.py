@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from probe.commands.completion import data_sets, several_backbones, several_heads
 from probe.commands.options import (
     comma_list,
     dataset_options,
@@ -26,10 +27,11 @@ from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 
 
 @click.command(name="survey")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=data_sets)
 @click.option(
     "--backbones",
     required=True,
+    shell_complete=several_backbones,
     metavar="A,B,…",
     callback=comma_list,
     help="Names from `probe backbones`, .keras or .onnx files, or RUNs of `probe finetune`.",
@@ -43,6 +45,7 @@ from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 )
 @click.option(
     "--heads",
+    shell_complete=several_heads,
     metavar="A,B,…",
     callback=comma_list,
     help="Names from `probe heads`.  [default: logreg]",
@@ -62,6 +65,13 @@ from probe.workspace.survey import SurveyKeywords, plan_survey, survey
 )
 @click.option("--engine", default="auto", show_default=True, help="What computes the networks.")
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
+@click.option(
+    "--budget",
+    metavar="SHARE",
+    help="Race on growing parts of the images, at most this share of all image passes, such as 20%."
+    "  [default: no race, all images]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Order of the images in a race.")
 @click.option("--dry-run", is_flag=True, help="Say what would be computed and what is there.")
 @click.option(
     "--figure",
@@ -89,7 +99,8 @@ def command(
     A row has the test accuracy with its interval, and what the features cost. Rows that cannot be told from
     the best are marked: all pairs are tested on the same images, with Holm's correction, as `probe compare`
     does. Stores and fits that are there are used, so that the same command goes on where it was stopped. A
-    backbone that cannot be had fails its rows, and not the survey (exit code 1).
+    backbone that cannot be had fails its rows, and not the survey (exit code 1). With --budget what is shown
+    to be worse on a part of the images drops out, see docs/survey.md.
     """
     context, wanted = Context(home, quiet), read_keywords(SurveyKeywords, choices)
     if figure is not None:

@@ -13,8 +13,9 @@ from probe.text import clipped, count_of
 SHOWN = 5
 """Lines of each kind; ``--json`` has all that was kept."""
 
-WIDEST, NARROWEST, TAB = 110, 60, 10
-"""Columns of the widest and the narrowest line that is made, and of what stands before a line."""
+WIDEST, USUAL, NARROWEST, TAB = 110, 80, 60, 10
+"""Columns of the widest line that is made, of one where there is no terminal, of the narrowest, and of what
+stands before a line."""
 
 
 def finding_lines(run: Run) -> list[str]:
@@ -40,13 +41,14 @@ def finding_lines(run: Run) -> list[str]:
     ]
 
 
-def _columns() -> int:
-    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
+def columns() -> int:
+    """Columns of the lines that are made here: those of the terminal, within bounds."""
+    return min(max(shutil.get_terminal_size((USUAL, 24)).columns, NARROWEST), WIDEST)
 
 
 def _name_width() -> int:
     """Columns for a class name, so that two of them and the figures beside them fit on a line."""
-    return (_columns() - TAB - 30) // 2
+    return (columns() - TAB - 30) // 2
 
 
 def _aligned(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
@@ -122,7 +124,7 @@ def _mistake_lines(mistakes: Sequence[MistakenImage], names: int, origin: str | 
     lines = [f"mistakes  {where}"] if where else []
     files = [mistake.id for mistake in mistakes[:SHOWN]]
     table = max(map(len, told))
-    if table + 2 + max(map(len, files)) <= _columns():
+    if table + 2 + max(map(len, files)) <= columns():
         return lines + [f"{line:<{table}}  {file}" for line, file in zip(told, files, strict=True)]
     # One under the other where they do not fit beside each other: the ids are paths.
     return lines + [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probe.report.findings import finding_lines
+from probe.report.findings import TAB, columns, finding_lines
 from probe.runs import Record, Run, Scores
 from probe.runs.record import CurvePoint, FitFacts, SeedSpread, TrainFacts
 from probe.text import count_of
@@ -19,21 +20,33 @@ def result_lines(run: Run) -> list[str]:
     record, facts = run.record, run.record.facts
     chosen = ", ".join(f"{name} {_short(value)}" for name, value in (record.chosen or {}).items())
     lines = [
-        f"run       {run.path}",
+        f"run       {run.name}",
+        f"in        {run.path.parent}",
+        *([f"name      {run.naming.name}"] if run.naming.name else []),
+        *(_wrapped(f"said      {run.naming.note}") if run.naming.note else []),
         f"store     {record.store}" if record.store else f"data set  {record.dataset}",
         f"head      {record.head}" + (f" ({chosen})" if chosen else ""),
         "images    " + ", ".join(f"{name} {count:,}" for name, count in record.parts.items()),
     ]
-    lines += _score_lines("test", record.test, len(record.classes)) + _val_lines(record)
+    scored = _score_lines("test", record.test, len(record.classes)) + _val_lines(record)
+    lines += [part for line in scored for part in _wrapped(line)]
     lines += finding_lines(run)
     if isinstance(facts, FitFacts):
         lines += _gap_lines(facts)
         lines += _seed_lines(facts.seeds) + _curve_lines(facts.curve or ()) + _data_lines(facts)
     if isinstance(facts, TrainFacts):
         lines += _training_lines(facts)
-    lines += [f"note      {line}" for line in record.notes]
+    lines += [part for line in record.notes for part in _wrapped(f"note      {line}")]
     lines.append(f"time      {record.seconds} s")
     return lines
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line in parts that fit the terminal, as far as its words do: no name or path is broken."""
+    wrapper = textwrap.TextWrapper(
+        columns(), subsequent_indent=" " * TAB, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(line) or [line]
 
 
 def _gap_lines(facts: FitFacts) -> list[str]:

@@ -18,7 +18,14 @@ from typing import Any
 
 from probe.config import Home
 from probe.durable import WRITING, settle
-from probe.errors import NOT_WRITABLE, RunError, UnknownNameError, ambiguous_name, unknown_name
+from probe.errors import (
+    NOT_WRITABLE,
+    RunError,
+    UnknownNameError,
+    UsageError,
+    ambiguous_name,
+    unknown_name,
+)
 from probe.failpoints import reach
 from probe.hashing import file_hash
 from probe.notebook import facts_html
@@ -26,6 +33,7 @@ from probe.order import Rank, one_at_a_time, places_back, rank
 from probe.plain import one_line
 from probe.records import FieldError
 from probe.runs.analysis import analyse
+from probe.runs.naming import Naming, check_name, check_note, read_naming, write_naming
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
 from probe.runs.record import SCHEMA, Analysis, Record, Scores, damaged
 from probe.runs.tables import TABLES
@@ -65,6 +73,11 @@ class Run:
     def val(self) -> Scores | None:
         """Figures of the validation part; None without labelled images."""
         return self.record.val
+
+    @cached_property
+    def naming(self) -> Naming:
+        """What people call it and say of it."""
+        return read_naming(self.path)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -119,6 +132,8 @@ class Run:
             "val accuracy": self.val and f"{_accuracy(self.val)} on {self.val.n:,} images",
             "notes": "; ".join(record.notes),
             "path": self.path,
+            "called": self.naming.name,
+            "note": self.naming.note,
         }
         return facts_html(f"Run {self.name}", facts)
 
@@ -255,7 +270,7 @@ def _folders(home: Home) -> list[Path]:
 
 
 def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None = None) -> Run:
-    """A run by folder name, unique part of it, or path; ``latest:2`` is the newest but one.
+    """A run by folder name or a unique part of it, given name, or path; ``latest:2`` is the newest but one.
 
     Without a name the newest. Runs that cannot be read are not counted, nor those that do not serve.
     """
@@ -265,6 +280,9 @@ def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None 
     folders = {path.name: path for path in _folders(home)}
     if name in folders:
         return open_run(folders[name])
+    called = [path for path in folders.values() if name and read_naming(path).name == name]
+    if len(called) == 1:
+        return open_run(called[0])
     if name and (Path(name) / RESULT).is_file():
         return open_run(Path(name))
     matches = [path for path in folders.values() if name and name in path.name]
@@ -327,6 +345,31 @@ def remove_run(home: Home, name: str) -> Path:
     path = run_folder(home, name)
     shutil.rmtree(path)
     return path
+
+
+def name_run(home: Home, run: Run, *, name: str | None = None, note: str | None = None) -> Run:
+    """The run with another name or note; None leaves it as it is, and an empty text takes it away.
+
+    UsageError for a name that cannot be one, or that another run has.
+    """
+    if name:
+        expect_free_name(home, name, run.name)
+    if note:
+        check_note(note)
+    given = Naming(
+        run.naming.name if name is None else name or None, run.naming.note if note is None else note or None
+    )
+    if given != run.naming:
+        write_naming(run.path, given)
+    return Run(run.path, run.result)
+
+
+def expect_free_name(home: Home, name: str, own: str = "") -> None:
+    """UsageError unless a run, or the one of the folder `own`, can be called `name`."""
+    check_name(name)
+    taken = {path.name for path in _folders(home) if name in (path.name, read_naming(path).name)}
+    if taken - {own}:
+        raise UsageError(f"another run is called {name}", found=", ".join(sorted(taken - {own})))
 
 
 def find_finished(home: Home, identity: str) -> Run | None:

@@ -139,6 +139,7 @@ class _Facts:
     broken: tuple[str, ...] = ()
     created: str | None = None
     seconds: float | None = None
+    rows_computed: int | None = None
     weights_path: str | None = None
     pixel_policy: str | None = None
     exif_turned: int = 0

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from probe.runs import Run, compare_all, compared_on
+from probe.stats.intervals import wilson
 from probe.stats.paired import PairResult
 from probe.store import Store
+from probe.survey.race import Candidate, Outcome
 from probe.table import Table
 from probe.text import clipped, count_of, table
 
-BEST, ALIKE, WORSE, DROPPED, FAILED = "best", "alike", "worse", "dropped", "failed"
-"""How a row stands: most images right; not told from that one; worse; out of the race; without a figure."""
+BEST, ALIKE, WORSE, FAILED = "best", "alike", "worse", "failed"
+"""How a row stands: most images right; not told from that one; worse; without a figure."""
 
-MARKS = {BEST: "*", ALIKE: "=", WORSE: "", DROPPED: "x", FAILED: ""}
+DROPPED, LEFT = "dropped", "left"
+"""How a row of a race stands that has not seen all looks: shown to be worse, or not paid for any longer."""
+
+MARKS = {BEST: "*", ALIKE: "=", WORSE: "", DROPPED: "x", LEFT: "-", FAILED: ""}
 WIDTH = 80
 NARROWEST_NAME = 8
 
@@ -32,7 +37,7 @@ class SurveyRow:
     ----------
     run, store : names, where there is a figure.
     n, accuracy, accuracy_low, accuracy_high : on the test images, with the 95 % interval.
-    standing : one of `BEST`, `ALIKE`, `WORSE`, `DROPPED`, `FAILED`.
+    standing : one of `BEST`, `ALIKE`, `WORSE`, `FAILED`, `DROPPED`, `LEFT`.
     difference, difference_low, difference_high, p_value : accuracy minus that of the best, with the interval
         and the p-value after correction for all pairs.
     images : how many of the data set's images it was judged by; None for all.
@@ -85,6 +90,7 @@ class Survey:
     pairs : how many pairs of rows Holm's correction is for.
     notes : what was passed over, and which images the comparison rests on.
     unreadable : backbone -> images that could not be read although nobody said so before.
+    race : how a race went; None for a survey of all images.
     """
 
     dataset: str
@@ -92,6 +98,7 @@ class Survey:
     pairs: int = 0
     notes: tuple[str, ...] = ()
     unreadable: Mapping[str, int] = field(default_factory=dict)
+    race: Outcome | None = None
 
     @property
     def best(self) -> SurveyRow | None:
@@ -136,6 +143,7 @@ class Survey:
             "failed": len(self.failed),
             "unreadable": dict(self.unreadable),
             "notes": list(self.notes),
+            **({} if self.race is None else {"race": _race_record(self.race)}),
         }
 
     def lines(self, width: int = WIDTH) -> list[str]:
@@ -158,11 +166,11 @@ class Survey:
     def _legend(self) -> list[str]:
         if self.best is None:
             return ["no row has a figure"]
+        if self.race is not None:
+            return _race_legend(self.race)
         said = ["* best on the test images"]
         if self.pairs:
             said.append(f"= not told from it, by paired tests corrected for {count_of(self.pairs, 'pair')}")
-        if any(row.standing == DROPPED for row in self.rows):
-            said.append("x dropped from the race")
         return ["; ".join(said) + "; intervals of 95 %"]
 
     def __repr__(self) -> str:
@@ -194,6 +202,67 @@ def make_survey(
     return Survey(dataset, tuple(order), len(pairs), (*notes, *on), dict(unreadable or {}))
 
 
+def make_race(
+    dataset: str,
+    outcome: Outcome,
+    runs: Mapping[Candidate, Run],
+    stores: Mapping[str, Store],
+    notes: Sequence[str] = (),
+) -> Survey:
+    """The table of a race: the kept one, those not told from it, and those dropped, the last first."""
+    standings = dict.fromkeys(outcome.survivors, ALIKE) | dict.fromkeys(outcome.dropped, DROPPED)
+    standings |= dict.fromkeys(outcome.left, LEFT)
+    standings |= {} if outcome.kept is None else {outcome.kept: BEST}
+    seen = {**dict.fromkeys(outcome.survivors, len(outcome.looks) + 1), **outcome.dropped, **outcome.left}
+    order = sorted(standings, key=lambda one: (-seen[one], -_share(outcome, one)))
+    rows = [_raced(one, standings[one], outcome, runs[one], stores[one.backbone]) for one in order]
+    rows += [SurveyRow(*one, problem=why) for one, why in outcome.failed.items()]
+    return Survey(dataset, tuple(rows), notes=tuple(notes), race=outcome)
+
+
+def _share(outcome: Outcome, candidate: Candidate) -> float:
+    return outcome.right[candidate] / max(outcome.judged[candidate], 1)
+
+
+def _raced(candidate: Candidate, standing: str, outcome: Outcome, run: Run, store: Store) -> SurveyRow:
+    right, judged = outcome.right[candidate], outcome.judged[candidate]
+    low, high = wilson(right, judged)
+    row = SurveyRow(*candidate, run=run.name, store=store.name, n=judged, standing=standing)
+    row = replace(row, accuracy=right / judged, accuracy_low=low, accuracy_high=high)
+    return replace(row, images=store.manifest.layout.rows, **_costs(store, candidate.output))
+
+
+def _race_record(race: Outcome) -> dict[str, Any]:
+    return {
+        "passes": race.passes,
+        "passes_of_all": race.full,
+        "share": race.share,
+        "looks": [
+            {
+                "fitted_on": look.fitted_on,
+                "judged": look.judged,
+                "candidates": look.candidates,
+                "dropped": [list(candidate) for candidate in look.dropped],
+                "left": [list(candidate) for candidate in look.left],
+            }
+            for look in race.looks
+        ],
+    }
+
+
+def _race_legend(race: Outcome) -> list[str]:
+    said = [
+        "* kept; = not told from it; x shown to be worse; - left behind, no longer paid for",
+        "accuracy on the images judged, none of the test part",
+    ]
+    said += [
+        f"look {number}: fitted on {look.fitted_on:,}, judged on {look.judged:,}: "
+        f"{count_of(look.candidates, 'candidate')}, {len(look.dropped)} worse, {len(look.left)} left behind"
+        for number, look in enumerate(race.looks, start=1)
+    ]
+    return [*said, f"{100 * race.share:.1f} % of the image passes of a survey of all images"]
+
+
 def _accuracy(run: Run) -> float:
     return run.test.accuracy if run.test is not None else 0.0
 
@@ -202,9 +271,7 @@ def _row(entry: Entry, best: str, pairs: Sequence[PairResult]) -> SurveyRow:
     row = SurveyRow(entry.backbone, entry.output, entry.head, problem=entry.problem)
     if entry.run is None or entry.store is None or entry.run.test is None:
         return row
-    test, shape = entry.run.test, entry.store.output_shapes[entry.output]
-    layout, facts = entry.store.manifest.layout, entry.store.manifest.facts
-    width, item = math.prod(shape), 2 if layout.dtype == "float16" else 4
+    test = entry.run.test
     row = replace(
         row,
         run=entry.run.name,
@@ -214,19 +281,26 @@ def _row(entry: Entry, best: str, pairs: Sequence[PairResult]) -> SurveyRow:
         accuracy_low=test.accuracy_low,
         accuracy_high=test.accuracy_high,
         standing=BEST if entry.run.name == best else ALIKE,
-        images_per_s=_speed(facts),
-        width=width,
-        megabytes=round(layout.rows * width * item / 1e6, 3),
+        **_costs(entry.store, entry.output),
     )
     return replace(row, **_against_best(entry.run.name, best, pairs))
+
+
+def _costs(store: Store, output: str) -> dict[str, Any]:
+    """Speed, width and megabytes of an output."""
+    layout, width = store.manifest.layout, math.prod(store.output_shapes[output])
+    item = 2 if layout.dtype == "float16" else 4
+    return {
+        "images_per_s": _speed(store.manifest.facts),
+        "width": width,
+        "megabytes": round(layout.rows * width * item / 1e6, 3),
+    }
 
 
 def _speed(facts: Mapping[str, Any]) -> float | None:
     """Images/s of the call that finished a store; stores from before it was recorded do not tell."""
     computed, seconds = facts.get("rows_computed"), facts.get("seconds")
-    if not isinstance(computed, int) or not isinstance(seconds, int | float) or not computed or not seconds:
-        return None
-    return round(computed / seconds, 2)
+    return round(computed / seconds, 2) if computed and seconds else None
 
 
 def _against_best(run: str, best: str, pairs: Sequence[PairResult]) -> dict[str, Any]:

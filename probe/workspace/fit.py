@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
-from probe.runs import Run
+from probe.runs import Run, expect_free_name, name_run
 from probe.text import parse_bytes
 from probe.workspace.context import Context
 from probe.workspace.keywords import at_least
@@ -34,6 +34,7 @@ class FitKeywords:
     memory : features larger than this, ``"2GB"``, stay on disk and are streamed.
     refit : fit the choice on train + validation, where the head's row says that this is sound.
     reuse : give the finished run of this very fit, if there is one, in place of another.
+    name, note : what the run is called, and what is to be said of it.
     """
 
     output: tuple[str, ...] = ()
@@ -47,6 +48,8 @@ class FitKeywords:
     memory: str = "2GB"
     refit: bool = True
     reuse: bool = False
+    name: str | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         at_least(0, views=self.views)
@@ -69,11 +72,13 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
     """
     from probe.fit import finished_fit, fit
 
+    if wanted.name:
+        expect_free_name(context.home, wanted.name)
     job = fit_job(context, row, store, wanted, options)
     done = finished_fit(job, context.home) if wanted.reuse else None
     if done is not None:
         context.say(f"run {done.name} is this very fit: not repeated")
-    return done or fit(job, context.home)
+    return name_run(context.home, done or fit(job, context.home), name=wanted.name, note=wanted.note)
 
 
 def fit_job(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, options: Any) -> FitJob:

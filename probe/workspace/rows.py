@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from probe.errors import UsageError, unknown_name
+from probe.order import natural
 from probe.text import shapes_text
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ def run_facts(run: Run) -> dict[str, Any]:
         "accuracy": test and test.accuracy,
         "accuracy_low": test and test.accuracy_low,
         "accuracy_high": test and test.accuracy_high,
+        "created": record.created,
+        "name": run.naming.name,
+        "note": run.naming.note,
     }
 
 
@@ -75,7 +80,49 @@ def run_row(facts: Mapping[str, Any]) -> Row:
         "test accuracy (95 %)": "{accuracy:.4f} ({accuracy_low:.4f} – {accuracy_high:.4f})".format(**facts)
         if scored
         else None,
+        **{key: facts[key] for key in ("name", "note") if facts[key] is not None},
     }
+
+
+def select(rows: Sequence[Row], where: Sequence[str] = (), order: str | None = None) -> list[Row]:
+    """The rows of which every ``FIELD=VALUE`` of `where` holds, in the order of a field: numbers from the
+    largest, texts from A to Z, rows without a value last.
+
+    UnknownNameError for a field that the rows do not have, UsageError for what is no condition.
+    """
+    found = list(rows)
+    for condition in where:
+        name, sign, text = condition.partition("=")
+        if not sign:
+            raise UsageError(f"{condition} is no condition", expected="FIELD=VALUE, such as head=logreg")
+        _expect_field(rows, name)
+        found = [row for row in found if _is(row[name], text)]
+    if order is not None:
+        _expect_field(rows, order)
+        found.sort(key=lambda row: _sort_key(row[order]))
+    return found
+
+
+def _expect_field(rows: Sequence[Row], name: str) -> None:
+    if rows and name not in rows[0]:
+        raise unknown_name("field", name, rows[0])
+
+
+def _is(value: object, text: str) -> bool:
+    if isinstance(value, int | float):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return (value or "") == text
+
+
+def _sort_key(value: object) -> tuple[int, float, tuple[str | int, ...]]:
+    if value is None:
+        return 2, 0.0, ()
+    if isinstance(value, int | float):
+        return 0, -float(value), ()
+    return 1, 0.0, natural(str(value))
 
 
 def dataset_facts(row: DatasetRow, home: Home) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from probe.errors import DataError, ProbeError, UsageError, WeightsError
 from probe.heads import HEADS
 from probe.registry import load_object
 from probe.runs import Run
-from probe.text import count_of
+from probe.text import count_of, parse_share
 from probe.workspace.backbones import Choice, check_choice, choose
 from probe.workspace.context import Context
 from probe.workspace.data import read_images
@@ -50,6 +50,8 @@ class SurveyKeywords:
     preprocess : value convention of backbones that do not say theirs, as .keras files.
     weights : ``imagenet``, ``random`` or ``random:SEED``; saved models bring their own.
     precision, engine, exif : as ``probe extract`` takes them.
+    budget : a race on at most this share of the image passes, ``"20%"`` or 0.2; None surveys all images.
+    seed : of the order in which a race sees the images.
     """
 
     backbones: tuple[str, ...]
@@ -61,9 +63,14 @@ class SurveyKeywords:
     precision: str = "auto"
     engine: str = "auto"
     exif: bool = False
+    budget: str | float | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size)
+        at_least(0, seed=self.seed)
+        if self.budget is not None:
+            parse_share(self.budget, "--budget")
         one_of(PRECISIONS, precision=self.precision)
         for head in self.heads:
             HEADS[head]  # raises where there is none
@@ -88,6 +95,7 @@ class Surveyed:
     heads: Mapping[str, tuple[str, ...]]
     passes: tuple[Pass, ...] = ()
     problem: str | None = None
+    job: ExtractJob | None = None
 
     @property
     def fits(self) -> int:
@@ -105,6 +113,8 @@ class SurveyPlan:
     backbones : in the order asked for.
     fits, fits_there : heads to fit in all, and those of them that are finished runs.
     notes : what is passed over.
+    budget : of a race, as a share of all image passes; None without one.
+    seed : of its order.
     """
 
     dataset: Dataset
@@ -112,6 +122,8 @@ class SurveyPlan:
     fits: int
     fits_there: int
     notes: tuple[str, ...] = ()
+    budget: float | None = None
+    seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -122,6 +134,7 @@ class SurveyPlan:
             "fits": self.fits,
             "fits_there": self.fits_there,
             "notes": list(self.notes),
+            **({} if self.budget is None else {"budget": self.budget}),
         }
 
     def lines(self) -> list[str]:
@@ -131,9 +144,13 @@ class SurveyPlan:
             lines.append(f"  {backbone.name}")
             if backbone.problem is not None:
                 lines += textwrap.wrap(f"    fails: {backbone.problem}", WIDTH, subsequent_indent="      ")
-            for one in backbone.passes:
+            for one in backbone.passes if self.budget is None else ():
                 lines += textwrap.wrap(f"    {_pass_text(one)}", WIDTH, subsequent_indent="      ")
-        lines.append(f"  {count_of(self.fits, 'fit')}, {self.fits_there:,} of them there")
+        if self.budget is None:
+            lines.append(f"  {count_of(self.fits, 'fit')}, {self.fits_there:,} of them there")
+        else:
+            passes = int(self.budget * len(self.dataset) * len(self.backbones))
+            lines.append(f"  a race of {self.fits:,} candidates within {passes:,} image passes")
         return lines + [f"  {note}" for note in self.notes]
 
 
@@ -170,6 +187,7 @@ def plan_survey(
     A backbone whose weights cannot be had is planned with its `problem`. UsageError for what cannot be asked,
     DataError for images without labelled training and test parts.
     """
+    from probe.extract import settle_engine
     from probe.survey.outputs import offers
     from probe.survey.plan import find_passes
 
@@ -190,13 +208,15 @@ def plan_survey(
         surveyed = Surveyed(name, found[name], heads[name])
         try:
             job = make_job(context, images, choice, _extract_keywords(choice, found[name], wanted))
-            surveyed = Surveyed(name, found[name], heads[name], tuple(find_passes(job, context.home)))
+            passes = tuple(find_passes(job, context.home))
+            surveyed = Surveyed(name, found[name], heads[name], passes, job=settle_engine(job, context.home))
         except WeightsError as error:
             surveyed = Surveyed(name, found[name], heads[name], problem=_reason(error))
         planned.append(surveyed)
     there = sum(1 for _ in _finished_runs(context, planned))
     fits = sum(surveyed.fits for surveyed in planned)
-    return SurveyPlan(images, tuple(planned), fits, there, tuple(notes))
+    budget = None if wanted.budget is None else parse_share(wanted.budget, "--budget")
+    return SurveyPlan(images, tuple(planned), fits, there, tuple(notes), budget, wanted.seed)
 
 
 def _choose(context: Context, name: str, wanted: SurveyKeywords) -> Choice:
@@ -286,6 +306,8 @@ def survey(context: Context, plan: SurveyPlan) -> Survey:
     """
     from probe.survey.result import make_survey
 
+    if plan.budget is not None:
+        return _race(context, plan, plan.budget)
     entries: list[Entry] = []
     unreadable: dict[str, int] = {}
     for surveyed in plan.backbones:
@@ -308,6 +330,35 @@ def survey(context: Context, plan: SurveyPlan) -> Survey:
         *(f"{name}: {count_of(count, 'image')} unread" for name, count in unreadable.items()),
     ]
     return make_survey(plan.dataset.name, entries, notes, unreadable)
+
+
+def _race(context: Context, plan: SurveyPlan, budget: float) -> Survey:
+    """Judge on growing parts of the images and drop what is worse, within the budget."""
+    from probe.survey.race import Candidate
+    from probe.survey.result import make_race
+    from probe.workspace.race import race
+
+    able = [surveyed for surveyed in plan.backbones if surveyed.job is not None]
+    candidates = [
+        Candidate(surveyed.name, output, head)
+        for surveyed in able
+        for output, heads in surveyed.heads.items()
+        for head in heads
+    ]
+    jobs = {surveyed.name: surveyed.job for surveyed in able if surveyed.job is not None}
+    outcome, racers = race(context, plan.dataset, jobs, candidates, budget, plan.seed)
+    for surveyed in plan.backbones:
+        if surveyed.problem is not None:
+            failed = _failed(surveyed, surveyed.offer.taken, surveyed.problem)
+            outcome.failed.update({Candidate(f.backbone, f.output, f.head): surveyed.problem for f in failed})
+    notes = list(plan.notes)
+    if outcome.kept is not None:
+        name, output, head = outcome.kept
+        notes.append(
+            f"its figure on the test images: probe survey {plan.dataset.name}"
+            f" --backbones {name} --outputs {output} --heads {head}"
+        )
+    return make_race(plan.dataset.name, outcome, racers.runs, racers.stores, notes)
 
 
 def _extract(context: Context, job: ExtractJob) -> tuple[Store, int]:

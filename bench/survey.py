@@ -1,0 +1,212 @@
+"""How often a race within a budget keeps what a survey of all images finds best, and what it costs.
+
+    python -m bench survey [--quick]
+
+Eight sets: Fashion-MNIST (1,600 pictures a class to learn from, 500 to test on), three choices of its
+classes, a long tail of them, the same with every tenth label drawn anew, its pictures turned by quarters
+(which way up?), and scikit-learn's digits. Seven backbones: EfficientNet-Lite0, 1 and 2 at 64 pixels, Lite0
+untrained, and the picture itself at 7, 14 and 28 pixels; of networks the pooled fourth stage and the last
+features, each with ridge regression and nearest neighbours: 22 candidates. Every race sees another order of
+the images. What a race keeps is scored by what a survey of all images says of it on the test part, which no
+race has seen. Goals: within a point of the best in 95 of 100 races, at 20 % of the image passes. Pictures are
+of Debian's package dataset-fashion-mnist, or of the folder that FASHION_MNIST names. Results go to
+bench/results/survey.json.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.common import machine, print_table, write_results
+from probe import backbones
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.datasets.dataset import TEST
+from probe.datasets.opening import DatasetOptions
+from probe.heads import HEADS
+from probe.heads.head import Samples
+from probe.survey.race import Candidate, Judged, Outcome, Terms, race_order, run_race
+
+BUDGET, NEAR = 0.2, 0.01
+RACES, QUICK_RACES = 25, 3
+SIDE, BATCH = 64, 64
+OF_A_CLASS, TEST_OF_A_CLASS = 1600, 500
+NETWORKS = {
+    "lite0": ("efficientnet-lite0", "imagenet"),
+    "lite1": ("efficientnet-lite1", "imagenet"),
+    "lite2": ("efficientnet-lite2", "imagenet"),
+    "untrained": ("efficientnet-lite0", "random:0"),
+}
+OUTPUTS, PIXELS, RUN_HEADS = ("block4", "avg_pool"), (7, 14, 28), ("ridge", "knn")
+VALIDATION = 5
+"""One row in so many of those that a head is fitted on is for its choices, as in `probe.workspace.race`."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A set: features (N, D) by (backbone, output), labels (N,), and which rows are the test part."""
+
+    name: str
+    features: Mapping[tuple[str, str], NDArray[np.float32]]
+    labels: NDArray[np.intp]
+    test: NDArray[np.bool_]
+
+    def take(self, name: str, rows: NDArray[np.intp], labels: NDArray[np.intp] | None = None) -> Problem:
+        chosen = (self.labels if labels is None else labels)[rows]
+        features = {key: values[rows] for key, values in self.features.items()}
+        return Problem(name, features, np.unique(chosen, return_inverse=True)[1], self.test[rows])
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        return [Candidate(*key, head) for key in self.features for head in RUN_HEADS]
+
+    def judge(
+        self, candidate: Candidate, fitted: NDArray[np.intp], judged: NDArray[np.intp]
+    ) -> NDArray[np.bool_]:
+        """(m,) whether each of the rows `judged` is right, by a head fitted on the rows `fitted` in order."""
+        features, classes = self.features[candidate.backbone, candidate.output], int(self.labels.max()) + 1
+        places = np.arange(len(fitted))
+        choosing = (places >= classes) & (places % VALIDATION == 0)
+        parts = [Samples(features[rows], self.labels[rows]) for rows in (fitted[~choosing], fitted[choosing])]
+        head = HEADS[candidate.head].fit(*parts, classes).head
+        return head.predict_proba(features[judged]).argmax(axis=1) == self.labels[judged]
+
+
+def extracted(
+    name: str, pictures: NDArray[np.uint8], labels: NDArray[Any], test: NDArray[np.bool_]
+) -> Problem:
+    """The features of every backbone of grey pictures (N, h, w)."""
+    features: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for side in PIXELS:
+        small = np.stack([_resized(picture, side) for picture in pictures])
+        features[f"pixels-{side}", "pixels"] = small.reshape(len(small), -1).astype(np.float32) / 255
+    with tempfile.TemporaryDirectory() as folder:
+        for network, (row, weights) in NETWORKS.items():
+            spec = backbones.resolve(
+                row, size=SIDE, weights=weights, outputs=OUTPUTS, precision="fp32", home=Home(Path(folder))
+            )
+            extractor = backbones.load(spec, batch_size=BATCH)
+            rows: dict[str, list[NDArray[np.float32]]] = {output: [] for output in OUTPUTS}
+            for start in range(0, len(pictures), BATCH):
+                batch = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8)
+                some = pictures[start : start + BATCH]
+                batch[: len(some)] = np.stack([_resized(picture, SIDE) for picture in some])[..., None]
+                for output, values in extractor(batch).items():
+                    rows[output].append(values[: len(some)])
+            features |= {(network, output): np.concatenate(values) for output, values in rows.items()}
+    return Problem(name, features, labels.astype(np.intp), test)
+
+
+def _resized(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def problems() -> Iterator[Problem]:
+    """The eight sets."""
+    from sklearn.datasets import load_digits
+
+    pictures, labels, test = _fashion()
+    generator = np.random.default_rng(3)
+    fashion = extracted("fashion", pictures, labels, test)
+    yield fashion
+    chance = generator.random(len(labels))
+    choices = {"tops": [0, 2, 3, 4, 6], "shoes and bags": [5, 7, 8, 9], "shirts": [0, 6]}
+    for name, classes in choices.items():
+        yield fashion.take(name, np.flatnonzero(np.isin(labels, classes)))
+    yield fashion.take("long tail", np.flatnonzero(chance < 0.75**fashion.labels))
+    wrong = np.where(
+        generator.random(len(labels)) < 0.1, generator.integers(0, 10, len(labels)), fashion.labels
+    )
+    yield fashion.take("wrong labels", np.flatnonzero(chance < 0.6), wrong)
+    half = np.flatnonzero(generator.random(len(labels)) < 0.5)
+    quarters = generator.integers(0, 4, len(half))
+    turned = np.stack([np.rot90(pictures[row], k) for row, k in zip(half, quarters, strict=True)])
+    yield extracted("which way up", turned, quarters, test[half])
+    digits = load_digits()
+    grey = (digits.images * 255 / 16).astype(np.uint8)
+    yield extracted("digits", grey, digits.target, np.arange(len(grey)) % 10 >= 7)
+
+
+def _fashion() -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.bool_]]:
+    """Pictures (N, 28, 28), labels and test rows of the part of Fashion-MNIST that is used."""
+    source = os.environ.get("FASHION_MNIST")
+    with tempfile.TemporaryDirectory() as folder:
+        options = DatasetOptions(source=Path(source) if source else None)
+        data = open_dataset("fashion-mnist", Home(Path(folder)), options)
+        held = data.splits == TEST
+        rows = [
+            np.flatnonzero((data.labels == label) & (held == part))[:count]
+            for label in range(len(data.classes))
+            for part, count in ((False, OF_A_CLASS), (True, TEST_OF_A_CLASS))
+        ]
+        chosen = np.sort(np.concatenate(rows))
+        pictures = np.stack([np.asarray(data.source.read(int(row)).pixels)[..., 0] for row in chosen])
+    return pictures, data.labels[chosen].astype(np.intp), held[chosen]
+
+
+def measure(problem: Problem, races: int) -> dict[str, Any]:
+    """A survey of all images, and races beside it."""
+    pool, test = np.flatnonzero(~problem.test), np.flatnonzero(problem.test)
+    units = np.arange(len(pool))
+    began = time.process_time()
+    order = pool[race_order(problem.labels[pool], units, 10**6)]
+    full = {one: float(problem.judge(one, order, test).mean()) for one in problem.candidates}
+    best = max(full.values())
+    outcomes = [_race(problem, pool[race_order(problem.labels[pool], units, seed)]) for seed in range(races)]
+    lost = [best - full[outcome.kept] for outcome in outcomes if outcome.kept is not None]
+    winner = max(full, key=full.__getitem__)
+    return {
+        "set": problem.name,
+        "images": len(problem.labels),
+        "classes": int(problem.labels.max()) + 1,
+        "best": "/".join(winner),
+        "accuracy": round(best, 4),
+        "within_a_point_of_best": sum(value > best - NEAR for value in full.values()),
+        "races": races,
+        "kept_within_a_point": float(np.mean([value < NEAR for value in lost])),
+        "largest_loss": round(max(lost), 4),
+        "best_was_dropped": float(np.mean([winner in outcome.dropped for outcome in outcomes])),
+        "share_of_passes": round(statistics.mean(outcome.share for outcome in outcomes), 4),
+        "largest_share": round(max(outcome.share for outcome in outcomes), 4),
+        "survivors": statistics.mean(len(outcome.survivors) for outcome in outcomes),
+        "cpu_seconds": round(time.process_time() - began, 1),
+    }
+
+
+def _race(problem: Problem, order: NDArray[np.intp]) -> Outcome:
+    def judge(start: int, stop: int, candidates: Sequence[Candidate]) -> Judged:
+        fitted, judged = order[:start], order[start:stop]
+        return Judged({one: problem.judge(one, fitted, judged) for one in candidates})
+
+    terms = Terms(len(problem.labels), len(order), int(problem.labels.max()) + 1, BUDGET)
+    return run_race(problem.candidates, terms, judge)
+
+
+def main(quick: bool = False) -> None:
+    """Measure and, unless `quick`, write the results."""
+    facts = machine()
+    rows = [measure(problem, QUICK_RACES if quick else RACES) for problem in problems()]
+    shown = ("set", "images", "best", "accuracy", "kept_within_a_point", "largest_loss", "share_of_passes")
+    print_table("races within 20 % of the image passes", [{key: row[key] for key in shown} for row in rows])
+    kept = sum(row["kept_within_a_point"] * row["races"] for row in rows) / sum(row["races"] for row in rows)
+    share = statistics.mean(row["share_of_passes"] for row in rows)
+    print(
+        f"\nwithin a point of the best: {100 * kept:.1f} % of all races, at {100 * share:.1f} % of the passes"
+    )
+    if not quick:
+        write_results("survey", rows, {**facts, "budget": BUDGET, "kept_within_a_point": round(kept, 4)})
+
+
+if __name__ == "__main__":
+    main()

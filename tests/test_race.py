@@ -1,0 +1,153 @@
+"""Races: what they promise and cost, and that the race of a survey goes on and leaves the test part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.config import Home
+from probe.datasets import open_dataset
+from probe.datasets.dataset import TEST
+from probe.runs import list_runs
+from probe.stats.racing import disagreements, least_share
+from probe.survey.race import ALPHA, Candidate, Judge, Judged, Terms, race_order, run_race
+from probe.units import group_codes
+from tests.onnx_files import cnn
+from tests.shell import Shell
+
+SAMPLE = "fashion-sample"
+
+
+def runners(count: int) -> list[Candidate]:
+    """Two heads on each of `count` backbones."""
+    return [Candidate(f"net{number}", "pooled", head) for number in range(count) for head in ("a", "b")]
+
+
+def judge_of(rates: dict[Candidate, float], seed: int) -> Judge:
+    """Candidates that are right by chance, at rates of their own."""
+    rng = np.random.default_rng(seed)
+
+    def judge(start: int, stop: int, candidates: Sequence[Candidate]) -> Judged:
+        return Judged({one: rng.random(stop - start) < rates[one] for one in candidates})
+
+    return judge
+
+
+def test_one_that_is_as_good_as_every_other_is_rarely_shown_to_be_worse() -> None:
+    """Of races among equals one in twenty may lose each of them, at most."""
+    rates = dict.fromkeys(runners(2), 0.8)
+    terms = Terms(2000, 1500, 10, 0.5)
+    lost = [
+        runners(2)[0] in run_race(list(rates), terms, judge_of(rates, seed)).dropped for seed in range(300)
+    ]
+    assert np.mean(lost) <= ALPHA
+
+
+def test_what_is_worse_drops_out_and_the_budget_is_kept() -> None:
+    candidates = runners(4)
+    rates = {one: 0.6 + 0.05 * place for place, one in enumerate(candidates)}
+    for seed in range(20):
+        found = run_race(candidates, Terms(20_000, 15_000, 10, 0.2), judge_of(rates, seed))
+        assert found.passes <= 0.2 * found.full
+        assert found.share == found.passes / (4 * 20_000)
+        assert found.kept == candidates[-1]
+        assert {candidates[0], candidates[1]} <= set(found.dropped)
+        assert found.right[candidates[0]] <= found.judged[candidates[0]] <= found.judged[candidates[-1]]
+        seen = [look.fitted_on + look.judged for look in found.looks]
+        assert [look.fitted_on for look in found.looks][1:] == seen[:-1]
+
+
+def test_a_budget_that_shows_nothing_is_spent_on_what_looks_best() -> None:
+    candidates = runners(7)
+    rates = dict.fromkeys(candidates, 0.7)
+    found = run_race(candidates, Terms(2000, 1500, 10, 0.2), judge_of(rates, 0))
+    backbones = [len({one.backbone for one in (*found.survivors, *found.left)})]
+    for look in range(1, 1 + len(found.looks)):
+        backbones.append(backbones[-1] - len({one.backbone for one, at in found.left.items() if at == look}))
+    assert backbones[0] > backbones[1] > backbones[-1] == 1
+    assert {one.backbone for one in found.survivors} == {found.kept.backbone if found.kept else ""}
+    assert 0.19 < found.share <= 0.2
+    assert found.judged[found.survivors[0]] > 2 * min(found.judged.values())
+    assert not set(found.left) & set(found.dropped)
+
+
+def test_what_fails_leaves_the_race() -> None:
+    good, bad = runners(1)
+
+    def judge(start: int, stop: int, candidates: Sequence[Candidate]) -> Judged:
+        return Judged({good: np.ones(stop - start, bool)}, {bad: "no weights"})
+
+    found = run_race([good, bad], Terms(1000, 800, 2, 0.5), judge)
+    assert found.kept == good
+    assert found.failed == {bad: "no weights"}
+    assert len(found.looks) == 1
+
+
+def test_groups_count_as_the_groups_they_are() -> None:
+    wins = np.repeat([True, True, True, False], 25)
+    assert disagreements(wins, ~wins) == (75, 25)
+    in_groups = disagreements(wins, ~wins, np.repeat(["a", "b", "c", "d"], 25))
+    assert sum(in_groups) == pytest.approx(4, abs=1)
+    assert least_share(75, 25, 0.01) > 0.5 > least_share(*in_groups, 0.01)
+    assert least_share(0, 3, 0.01) == 0
+    assert least_share(7, 0, 0.5**7) == pytest.approx(0.5)
+
+
+def test_every_beginning_of_the_order_has_the_classes_in_their_shares() -> None:
+    labels = np.random.default_rng(0).choice(3, 900, p=[0.7, 0.25, 0.05])
+    units = group_codes(np.array([f"{row // 2}" if row < 100 else "" for row in range(900)]))
+    order = race_order(labels, units, 0)
+    assert sorted(order.tolist()) == list(range(900))
+    assert set(labels[order[:6]].tolist()) == {0, 1, 2}
+    for count in (90, 300, 600):
+        found = np.bincount(labels[order[:count]], minlength=3) / count
+        assert np.abs(found - np.bincount(labels) / 900).max() < 0.03
+    places = np.argsort(order)
+    assert (np.abs(places[0:100:2] - places[1:100:2]) == 1).all()
+    assert not np.array_equal(order, race_order(labels, units, 1))
+
+
+def test_a_race_of_a_survey(shell: Shell, tmp_path: Path) -> None:
+    net = cnn(tmp_path / "net.onnx")
+    words = ["survey", SAMPLE, "--limit", 900, "--size", 16, "--preprocess", "unit", "--budget", "60%"]
+    words += ["--backbones", f"pixels,{net}", "--heads", "ridge,majority"]
+    plan = shell("survey", *words[1:], "--dry-run")
+    assert "a race of 4 candidates within 1,080 image passes" in plan
+    found = shell.json(*words)
+    assert found["race"]["share"] <= 0.6
+    assert found["race"]["passes"] == found["race"]["share"] * 1800
+    assert found["rows"][0]["standing"] == "best"
+    assert (found["rows"][0]["backbone"], found["rows"][0]["head"]) == ("pixels", "ridge")
+    assert {row["standing"] for row in found["rows"] if row["head"] == "majority"} <= {"dropped", "left"}
+    assert any("--backbones pixels --outputs pixels --heads ridge" in note for note in found["notes"])
+
+    home = Home(shell.home)
+    images = open_dataset(SAMPLE, home).thinned(900)
+    kept_apart = set(images.ids[images.splits == TEST].tolist())
+    runs, _ = list_runs(home)
+    assert {run.record.dataset for run in runs} == {"fashion-sample-race"}
+    for run in runs:
+        assert not kept_apart & set(run.predictions.ids.tolist())
+    assert shell.json(*words) == found, "finished looks are not repeated"
+    assert len(list_runs(home)[0]) == len(runs)
+    assert "look 1: fitted on" in shell(*words)
+    assert shell.json("stores", "ls") == [] or all(row["internal"] for row in shell.json("stores", "ls"))
+
+
+def test_a_backbone_without_weights_fails_its_rows_in_a_race(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.internet.time.sleep", lambda _: None)
+    words = ["survey", SAMPLE, "--limit", 300, "--size", 32, "--budget", "0.5", "--heads", "ridge,majority"]
+    found = shell.json(*words, "--backbones", "pixels,resnet50", code=1)
+    assert found["failed"] == 2
+    assert {row["backbone"] for row in found["rows"] if row["problem"]} == {"resnet50"}
+
+
+@pytest.mark.parametrize("budget", ["0", "120%", "much", "-5%"])
+def test_a_budget_is_a_share(shell: Shell, budget: str) -> None:
+    shell("survey", SAMPLE, "--backbones", "pixels", "--budget", budget, code=2)
+    assert "such as 20% or 0.2" in shell.error
