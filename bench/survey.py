@@ -30,16 +30,17 @@ from PIL import Image
 
 from bench.common import machine, print_table, write_results
 from probe import backbones
-from probe.config import Home
+from probe.config import Home, default_home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import TEST
 from probe.datasets.opening import DatasetOptions
 from probe.heads import HEADS
 from probe.heads.head import Samples
+from probe.store import slug
 from probe.survey.race import Candidate, Judged, Outcome, Terms, race_order, run_race
 
 BUDGET, NEAR = 0.2, 0.01
-RACES, QUICK_RACES = 25, 3
+RACES, QUICK_RACES = 8, 2
 SIDE, BATCH = 64, 64
 OF_A_CLASS, TEST_OF_A_CLASS = 1600, 500
 NETWORKS = {
@@ -86,26 +87,43 @@ class Problem:
 def extracted(
     name: str, pictures: NDArray[np.uint8], labels: NDArray[Any], test: NDArray[np.bool_]
 ) -> Problem:
-    """The features of every backbone of grey pictures (N, h, w)."""
-    features: dict[tuple[str, str], NDArray[np.float32]] = {}
+    """The features of every backbone of grey pictures (N, h, w), computed once and kept in the cache."""
+    kept = default_home().cache / "bench-survey" / f"{slug(name)}.npz"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        features = _pixels(pictures) | _networks(pictures)
+        with kept.open("wb") as file:
+            np.savez(file, **{"/".join(key): values for key, values in features.items()})
+    with np.load(kept) as arrays:
+        features = {tuple(key.split("/")): arrays[key] for key in arrays.files}
+    assert all(len(values) == len(labels) for values in features.values()), f"{kept} is of other pictures"
+    return Problem(name, features, labels.astype(np.intp), test)
+
+
+def _pixels(pictures: NDArray[np.uint8]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    features = {}
     for side in PIXELS:
         small = np.stack([_resized(picture, side) for picture in pictures])
         features[f"pixels-{side}", "pixels"] = small.reshape(len(small), -1).astype(np.float32) / 255
-    with tempfile.TemporaryDirectory() as folder:
-        for network, (row, weights) in NETWORKS.items():
-            spec = backbones.resolve(
-                row, size=SIDE, weights=weights, outputs=OUTPUTS, precision="fp32", home=Home(Path(folder))
-            )
-            extractor = backbones.load(spec, batch_size=BATCH)
-            rows: dict[str, list[NDArray[np.float32]]] = {output: [] for output in OUTPUTS}
-            for start in range(0, len(pictures), BATCH):
-                batch = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8)
-                some = pictures[start : start + BATCH]
-                batch[: len(some)] = np.stack([_resized(picture, SIDE) for picture in some])[..., None]
-                for output, values in extractor(batch).items():
-                    rows[output].append(values[: len(some)])
-            features |= {(network, output): np.concatenate(values) for output, values in rows.items()}
-    return Problem(name, features, labels.astype(np.intp), test)
+    return features
+
+
+def _networks(pictures: NDArray[np.uint8]) -> dict[tuple[str, str], NDArray[np.float32]]:
+    features: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for network, (row, weights) in NETWORKS.items():
+        spec = backbones.resolve(
+            row, size=SIDE, weights=weights, outputs=OUTPUTS, precision="fp32", home=default_home()
+        )
+        extractor = backbones.load(spec, batch_size=BATCH)
+        rows: dict[str, list[NDArray[np.float32]]] = {output: [] for output in OUTPUTS}
+        for start in range(0, len(pictures), BATCH):
+            batch = np.zeros((BATCH, SIDE, SIDE, 3), np.uint8)
+            some = pictures[start : start + BATCH]
+            batch[: len(some)] = np.stack([_resized(picture, SIDE) for picture in some])[..., None]
+            for output, values in extractor(batch).items():
+                rows[output].append(values[: len(some)])
+        features |= {(network, output): np.concatenate(values) for output, values in rows.items()}
+    return features
 
 
 def _resized(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -129,10 +147,11 @@ def problems() -> Iterator[Problem]:
         generator.random(len(labels)) < 0.1, generator.integers(0, 10, len(labels)), fashion.labels
     )
     yield fashion.take("wrong labels", np.flatnonzero(chance < 0.6), wrong)
+    generator = np.random.default_rng(5)
+    quarters = generator.integers(0, 4, len(labels))
     half = np.flatnonzero(generator.random(len(labels)) < 0.5)
-    quarters = generator.integers(0, 4, len(half))
-    turned = np.stack([np.rot90(pictures[row], k) for row, k in zip(half, quarters, strict=True)])
-    yield extracted("which way up", turned, quarters, test[half])
+    turned = np.stack([np.rot90(pictures[row], quarters[row]) for row in half])
+    yield extracted("which way up", turned, quarters[half], test[half])
     digits = load_digits()
     grey = (digits.images * 255 / 16).astype(np.uint8)
     yield extracted("digits", grey, digits.target, np.arange(len(grey)) % 10 >= 7)
@@ -151,7 +170,8 @@ def _fashion() -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.bool_]]:
             for part, count in ((False, OF_A_CLASS), (True, TEST_OF_A_CLASS))
         ]
         chosen = np.sort(np.concatenate(rows))
-        pictures = np.stack([np.asarray(data.source.read(int(row)).pixels)[..., 0] for row in chosen])
+        pictures = np.stack([np.asarray(data.source.read(int(row))) for row in chosen])
+    assert pictures.shape[1:] == (28, 28)
     return pictures, data.labels[chosen].astype(np.intp), held[chosen]
 
 
@@ -196,7 +216,10 @@ def _race(problem: Problem, order: NDArray[np.intp]) -> Outcome:
 def main(quick: bool = False) -> None:
     """Measure and, unless `quick`, write the results."""
     facts = machine()
-    rows = [measure(problem, QUICK_RACES if quick else RACES) for problem in problems()]
+    rows = []
+    for problem in problems():
+        rows.append(measure(problem, QUICK_RACES if quick else RACES))
+        print(rows[-1], flush=True)
     shown = ("set", "images", "best", "accuracy", "kept_within_a_point", "largest_loss", "share_of_passes")
     print_table("races within 20 % of the image passes", [{key: row[key] for key in shown} for row in rows])
     kept = sum(row["kept_within_a_point"] * row["races"] for row in rows) / sum(row["races"] for row in rows)

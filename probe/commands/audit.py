@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands.completion import stores
 from probe.commands.fit import CommaList
 from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
@@ -15,7 +16,7 @@ from probe.workspace.stores import take_store
 
 
 @click.command(name="audit")
-@click.argument("store", required=False)
+@click.argument("store", required=False, shell_complete=stores)
 @click.option("--output", help="Which stored output.  [default: the store's first]")
 @click.option(
     "--fix",

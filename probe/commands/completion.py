@@ -28,6 +28,12 @@ def runs(context: click.Context, param: click.Parameter, incomplete: str) -> Ite
     return _items(["latest", *filter(None, called), *found], incomplete)
 
 
+def runs_and_stores(context: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """What a page can be of."""
+    found = [*runs(context, param, incomplete), *stores(context, param, incomplete)]
+    return list({item.value: item for item in found}.values())
+
+
 def data_sets(context: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Data sets that have a name, and files and folders."""
     return _or_files(data_set_names(context, param, incomplete), incomplete)

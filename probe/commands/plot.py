@@ -81,7 +81,7 @@ def _add(name: str, metavar: str, text: str, *options: Callable[[Any], Any]) -> 
     @json_option
     @_title_option
     @_file_option(f"{name}.png")
-    @click.argument("names", nargs=-1, metavar=metavar)
+    @click.argument("names", nargs=-1, metavar=metavar, shell_complete=runs)
     @click.pass_obj
     def drawn(home: Home, names: tuple[str, ...], output: Path, as_json: bool, **how: str) -> None:
         from probe.workspace.plot import plot

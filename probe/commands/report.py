@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands.completion import runs_and_stores
 from probe.commands.options import emit, json_option, quiet_option
 from probe.config import Home
 from probe.workspace.context import Context
@@ -13,7 +14,7 @@ from probe.workspace.report import REPORT, report
 
 
 @click.command(name="report")
-@click.argument("names", nargs=-1, metavar="[RUN|STORE]...")
+@click.argument("names", nargs=-1, metavar="[RUN|STORE]...", shell_complete=runs_and_stores)
 @click.option(
     "-o",
     "--output",
