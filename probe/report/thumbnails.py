@@ -76,19 +76,20 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
 
 
 def _sheet(tiles: Sequence[Pixels]) -> Pixels:
-    """(H, W, 3): every tile in the middle of its square, on grey."""
+    """(H, W, 4): every tile in the middle of its square, nothing around it."""
     lines = -(-len(tiles) // SHEET_TILES)
-    sheet = np.full((lines * TILE, min(len(tiles), SHEET_TILES) * TILE, 3), 128, np.uint8)
+    sheet = np.zeros((lines * TILE, min(len(tiles), SHEET_TILES) * TILE, 4), np.uint8)
     for number, tile in enumerate(tiles):
         line, column = divmod(number, SHEET_TILES)
         height, width = tile.shape[:2]
         top, left = line * TILE + (TILE - height) // 2, column * TILE + (TILE - width) // 2
-        sheet[top : top + height, left : left + width] = tile
+        place = sheet[top : top + height, left : left + width]
+        place[..., :3], place[..., 3] = tile, 255
     return sheet
 
 
 def data_uri(pixels: Pixels) -> str:
-    """``data:image/webp;base64,…`` of a picture (H, W, 3) uint8."""
+    """``data:image/webp;base64,…`` of a picture (H, W, 3) uint8, or (H, W, 4) with its opacity."""
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "WEBP", quality=QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(encoded.getvalue()).decode()
