@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probe.errors import UnknownNameError, UsageError
 from probe.fit.rows import source_of
@@ -112,6 +113,24 @@ def test_the_confusion_matrix_adds_up_to_the_test_set(made: Reported, page: str)
         cells = [int(n) for n in re.findall(r"<td[^>]*title[^>]*>(\d+)<", body)]
         assert run.test is not None
         assert sum(cells) == int(total) == run.test.n
+
+
+def test_of_many_classes_the_pairs_that_are_confused_add_up(made: Reported, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    shades = np.random.default_rng(0).integers(0, 255, (45, 5, 4, 4, 3), dtype=np.uint8)
+    for label, pictures in enumerate(shades):
+        (tmp_path / "many" / f"class{label}").mkdir()
+        for number, pixels in enumerate(pictures):
+            Image.fromarray(pixels).save(tmp_path / "many" / f"class{label}" / f"{number}.png")
+    run = made.space.fit("majority", made.space.extract(tmp_path / "many", backbone="pixels", size=2))
+    page = made.space.report(run, output=tmp_path / "r.html").read_text(encoding="utf-8")
+    assert 'class="matrix"' not in page
+    total, right, more = map(int, re.findall(r'data-n="(\d+)" data-right="(\d+)" data-more="(\d+)"', page)[0])
+    table = page.partition('<table class="pairs"')[2].partition("</table>")[0]
+    counts = [int(n) for n in re.findall(r'<td class="number">(\d+)</td>', table)]
+    assert run.test is not None
+    assert right + sum(counts) + more == total == run.test.n
+    assert right == round(run.test.accuracy * run.test.n)
 
 
 def test_every_image_that_was_read_is_a_point(made: Reported, page: str) -> None:

@@ -367,6 +367,7 @@ def test_a_report_escapes_what_it_quotes() -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "a &amp; b" in page
+    assert "default-src 'none'; script-src 'none'" in page
     (line,) = [line for line in reproduction.markdown([verdict], "t").splitlines() if "0.5000" in line]
     # Experiment, measured, verdict, remarks: what no row has anything in is left out.
     assert line.replace("\\|", "").count("|") == 5

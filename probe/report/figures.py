@@ -220,6 +220,8 @@ def draw_reliability(series: Mapping[str, Sequence[ReliabilityBin]], title: str 
             markersize=4,
             linewidth=1.2,
             elinewidth=0.8,
+            # Bins at the ends have whole marks.
+            clip_on=False,
             color=colour,
             label=short(name, 40),
         )
