@@ -71,6 +71,8 @@ def _settle_environment() -> None:
     if kept:
         os.environ["TF_XLA_FLAGS"] = " ".join(kept)
     os.environ.update(_FIXED)
+    # Otherwise the first process takes all memory of a GPU, and the next one finds none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 def _taken_up(name: str) -> UsageError:

@@ -80,8 +80,8 @@ def take_share(folder: str, count: int, devices: Sequence[str], parent: int) -> 
     Parameters
     ----------
     folder : where the shares are marked as taken.
-    devices : GPUs, as ``CUDA_VISIBLE_DEVICES`` calls them, of which each worker gets one. Where there are
-        fewer than workers, those that share one leave each other memory.
+    devices : GPUs, as ``CUDA_VISIBLE_DEVICES`` calls them, of which each worker gets one, or
+        shares one where there are fewer.
     parent : the process that started this one, and with which it ends.
     """
     end_with(parent)
@@ -107,5 +107,3 @@ def _limit_to(number: int, count: int, devices: Sequence[str]) -> None:
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", threads)
     if devices:
         os.environ[VISIBLE] = devices[number % len(devices)]
-    if devices and len(devices) < count:
-        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"

@@ -27,7 +27,7 @@ from probe.backbones import (
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
 from probe.machine import Machine, read_machine
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, tf
 
 NETWORKS = [name for name in BACKBONES if BACKBONES[name].network]
 CAT, COFFEE = 285, 967
@@ -284,3 +284,21 @@ def test_named_conventions_are_those_of_keras(name: str, module: str) -> None:
     theirs = np.asarray(getattr(keras.applications, module).preprocess_input(pixels.copy()))
     ours = preprocess.convention(name).apply(pixels)
     np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_of_gpus_is_close_to_single(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, which XLA compiles the same graph for; a GPU is only said to be there."""
+    spec = resolve("vgg16", size=32, weights="random", precision="fp32", engine="tensorflow", home=HOME)
+    pixels = noise(32, batch=2)
+    single = load(spec, batch_size=2)(pixels)["avg_pool"]
+    listed = tf.config.list_physical_devices
+    gpu = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: gpu if kind == "GPU" else listed(kind)
+    )
+    ampere = Machine(frozenset(), gpu_capability=8.0)
+    monkeypatch.setattr("probe.backbones.precision.read_machine", lambda: ampere)
+    half = load(dataclasses.replace(spec, precision=precision), batch_size=2)(pixels)["avg_pool"]
+    assert not np.array_equal(half, single)
+    assert cosines(half, single).min() > 0.999

@@ -25,6 +25,7 @@ from tests.faulty_server import Server, running_server
 PLAIN = Machine(frozenset({"avx2"}))
 BF16 = Machine(frozenset({"avx512_bf16"}))
 TENSOR_CORES = Machine(frozenset({"avx512_bf16"}), gpu_capability=8.0)
+VOLTA = Machine(frozenset({"avx512_bf16"}), gpu_capability=7.5)
 OLD_GPU = Machine(frozenset({"avx512_bf16"}), gpu_capability=6.1)
 
 
@@ -270,7 +271,8 @@ def test_available_weights_are_looked_for_where_they_would_be_used(home: Home, t
 
 
 @pytest.mark.parametrize(
-    ("machine", "precision"), [(PLAIN, "fp32"), (BF16, "bf16"), (TENSOR_CORES, "fp16"), (OLD_GPU, "fp32")]
+    ("machine", "precision"),
+    [(PLAIN, "fp32"), (BF16, "bf16"), (TENSOR_CORES, "bf16"), (VOLTA, "fp16"), (OLD_GPU, "fp32")],
 )
 def test_automatic_precision(machine: Machine, precision: str) -> None:
     assert choose_precision("auto", machine=machine)[0] == precision

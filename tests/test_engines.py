@@ -169,7 +169,7 @@ def test_an_engine_that_cannot_is_refused_before_anything_is_built() -> None:
 
 def test_auto_precision_is_one_that_an_engine_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = Backbone("file:mine", "", 16, 16, None, "unit", KERAS_FILE)
-    assert choose_precision("auto", BACKBONES["resnet50"], TENSOR_CORES).name == "fp16"
+    assert choose_precision("auto", BACKBONES["resnet50"], TENSOR_CORES).name == "bf16"
     assert choose_precision("auto", saved, TENSOR_CORES).name == "fp32"
     with pytest.raises(UsageError, match="no engine computes file:mine in fp16"):
         choose_engine(saved, "fp16")

@@ -249,7 +249,7 @@ def test_reading_ahead_is_bounded_and_closing_stops_the_threads():
         asked.append(row)
         return np.zeros((4, 4), np.uint8)
 
-    batches = read_batches(read, range(10_000), 4, 10, threads=2, prefetch=2)
+    batches = read_batches(read, range(10_000), 4, 10, threads=2)
     next(batches)
     batches.close()
     assert len(asked) <= 30

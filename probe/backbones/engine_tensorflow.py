@@ -33,6 +33,7 @@ class GraphExtractor:
         shapes: list[Any],
         *,
         bf16: bool,
+        device: str | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.shapes: Mapping[str, tuple[int, ...]] = {
@@ -40,12 +41,13 @@ class GraphExtractor:
         }
         self._graph = graph
         self._input_shape = (batch_size, spec.size, spec.size, 3)
-        self._bf16 = bf16
+        self._bf16, self._device = bf16, device
 
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Extractor`."""
         expect_pixels(pixels, self._input_shape)
-        with _bfloat16(self._bf16):
+        # A function is placed where it is called from; where it was traced has no say in it.
+        with _bfloat16(self._bf16), tf.device(self._device):
             features = self._graph(tf.constant(pixels))
         return {output: value.numpy() for output, value in zip(self.shapes, features, strict=True)}
 
@@ -53,8 +55,9 @@ class GraphExtractor:
 def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
     """See `probe.backbones.load`; nothing is kept.
 
-    fp16 is for GPUs: the network is built under Keras's ``mixed_float16`` policy and compiled by XLA. It has
-    been exercised on a CPU only, where it is correct and slow.
+    On a GPU half precision is a policy of Keras, ``mixed_float16`` or ``mixed_bfloat16``, and XLA compiles
+    the graph. It has been exercised on a CPU only, where it is correct and slow. On a CPU bfloat16 is a pass
+    over the graph, which is kept there whatever GPUs there are.
     """
     if _lowered(row, spec) == "fp16" and not tf.config.list_physical_devices("GPU"):
         raise UsageError(
@@ -80,11 +83,13 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
     gc.collect()
     graph = (
         tf.function(frozen, input_signature=[_signature(spec, batch_size)], jit_compile=True)
-        if _lowered(row, spec) == "fp16"
+        if network.half_policy(row, spec) is not None
         else frozen
     )
     shapes = [output.shape for output in frozen.outputs]
-    extractor = GraphExtractor(graph, spec, batch_size, shapes, bf16=_lowered(row, spec) == "bf16")
+    by_pass = _by_pass(row, spec)
+    device = "/CPU:0" if by_pass else None
+    extractor = GraphExtractor(graph, spec, batch_size, shapes, bf16=by_pass, device=device)
     # It also optimises the graph and lays the weights out, seconds that belong to loading.
     extractor(np.zeros((batch_size, spec.size, spec.size, 3), np.uint8))
     return extractor
@@ -93,6 +98,11 @@ def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int
 def _lowered(row: Backbone, spec: BackboneSpec) -> str:
     """The precision that the engine has to bring about; what a saved model does by itself is left to it."""
     return "fp32" if row.saved_precision else spec.precision
+
+
+def _by_pass(row: Backbone, spec: BackboneSpec) -> bool:
+    """Whether the pass over graphs for CPUs brings bfloat16 about."""
+    return _lowered(row, spec) == "bf16" and network.half_policy(row, spec) is None
 
 
 def _signature(spec: BackboneSpec, batch_size: int) -> Any:
@@ -104,11 +114,8 @@ def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> A
     names = [layer_name(model, row, output) for output in spec.outputs]
     folding.fold_batch_norms(model, keep=names)
     forward = forward_of(model, row, spec)
-    # The low-precision pass for CPUs would not touch a graph that TensorFlow placed on a GPU.
-    with tf.device("/CPU:0" if _lowered(row, spec) == "bf16" else None):
-        signature = [_signature(spec, batch_size)]
-        traced = tf.function(forward, input_signature=signature).get_concrete_function()
-        return convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    traced = tf.function(forward, input_signature=[_signature(spec, batch_size)]).get_concrete_function()
+    return convert_variables_to_constants_v2(traced, lower_control_flow=False)
 
 
 @contextmanager

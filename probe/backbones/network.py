@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from probe.backbones import keras_file, weights
-from probe.backbones.backbone import HUB_PRESET, KERAS_FILE, Backbone, BackboneSpec
+from probe.backbones.backbone import HUB_PRESET, KERAS, KERAS_FILE, Backbone, BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
-from probe.tensorflow_setup import keras, pin
+from probe.tensorflow_setup import keras, pin, tf
 
 T = TypeVar("T")
 
@@ -66,9 +66,19 @@ def load_weights(model: Any, path: Path) -> None:
         ) from error
 
 
-def _construct(row: Backbone, spec: BackboneSpec) -> Any:
+def half_policy(row: Backbone, spec: BackboneSpec) -> str | None:
+    """The policy of Keras under which a constructor makes a network in half precision, if it is made so."""
+    if row.kind != KERAS or spec.precision == "fp32":
+        return None
     if spec.precision == "fp16":
-        keras.config.set_dtype_policy("mixed_float16")
+        return "mixed_float16"
+    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else None
+
+
+def _construct(row: Backbone, spec: BackboneSpec) -> Any:
+    policy = half_policy(row, spec)
+    if policy is not None:
+        keras.config.set_dtype_policy(policy)
     try:
         with _seeded(weights.random_seed(spec.weights) or 0):
             return load_object(row.network)(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from probe.backbones.backbone import Backbone
+from probe.backbones.backbone import KERAS, Backbone
 from probe.backbones.engines import is_automatic, is_computed
 from probe.errors import UsageError, unknown_name
 from probe.machine import Machine, read_machine
@@ -14,6 +14,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 TENSOR_CORES_SINCE = 7.0
 """CUDA compute capability from which half precision is faster than single (Volta)."""
+BFLOAT_SINCE = 8.0
+"""And from which bfloat16 is among it, which has the range of float32 (Ampere)."""
 
 
 class Precision(NamedTuple):
@@ -55,10 +57,11 @@ def expect_capable(precision: str, machine: Machine | None = None) -> None:
     if precision == "fp32":
         return
     machine = machine or read_machine()
-    if precision == "bf16" and _bf16_flag(machine) is None:
+    bfloat_gpu = (machine.gpu_capability or 0) >= BFLOAT_SINCE
+    if precision == "bf16" and _bf16_flag(machine) is None and not bfloat_gpu:
         raise UsageError(
             "this CPU cannot compute in bfloat16",
-            expected="one of the CPU flags " + ", ".join(BF16_FLAGS),
+            expected=f"one of the CPU flags {', '.join(BF16_FLAGS)}, or a GPU of compute capability 8.0",
             found="none of them in /proc/cpuinfo",
             hint="--precision fp32, or auto",
         )
@@ -94,7 +97,10 @@ def _automatic(machine: Machine, row: Backbone | None) -> Precision:
             return Precision("fp32", f"the GPU has no tensor cores (compute capability {capability})")
         if row is not None and not is_computed(row, "fp16"):
             return Precision("fp32", f"no engine computes {row.name} in fp16")
-        return Precision("fp16", f"the GPU has tensor cores (compute capability {capability})")
+        # What is not made by a constructor is lowered to bfloat16 on CPUs alone.
+        made_for_it = row is None or row.kind == KERAS
+        half = "bf16" if capability >= BFLOAT_SINCE and made_for_it else "fp16"
+        return Precision(half, f"the GPU has tensor cores (compute capability {capability})")
     flag = _bf16_flag(machine)
     if flag is not None and row is not None and not row.bf16:
         return Precision("fp32", f"{row.name} gains nothing from bfloat16")

@@ -10,9 +10,11 @@ from probe import backbones
 from probe.backbones.backbone import NO_WEIGHTS, Extractor
 from probe.config import Home
 from probe.extract.job import ExtractJob
+from probe.machine import read_machine
 
 DEFAULT_BATCH = 32
 CANDIDATES = (32, 64)
+GPU_CANDIDATES = (32, 64, 128, 256, 512)
 TRIAL_FROM = 8192
 """Images from which a trial pays: tracing a second graph takes some seconds."""
 TRIAL_IMAGES = 192
@@ -32,13 +34,16 @@ def load_for_new_store(job: ExtractJob, home: Home) -> Extractor:
     settled = settled_batch(job)
     if settled is not None:
         return backbones.load(job.backbone, batch_size=settled, home=home)
-    best, best_speed = None, 0.0
-    for size in CANDIDATES:
+    on_gpu = read_machine().gpu_capability is not None
+    first, *larger = GPU_CANDIDATES if on_gpu else CANDIDATES
+    best = backbones.load(job.backbone, batch_size=first, home=home)
+    best_speed = _speed(best, job.backbone.size)
+    for size in larger:
         extractor = backbones.load(job.backbone, batch_size=size, home=home)
         speed = _speed(extractor, job.backbone.size)
-        if best is None or speed > WORTH_IT * best_speed:
-            best, best_speed = extractor, speed
-    assert best is not None
+        if speed <= WORTH_IT * best_speed:
+            break
+        best, best_speed = extractor, speed
     return best
 
 

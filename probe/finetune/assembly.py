@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from probe.finetune.cut import Cut
@@ -58,14 +59,13 @@ class Assembly:
         return network
 
 
-def assemble(ready: Prepared, devices: Sequence[str] | None = None) -> Assembly:
+def assemble(ready: Prepared, devices: Sequence[str] = ()) -> Assembly:
     """Put the network together: from the crossing tensors, or without a cache from preprocessed pixels.
 
     Weights and output are float32 at every precision. Batch normalisation above the cut stays in inference
     mode unless ``train_bn`` asks for batch statistics; in the frozen part it always does.
 
-    `devices` train it together (``tf.distribute.MirroredStrategy``); None takes all GPUs where there are
-    several.
+    `devices` train it together (``tf.distribute.MirroredStrategy``).
     """
     from probe.networks.builder import clone
     from probe.tensorflow_setup import keras, pin
@@ -73,7 +73,7 @@ def assemble(ready: Prepared, devices: Sequence[str] | None = None) -> Assembly:
     pin()
     job, cut = ready.job, ready.cut
     policy, size = POLICIES[job.precision], job.backbone.size
-    with _scope(devices):
+    with _together(tuple(devices)).scope() if len(devices) > 1 else nullcontext():
         if ready.plan.prefix_cache:
             inputs = [keras.Input(shape, name=name) for name, shape in ready.plan.crossing.items()]
             tensors = inputs
@@ -92,11 +92,19 @@ def assemble(ready: Prepared, devices: Sequence[str] | None = None) -> Assembly:
     return Assembly(cut, ready.head, model, body)
 
 
-def _scope(devices: Sequence[str] | None) -> AbstractContextManager[Any]:
+def all_gpus() -> list[str]:
+    """The names TensorFlow has for the GPUs of this process."""
     from probe.tensorflow_setup import tf
 
-    chosen = devices or [device.name for device in tf.config.list_logical_devices("GPU")]
-    return tf.distribute.MirroredStrategy(list(chosen)).scope() if len(chosen) > 1 else nullcontext()
+    return [device.name for device in tf.config.list_logical_devices("GPU")]
+
+
+@cache
+def _together(devices: tuple[str, ...]) -> Any:
+    """The strategy of these devices, one a process: NCCL does not survive a second one of the same GPUs."""
+    from probe.tensorflow_setup import tf
+
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _trained(body: Any, settings: TuneSettings) -> Any:

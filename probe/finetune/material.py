@@ -37,17 +37,21 @@ class Material:
     extraction: ExtractResult | None = None
 
 
-def open_material(ready: Prepared, home: Home, *, progress: bool = False) -> Material:
-    """The prefix cache, extracted if need be, or the pictures, as the plan says."""
+def open_material(ready: Prepared, home: Home, *, devices: int = 1, progress: bool = False) -> Material:
+    """The prefix cache, extracted if need be, or the pictures, as the plan says.
+
+    No batch has fewer rows than there are `devices` that divide it.
+    """
     job = ready.job.on_labelled_rows()
-    return _cached(job, ready, home, progress) if ready.plan.prefix_cache else _plain(job)
+    least = max(1, devices)
+    return _cached(job, ready, home, least, progress) if ready.plan.prefix_cache else _plain(job, least)
 
 
-def _cached(job: TuneJob, ready: Prepared, home: Home, progress: bool) -> Material:
+def _cached(job: TuneJob, ready: Prepared, home: Home, least: int, progress: bool) -> Material:
     views = job.settings.stored_views
     store, extraction = extract_prefix(job.images, ready.cut, home, views=views, progress=progress)
     parts = cached_parts(store)
-    inputs = _inputs(job, parts) if views is None else ViewedInputs(job, store)
+    inputs = _inputs(job, parts, least) if views is None else ViewedInputs(job, store, least)
     rows = {split: store.rows(split) for split in SPLITS}
     ids = {split: store.index.ids[mine] for split, mine in rows.items()}
     named = store.index.groups
@@ -70,9 +74,10 @@ def cached_parts(store: Store, view: int = 0) -> dict[str, Part]:
 class ViewedInputs:
     """`Inputs` over a cache with K views: epoch by epoch the training part shows its next view."""
 
-    def __init__(self, job: TuneJob, store: Store) -> None:
+    def __init__(self, job: TuneJob, store: Store, least: int) -> None:
+        self.least = least
         numbers = range(1, store.view_count + 1)
-        self._views = [_inputs(job, cached_parts(store, view)) for view in numbers]
+        self._views = [_inputs(job, cached_parts(store, view), least) for view in numbers]
 
     @property
     def steps(self) -> int:
@@ -85,7 +90,7 @@ class ViewedInputs:
         return self._views[0].validation()
 
 
-def _plain(job: TuneJob) -> Material:
+def _plain(job: TuneJob, least: int) -> Material:
     convention = preprocess.convention(job.backbone.preprocess)
 
     def prepare_pixels(pixels: Any) -> Any:
@@ -101,10 +106,10 @@ def _plain(job: TuneJob) -> Material:
         parts[split] = Part(pictures, job.dataset.labels[readable])
         ids[split] = job.dataset.ids[readable]
         groups[split] = None if named is None else named[readable]
-    return Material(_inputs(job, parts, prepare_pixels), parts, ids, prepare_pixels, groups)
+    return Material(_inputs(job, parts, least, prepare_pixels), parts, ids, prepare_pixels, groups)
 
 
-def _inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any = None) -> Inputs:
+def _inputs(job: TuneJob, parts: Mapping[str, Part], least: int, prepare_batch: Any = None) -> Inputs:
     return ArrayInputs(
         parts[TRAIN],
         parts[VAL] if len(parts[VAL]) else None,
@@ -112,4 +117,5 @@ def _inputs(job: TuneJob, parts: Mapping[str, Part], prepare_batch: Any = None) 
         seed=job.settings.seed,
         prepare=prepare_batch,
         augment=job.settings.augment if prepare_batch is not None else None,
+        least=least,
     )

@@ -12,7 +12,7 @@ from probe.config import Home
 from probe.curves import Course
 from probe.datasets.dataset import TRAIN, VAL
 from probe.errors import FitError
-from probe.finetune.assembly import Assembly, assemble
+from probe.finetune.assembly import Assembly, all_gpus, assemble
 from probe.finetune.engine import state_folder
 from probe.finetune.headstart import HeadStart, find_probes, find_start
 from probe.finetune.material import Material, open_material
@@ -90,7 +90,7 @@ class Tuning:
         """Probabilities of one part, (n, C); empty when the part is."""
         material, part = self.material, self.material.parts[split]
         if len(part):
-            read = batches(part, self.job.settings.batch_size, material.prepare)
+            read = batches(part, self.job.settings.batch_size, material.prepare, least=material.inputs.least)
             found = probabilities(self.network.model, read)
         else:
             found = np.empty((0, len(self.job.dataset.classes)), np.float32)
@@ -147,7 +147,8 @@ def open_tuning(
     """The embeddings, the head start and the prefix cache, each made if need be, and the network on top."""
     probes = find_probes(home, ready.job.images)
     start = find_start(ready, home, probes, progress=progress)
-    material = open_material(ready, home, progress=progress)
+    devices = all_gpus() if devices is None else devices
+    material = open_material(ready, home, devices=len(devices), progress=progress)
     folder = state_folder(ready, home)
     network = assemble(ready, devices)
     return Tuning(ready.job, ready.plan, network, material, probes, start, folder, resume, on_epoch, progress)

@@ -20,6 +20,9 @@ from probe.machine import usable_cpus
 
 Problem = tuple[Status, str]
 
+PICTURES_AHEAD = 4
+"""For every thread: with fewer, most threads of a large machine wait for the network to take its batch."""
+
 
 @dataclass
 class Batch:
@@ -56,15 +59,14 @@ def read_batches(
     hashes: Sequence[str] | NDArray[np.str_] | None = None,
     path: PixelPath = IN_FULL,
     threads: int | None = None,
-    prefetch: int = 2,
 ) -> Iterator[Batch]:
     """Decode `rows` and resize them to `size` along `path`, `batch_size` at a time, in order.
 
     `read` gives the bytes or the pixels of a row and is called from several threads; its OSErrors make an
     unreadable row, anything else is a bug and passes. `hashes` (N,), indexed by row number, holds the content
     hash of each image when it was indexed: a row whose content is another now is not read (status CHANGED).
-    Memory is bounded by ``prefetch`` batches being decoded and the one in the caller's hands. Closing the
-    generator stops the threads before it returns.
+    Memory is bounded by the batches being decoded, two or as many as have `PICTURES_AHEAD` for every thread,
+    and the one in the caller's hands. Closing the generator stops the threads before it returns.
     """
     workers = threads or usable_cpus()
     job = _Job(read, size, path, hashes)
@@ -84,7 +86,7 @@ def read_batches(
         pending.append((batch, [pool.submit(job.fill, part[s], batch.pixels[s]) for s in slices]))
 
     try:
-        for _ in range(max(1, prefetch)):
+        for _ in range(max(2, -(-PICTURES_AHEAD * workers // batch_size))):
             submit()
         while pending:
             batch, tasks = pending.popleft()

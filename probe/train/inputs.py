@@ -190,6 +190,11 @@ class Inputs(Protocol):
         """Batches an epoch of training."""
         ...
 
+    @property
+    def least(self) -> int:
+        """The fewest rows of a batch: as many as there are devices that divide it."""
+        ...
+
     def training(self, epoch: int) -> Any:
         """The batches of an epoch, which may depend on its number and on nothing that happened before."""
         ...
@@ -202,7 +207,8 @@ class Inputs(Protocol):
 class ArrayInputs:
     """`Inputs` over arrays in memory: shuffled by seed and epoch, augmented in the training part only.
 
-    `prepare` is applied to every batch of inputs after augmentation; by default they become float32.
+    `prepare` is applied to every batch of inputs after augmentation; by default they become float32. `least`
+    as in `Batches`.
     """
 
     def __init__(
@@ -214,6 +220,7 @@ class ArrayInputs:
         seed: int,
         prepare: Callable[[Any], Any] | None = None,
         augment: Augment | None = None,
+        least: int = 1,
     ) -> None:
         if not len(train):
             raise DataError("there is nothing to train on", expected="at least one training image")
@@ -221,10 +228,11 @@ class ArrayInputs:
         self.batch_size, self.seed = batch_size, seed
         self.prepare = prepare or _as_float
         self.augment = augment or Augment()
+        self.least = least
 
     @property
     def steps(self) -> int:
-        return -(-len(self.train) // self.batch_size)
+        return len(batch_ends(len(self.train), self.batch_size, self.least))
 
     def training(self, epoch: int) -> Any:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
@@ -237,18 +245,21 @@ class ArrayInputs:
 
     @functools.cached_property
     def _train(self) -> Batches:
-        return Batches(self.train, self.batch_size, self.prepare, self.augment.fill)
+        return Batches(self.train, self.batch_size, self.prepare, self.augment.fill, self.least)
 
     @functools.cached_property
     def _validation(self) -> Any | None:
-        return batches(self.val, self.batch_size, self.prepare) if self.val is not None else None
+        if self.val is None:
+            return None
+        return batches(self.val, self.batch_size, self.prepare, least=self.least)
 
 
 class Batches:
     """Makes a ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, for every epoch another.
 
     What reads a batch is traced once, however many epochs there are: of small pictures that costs more than
-    an epoch.
+    an epoch. A last batch of fewer than `least` rows is none of its own, but joins the one before: a device
+    that gets no row of a batch has no mean of it either, and makes it NaN for all.
     """
 
     def __init__(
@@ -257,10 +268,11 @@ class Batches:
         batch_size: int,
         prepare: Callable[[Any], Any] | None = None,
         fill: str = "nearest",
+        least: int = 1,
     ) -> None:
         from probe.tensorflow_setup import tf
 
-        self.part, self.batch_size = part, batch_size
+        self.part, self.batch_size, self.least = part, batch_size, least
         self.together = _batches_together(part.arrays, batch_size)
         load = _loader(part, prepare or _as_float, fill)
 
@@ -281,15 +293,19 @@ class Batches:
         labels = self.part.labels[order]
         columns = (order, labels) if views is None else (order, labels, views)
         chunk = self.together * self.batch_size
-        whole = len(order) // chunk * chunk
+        ends = batch_ends(len(order), self.batch_size, self.least)
+        # The last batch alone may have another size; chunks are made of those before it.
+        full = ends[-1] if len(ends) * self.batch_size == ends[-1] else (len(ends) - 1) * self.batch_size
+        whole = full // chunk * chunk
         found = []
         if whole:
             chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
             several = tf.data.Dataset.from_tensor_slices(tuple(chunks))
             found.append(several.map(self._load_several, AHEAD).unbatch())
-        if whole < len(order):
-            rest = tf.data.Dataset.from_tensor_slices(tuple(column[whole:] for column in columns))
-            found.append(rest.batch(self.batch_size).map(self._load, AHEAD))
+        for start, stop, size in ((whole, full, self.batch_size), (full, len(order), len(order) - full)):
+            if start < stop:
+                rest = tf.data.Dataset.from_tensor_slices(tuple(column[start:stop] for column in columns))
+                found.append(rest.batch(size).map(self._load, AHEAD))
         dataset = functools.reduce(lambda first, second: first.concatenate(second), found)
         settings = tf.data.Options()
         # An iterator that TensorFlow tunes as it goes is only let go when the tuning wakes up, which it does
@@ -298,9 +314,22 @@ class Batches:
         return dataset.prefetch(max(AHEAD, self.together)).with_options(settings)
 
 
-def batches(part: Part, batch_size: int, prepare: Callable[[Any], Any] | None = None) -> Any:
-    """A ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, in the order of its rows."""
-    return Batches(part, batch_size, prepare)(np.arange(len(part)))
+def batch_ends(count: int, batch_size: int, least: int = 1) -> list[int]:
+    """Where the batches of `count` rows end: the last has no fewer than `least`, or is the only one."""
+    ends = [*range(batch_size, count, batch_size), count]
+    if len(ends) > 1 and count - ends[-2] < least:
+        del ends[-2]
+    return ends
+
+
+def batches(
+    part: Part, batch_size: int, prepare: Callable[[Any], Any] | None = None, *, least: int = 1
+) -> Any:
+    """A ``tf.data.Dataset`` of ``(inputs, labels)`` batches of a part, in the order of its rows.
+
+    `least` as in `Batches`.
+    """
+    return Batches(part, batch_size, prepare, least=least)(np.arange(len(part)))
 
 
 def _loader(part: Part, prepare: Callable[[Any], Any], fill: str) -> Callable[..., Any]:
