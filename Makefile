@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench faults samples clean
+.PHONY: help demo test check format bench gpu faults samples clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,10 @@ format: $(STAMP)  ## Rewrite the code as ruff wants it
 
 bench: $(STAMP)  ## Measure: interleaved pairs, medians, ratios, written to bench/results/
 	$(BIN)/python -m bench
+
+gpu: $(STAMP)  ## On a machine with GPUs: check them against the CPU, measure, print a table
+	$(BIN)/python -m pip install --quiet -e '.[gpu]'
+	$(BIN)/python -m bench.gpu
 
 faults: $(STAMP)  ## Kill, break and damage at every step, and print what came of it
 	$(BIN)/python -m bench.faults

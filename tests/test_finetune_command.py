@@ -134,6 +134,7 @@ def test_the_picture_shows_one_image_of_each_class_first(folder, home):
         ("--head D120", "put F, GAP or GMP before"),
         ("--unfreeze conv9", "no stage or layer"),
         ("--backbone resnet51", "no backbone called"),
+        ("--devices GPU:7", "no device GPU:7"),
     ],
 )
 def test_wrong_choices_are_one_clear_message(shell, folder, line, says):

@@ -106,7 +106,8 @@ folder, home = Path(sys.argv[1]), Home(Path(sys.argv[2]))
 devices = ["CPU:0", "CPU:1"]
 job = tiny_job(folder, home, unfreeze="conv2", epochs=2)
 print(*finetune(job, home, devices=devices).result["history"]["val_loss"])
-# Sixty pictures in batches of 59: a device without a row would make batch normalisation NaN.
+# Sixty pictures in batches of 59: a device without a row would make batch normalisation NaN. And validation
+# on 60 pictures in batches of 59 begins with one that cannot be halved.
 odd = tiny_job(folder, home, unfreeze="conv2", epochs=1, batch_size=59, train_bn=True)
 print(*finetune(odd, home, devices=devices).result["history"]["val_loss"])
 """

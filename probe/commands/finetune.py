@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from probe.commands.completion import backbones, data_sets_and_stores, stores
+from probe.commands.fit import CommaList
 from probe.commands.options import dataset_options, emit, json_option, quiet_option
 from probe.config import Home
 from probe.datasets import DatasetOptions
@@ -140,6 +141,12 @@ from probe.workspace.context import Context
     help="Write logs for TensorBoard there.  [default: none]",
 )
 @click.option(
+    "--devices",
+    type=CommaList(str),
+    metavar="GPU:0,GPU:1,…",
+    help="Train on these together, a share of every batch each.  [default: all GPUs]",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Say what is frozen, trained, and what it takes; train nothing."
 )
 @dataset_options
@@ -157,6 +164,7 @@ def command(
     show_augment: Path | None,
     resume: bool,
     tensorboard: Path | None,
+    devices: tuple[str, ...] | None,
     **choices: Any,
 ) -> None:
     """Train a head and the upper part of a backbone, and compare with the frozen probe.
@@ -173,5 +181,7 @@ def command(
     if dry_run:
         found = verb.plan(context, dataset, store, wanted, options)
         return emit(found.to_json(), as_json, found.lines)
-    run = verb.finetune(context, dataset, store, wanted, options, resume=resume, tensorboard=tensorboard)
+    run = verb.finetune(
+        context, dataset, store, wanted, options, resume=resume, tensorboard=tensorboard, devices=devices
+    )
     emit(dict(run.result), as_json, lambda: result_lines(run))

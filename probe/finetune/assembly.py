@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from probe.errors import UsageError
 from probe.finetune.cut import Cut
 from probe.finetune.head import HEAD, HeadSpec
 from probe.finetune.plan import Prepared, TuneSettings
@@ -92,11 +93,18 @@ def assemble(ready: Prepared, devices: Sequence[str] = ()) -> Assembly:
     return Assembly(cut, ready.head, model, body)
 
 
-def all_gpus() -> list[str]:
-    """The names TensorFlow has for the GPUs of this process."""
+def choose_devices(wanted: Sequence[str] | None) -> list[str]:
+    """The devices wanted, such as ``GPU:0``; all GPUs of this process where none are named.
+
+    UsageError lists the devices there are where one is not among them.
+    """
     from probe.tensorflow_setup import tf
 
-    return [device.name for device in tf.config.list_logical_devices("GPU")]
+    known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    for name in wanted or ():
+        if name not in known:
+            raise UsageError(f"there is no device {name}", expected="some of " + ", ".join(known))
+    return list(wanted) if wanted else [name for name in known if name.startswith("GPU")]
 
 
 @cache

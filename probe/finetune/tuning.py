@@ -12,7 +12,7 @@ from probe.config import Home
 from probe.curves import Course
 from probe.datasets.dataset import TRAIN, VAL
 from probe.errors import FitError
-from probe.finetune.assembly import Assembly, all_gpus, assemble
+from probe.finetune.assembly import Assembly, assemble, choose_devices
 from probe.finetune.engine import state_folder
 from probe.finetune.headstart import HeadStart, find_probes, find_start
 from probe.finetune.material import Material, open_material
@@ -147,7 +147,7 @@ def open_tuning(
     """The embeddings, the head start and the prefix cache, each made if need be, and the network on top."""
     probes = find_probes(home, ready.job.images)
     start = find_start(ready, home, probes, progress=progress)
-    devices = all_gpus() if devices is None else devices
+    devices = choose_devices(devices)
     material = open_material(ready, home, devices=len(devices), progress=progress)
     folder = state_folder(ready, home)
     network = assemble(ready, devices)

@@ -121,6 +121,8 @@ def _fit_loop(
         optimiser = settings.keras_optimiser(inputs.steps)
         model.compile(optimizer=optimiser, loss=settings.loss, metrics=["accuracy"])
         optimiser.build(model.trainable_variables)
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        _build_metrics(model, inputs)
     run = Training(model, optimiser, settings, folder, settings.identity(identity))
     run.open(resume=resume)
     if start_counts and run.state.start is None:
@@ -151,6 +153,19 @@ def _fit_loop(
     return LoopResult(
         state.history, state.kept_epoch, state.stopped, state.seconds, state.start, settings.keep
     )
+
+
+def _build_metrics(model: Any, inputs: Inputs) -> None:
+    """Build what Keras would build of a first batch, and keep it from trying.
+
+    It averages the first batch of every fit and evaluation over the devices to see its shape, which fails
+    where they got different numbers of rows.
+    """
+    values, labels = next(iter(inputs.training(0)))
+    one = tuple(value[:1] for value in values) if isinstance(values, tuple) else values[:1]
+    model.test_on_batch(one, labels[:1])
+    model.reset_metrics()
+    model._maybe_symbolic_build = lambda **_: None
 
 
 def _score_start(run: Training, model: Any, inputs: Inputs, on_epoch: OnEpoch | None) -> None:

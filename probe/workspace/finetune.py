@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +134,7 @@ def finetune(
     *,
     resume: bool = False,
     tensorboard: Path | None = None,
+    devices: Sequence[str] | None = None,
 ) -> Run:
     """Train, score the test part once, compare with the frozen probe, keep the network.
 
@@ -152,6 +153,7 @@ def finetune(
         say=context.say,
         on_epoch=lambda epoch, figures: context.say(_epoch_line(epoch, figures)),
         tensorboard=tensorboard,
+        devices=devices,
         progress=context.progress,
     )
 

@@ -136,6 +136,7 @@ class Workspace:
         store: Store | str | None = None,
         resume: bool = False,
         tensorboard: str | Path | None = None,
+        devices: Sequence[str] | None = None,
         **keywords: Any,
     ) -> Run:
         """Train a head and the upper part of a backbone, and compare with the frozen probe.
@@ -147,6 +148,7 @@ class Workspace:
         store : whose backbone is taken, where it is not that of `dataset`.
         resume : continue this very call after its last finished epoch; a finished one is not repeated.
         tensorboard : folder for TensorBoard's logs.
+        devices : train on these together, such as ``GPU:0``; by default on all GPUs.
         keywords : the options of ``probe finetune``, see `probe.workspace.finetune.TuneKeywords`, and of how
             a data set is read.
 
@@ -165,6 +167,7 @@ class Workspace:
             data.options(),
             resume=resume,
             tensorboard=Path(tensorboard) if tensorboard else None,
+            devices=devices,
         )
 
     @takes(AuditKeywords)

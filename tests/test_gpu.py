@@ -1,0 +1,45 @@
+"""What ``make gpu`` does, on two logical devices of a CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.shell import PROJECT
+
+TWO_DEVICES = """
+import tensorflow as tf
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    from bench.gpu import main
+    main("--networks efficientnet-lite0 --size 32 --batches 4 --devices CPU:0 CPU:1".split())
+"""
+
+
+def test_its_checks_pass_on_two_devices(tmp_path) -> None:
+    (tmp_path / "two.py").write_text(TWO_DEVICES)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "two.py"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for check in ("shards", "jobs", "devices"):
+        assert [check, "ok"] in lines, done.stdout
+    assert ["features", "efficientnet-lite0", "fp32", "ok"] in lines
+    assert "images/s" in done.stdout
+
+
+def test_without_a_gpu_it_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.gpu"], cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "no GPU" in done.stderr
