@@ -41,6 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was not tested for want of something on this machine is said where nobody can miss it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason in sorted(
+        {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+    ):
+        terminalreporter.write_line(f"*** NOT TESTED HERE: {reason} ***", red=True, bold=True)
+
+
 @pytest.fixture(autouse=True)
 def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see what a machine without the open internet sees; servers on this machine answer."""

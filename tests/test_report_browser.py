@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ def file(made: Reported) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        sys.stderr.write("\n*** NO CHROMIUM HERE: THE PAGE IS NOT LOOKED AT (apt-get install chromium) ***\n")
-        pytest.skip("*** no chromium: the page of probe report is not looked at in a browser ***")
+        pytest.skip("no chromium, so the page of probe report is not looked at (apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:

@@ -18,7 +18,7 @@ from probe.report import figures
 from probe.report.again import extract_line, run_line
 from probe.report.audit_part import audit_part
 from probe.report.overlay import labels_of
-from probe.report.page import AuditPart, Difference, Figure, Page, Shown, SideBySide
+from probe.report.page import AuditPart, Difference, Figure, MapPart, Page, Shown, SideBySide
 from probe.report.run_part import run_part
 from probe.report.sources import Source, source_of_run, source_of_store
 from probe.report.store_part import card, map_part
@@ -67,11 +67,7 @@ def gather(home: Home, runs: Sequence[Run], stores: Sequence[Store], *, map_meth
         comparison_notes=comparison_notes,
         side_by_side=_side_by_side(runs, labels, of_run) if len(runs) > 1 else None,
         overlays=_overlays(runs, labels) if len(runs) > 1 else (),
-        maps=tuple(
-            map_part(source, [run for run in runs if of_run.get(run.name) is source], labels, map_method)
-            for source in sources.values()
-            if len(source.rows)
-        ),
+        maps=_maps([source for source in sources.values() if len(source.rows)], runs, of_run, map_method),
         cards=tuple(map(card, sources.values())),
         audits=audits,
         not_audited=not_audited,
@@ -94,6 +90,23 @@ def _title(runs: Sequence[Run], stores: Sequence[Store]) -> str:
 def _subtitle(runs: Sequence[Run], stores: Sequence[Store]) -> str:
     names = [*(run.name for run in runs), *(store.name for store in stores)]
     return ", ".join(names)
+
+
+def _maps(
+    sources: Sequence[Source], runs: Sequence[Run], of_run: Mapping[str, Source], method: str
+) -> tuple[MapPart, ...]:
+    """The map of every store, with what its runs called the images."""
+    labels = labels_of(runs)
+    return tuple(
+        map_part(
+            source,
+            [run for run in runs if of_run.get(run.name) is source],
+            labels,
+            method,
+            len(sources),
+        )
+        for source in sources
+    )
 
 
 def _audits(sources: Sequence[Source], notes: list[str]) -> tuple[tuple[AuditPart, ...], tuple[str, ...]]:

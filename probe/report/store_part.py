@@ -21,14 +21,17 @@ from probe.text import count_of, shapes_text
 from probe.units import count_groups
 
 MOST_POINTS, MOST_TILES = 100_000, 2_000
+"""Of all maps of a page together."""
 LISTED_CLASSES = 300
 SAMPLED_CLASSES, SAMPLES = 12, 8
 
 
-def map_part(source: Source, runs: Sequence[Run], labels_of_runs: Mapping[str, str], method: str) -> MapPart:
-    """The map of a store, with what runs called its images."""
+def map_part(
+    source: Source, runs: Sequence[Run], labels_of_runs: Mapping[str, str], method: str, maps: int
+) -> MapPart:
+    """The map of a store, with what runs called its images; one of so many `maps`, which share the room."""
     store, index = source.store, source.store.index
-    rows = evenly(source.rows, MOST_POINTS)
+    rows = evenly(source.rows, MOST_POINTS // maps)
     found = map_of(source.features(rows), method)
     labels = np.where(index.labels[rows] < 0, UNKNOWN, index.labels[rows]).astype(np.uint16)
     names = tuple(index.classes.tolist())
@@ -40,7 +43,7 @@ def map_part(source: Source, runs: Sequence[Run], labels_of_runs: Mapping[str, s
         notes.append(f"Without a point, since they could not be read: {count_of(unread, 'image')}.")
     tiles, sheets = np.empty(0, np.uint32), tuple[str, ...]()
     if source.pictures is not None:
-        made = source.pictures.sheets(evenly(rows, MOST_TILES))
+        made = source.pictures.sheets(evenly(rows, MOST_TILES // maps))
         tiles, sheets = np.searchsorted(rows, made.rows).astype(np.uint32), made.uris
         if len(tiles) < len(rows):
             notes.append(f"{len(tiles):,} of the points have a picture.")
