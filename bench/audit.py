@@ -72,11 +72,11 @@ def _backbones(quick: bool) -> dict[str, dict[str, Any]]:
 
 
 def _stores(space: Workspace, quick: bool, fashion: Path) -> Iterator[tuple[str, Store]]:
-    for backbone, options in _backbones(quick).items():
-        yield f"sample, {backbone}", space.extract("fashion-sample", backbone=backbone, **options)
     if not quick and fashion.is_dir():
         store = space.extract("fashion-mnist", backbone="pixels", size=8, limit=LARGER, source=fashion)
         yield f"fashion-mnist {LARGER:,}, pixels", store
+    for backbone, options in _backbones(quick).items():
+        yield f"sample, {backbone}", space.extract("fashion-sample", backbone=backbone, **options)
 
 
 def _labels(store: Store, seeds: int) -> list[dict[str, Any]]:

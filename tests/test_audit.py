@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,8 @@ def test_tables_and_notebooks_have_what_was_found(found: Any) -> None:
 def test_the_text_fits_eighty_columns(found: Any) -> None:
     lines = found.lines()
     assert max(map(len, lines)) <= 80
+    many = [replace(effect, pictures=60_000, from_train=50_000, from_test=10_000) for effect in found.effects]
+    assert max(map(len, replace(found, effects=tuple(many)).lines())) <= 80
     text = " ".join(" ".join(lines).split())
     for said in ("as it is", "near copies", "measured on pictures of other classes", "told apart"):
         assert said in text
@@ -247,6 +250,11 @@ def test_flipped_labels_are_found_at_least_as_well_as_by_cleanlab(sample: Any, r
     hits, their_hits = (len(np.intersect1d(some, flipped)) for some in (ours, theirs))
     assert hits >= their_hits
     assert hits / len(ours) >= their_hits / len(theirs)
+    # The rule of its that has the same order: as good at its number of suspects, and no wrong label fewer.
+    rule = "low_self_confidence"
+    best = np.flatnonzero(find_label_issues(labels, held.probabilities, filter_by=rule, n_jobs=1))
+    assert np.isin(ours[: len(best)], flipped).sum() >= np.isin(best, flipped).sum()
+    assert len(ours) >= len(best)
     assert hits >= 0.8 * len(flipped)
     first = ours[: len(flipped) // 2]
     assert np.isin(first, flipped).mean() > (0.5 if rate < 0.05 else 0.85)
@@ -396,8 +404,29 @@ def test_classes_that_only_their_groups_tell_apart_are_not_told_apart(tmp_path: 
     (merged,) = [effect for effect in told["effects"] if effect["kind"] == "classes"]
     assert merged["without"]["accuracy"] == 1
     assert merged["change"]["difference"] > 0.3
+    streamed = shell.json("audit", "--quiet", "--memory", "1KB")
+    assert streamed["whole"] == pytest.approx(told["whole"], abs=0.02)
+    assert streamed["pairs"][0]["share"] == pytest.approx(told["pairs"][0]["share"], abs=0.02)
     # By groups of six: as wide as 12 groups make it, and not 72 pictures.
     assert told["whole"]["high"] - told["whole"]["low"] > 0.3
+
+
+def test_pictures_that_are_like_no_other_are_outliers(tmp_path: Path, shell: Shell) -> None:
+    generator = np.random.default_rng(0)
+    features = np.zeros((300, 12), np.float32)
+    features[:, :5] = generator.standard_normal((300, 5))
+    features[:3, :5], features[[0, 1, 2], [7, 8, 9]] = 0, 3
+    labels = np.array(["a", "b"])[(features[:, 0] > 0).astype(int)]
+    splits = np.where(np.arange(300) % 3 == 0, "test", "train")
+    ids = np.array([f"{row:03}.png" for row in range(300)])
+    np.savez(tmp_path / "set.npz", features=features, labels=labels, splits=splits, ids=ids)
+    shell("stores", "import", tmp_path / "set.npz")
+    told = shell.json("audit", "--quiet")
+    assert {found["picture"]["id"] for found in told["outliers"]} == {"000.png", "001.png", "002.png"}
+    assert min(found["times"] for found in told["outliers"]) > 1.5
+    (effect,) = [effect for effect in told["effects"] if effect["kind"] == "outliers"]
+    assert (effect["pictures"], effect["from_train"], effect["from_test"]) == (3, 2, 1)
+    assert effect["without"]["n"] == 99
 
 
 def test_an_audit_that_cannot_be_kept_is_still_told(tmp_path: Path, shell: Shell) -> None:

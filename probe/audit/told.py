@@ -76,7 +76,7 @@ def _row(effect: Effect) -> tuple[str, ...]:
 
 
 def _accuracy(found: Accuracy | None) -> str:
-    return f"{found.accuracy:.4f} ({found.low:.4f}–{found.high:.4f})" if found else ""
+    return f"{found.accuracy:.3f} ({found.low:.3f}–{found.high:.3f})" if found else ""
 
 
 def _change(found: Change | None) -> str:
