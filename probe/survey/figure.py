@@ -56,7 +56,6 @@ def draw_survey(survey: Survey) -> Any:
         ylabel="test accuracy, % (95 % interval)",
         title=f"Survey of {survey.dataset}",
     )
-    axes.grid(which="both")
     if rows:
         _tick_plain_numbers(axes, list(passes))
         _add_legend(figure, backbones, heads, colours)
