@@ -19,6 +19,7 @@ MEASUREMENTS = (
     "input_pipeline",
     "indexing",
     "audit",
+    "load",
 )
 
 

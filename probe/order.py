@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LATEST = re.compile(r"latest(?::([1-9][0-9]*))?")
+LATEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
 
 MOST = 1 << 52
 """A number above would be the latest for ever, and with digits enough no number that JSON can hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import sys
@@ -16,6 +17,14 @@ from probe.signals import INTERRUPTED
 
 REPLACE = "probe.replace"
 """Name of the error handler of encodings, see `any_console`."""
+
+_AGAIN = "run the same command again: what was finished is kept"
+OF_DISKS = {
+    errno.ENOSPC: f"make room on the disk of the home, and {_AGAIN}",
+    errno.EDQUOT: f"make room on the disk of the home, and {_AGAIN}",
+    errno.EIO: f"the disk is damaged or not reached: see what the system's log says of it, and {_AGAIN}",
+}
+"""What to do about errors that are no fault of a file."""
 
 PLAIN = str.maketrans(
     {
@@ -107,7 +116,7 @@ def _told(error: Exception) -> ProbeError:
         return ProbeError(INTERRUPTED)
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
-        return ProbeError(f"{error.strerror or error}{where}")
+        return ProbeError(f"{error.strerror or error}{where}", hint=OF_DISKS.get(error.errno or 0))
     if _is_of_the_locale(error):
         assert isinstance(error, UnicodeEncodeError)
         return ProbeError(

@@ -39,6 +39,7 @@ from probe.workspace.rows import store_facts, store_row
 
 if TYPE_CHECKING:
     from probe.extract import ExtractResult
+    from probe.store import Store
 
 UNREADABLE_SHOWN = 20
 
@@ -62,6 +63,13 @@ def ls(home: Home, as_json: bool) -> None:
     emit(rows, as_json, lambda: rows_table(map(store_row, rows)) or [nothing_in("store", home.stores)])
     for path, error in problems:
         note(f"{path.name}: {error.problem}")
+    for store in stores:
+        _note_changes(store)
+
+
+def _note_changes(store: Store) -> None:
+    if not store.manifest.intact:
+        note(f"{store.name}: its manifest was changed since it was written: probe stores repair {store.name}")
 
 
 @command.command()
@@ -75,6 +83,7 @@ def show(home: Home, store: str | None, as_json: bool) -> None:
     """
     found = find_store(home, store)
     manifest = found.manifest
+    _note_changes(found)
     labelling = found.index.facts()
     record = {
         "store": found.name,

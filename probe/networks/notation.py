@@ -147,7 +147,9 @@ def _close(layers: list[Layer], token: _Token) -> list[Layer]:
         raise token.error("there is nothing between the brackets")
     if token.word == "]+":
         return [Added(tuple(layers))]
-    times = int(token.word[2:] or "1")
+    digits = token.word[2:] or "1"
+    # As text first: Python makes no number of thousands of digits.
+    times = int(digits) if len(digits) <= len(str(MAX_LAYERS)) else MAX_LAYERS + 1
     if times < 1:
         raise token.error("a group is repeated at least once")
     group = tuple(layers)

@@ -3,6 +3,7 @@
 The only room that knows zarr. DESIGN: ``docs/design.md``, "The store".
 """
 
+from probe.store.arrays import read_layout
 from probe.store.catalog import (
     is_finished,
     list_stores,
@@ -27,7 +28,7 @@ from probe.store.reader import FeatureArray, Store, open_store
 from probe.store.repair import Repair, mend, unsealed_store
 from probe.store.spec import IMPORTED, Layout, StoreSpec, images_digest, unit_rows
 from probe.store.verify import Verification, verify_store
-from probe.store.writer import StoreWriter, create, finished_rows, read_layout
+from probe.store.writer import StoreWriter, create, finished_rows
 
 __all__ = [
     "IMPORTED",

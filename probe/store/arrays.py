@@ -49,6 +49,11 @@ def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
         )
 
 
+def read_layout(path: Path) -> Layout:
+    """The record of a store that may be unfinished: how a later writer learns batch and unit size."""
+    return Layout.from_json(read_record(path)["layout"], str(path))
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """``spec`` and ``layout`` as JSON, kept with the arrays from the first moment of a store on."""
     files = LocalFiles(path)

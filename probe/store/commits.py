@@ -21,6 +21,15 @@ CHECKSUM_BYTES = 4
 """crc32c, at the end of every chunk file."""
 
 
+OWN_HASH = "line"
+"""Of a line itself; none in those from before it was recorded."""
+
+
+def _own_hash(record: Mapping[str, Any]) -> str:
+    said = {key: value for key, value in record.items() if key != OWN_HASH}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Commit:
     """A finished unit.
@@ -53,13 +62,15 @@ class Commit:
         }
         if self.turned_rows is not None:
             record["turned_rows"] = list(self.turned_rows)
-        return json.dumps(record, sort_keys=True).encode()
+        return json.dumps({**record, OWN_HASH: _own_hash(record)}, sort_keys=True).encode()
 
     @classmethod
     def from_line(cls, line: bytes, layout: Layout) -> Commit | None:
-        """None for a torn or foreign line: its unit is simply not finished."""
+        """None for a torn, foreign or changed line: its unit is simply not finished."""
         try:
             value: Any = load_json(line.decode())
+            if value.get(OWN_HASH, "") not in ("", _own_hash(value)):
+                return None
             unit = int(value["unit"])
             commit = cls(
                 unit,

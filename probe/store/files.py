@@ -221,6 +221,12 @@ class disk_errors:
                 f"cannot write {self.root}: {NOT_WRITABLE[error.errno]}",
                 hint="make it writable, or name another home by --home or PROBE_HOME",
             ) from error
+        if error.errno == errno.EIO:
+            raise StoreError(
+                f"cannot write {self.root}: {error.strerror}",
+                hint="see what the system's log says of the disk, and run the same command again:"
+                " finished units are kept",
+            ) from error
         if error.errno in self._FULL:
             raise StoreError(
                 f"cannot write {self.root}: {self._FULL[error.errno]}",

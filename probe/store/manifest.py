@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from probe.config import canonical_json
 from probe.errors import StoreError
 from probe.records import read_record
 from probe.store.commits import Commit, commits_digest
@@ -15,6 +17,8 @@ from probe.store.spec import SCHEMA, Layout, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
+OWN_HASH = "sha256"
+"""Of the manifest itself; none in those from before it was recorded."""
 MOST_LISTED = 10_000
 """Unreadable images that a manifest names."""
 
@@ -31,6 +35,7 @@ class Manifest:
     unreadable : id -> (status, reason), of `MOST_LISTED` of them at most: the others the commits tell.
     facts : recorded, not keyed: data set name and facts, device, versions, the resolved command, seconds.
     unreadable_count : of all unreadable images.
+    intact : whether it is, in every character that says something, as it was written.
     """
 
     layout: Layout
@@ -39,6 +44,7 @@ class Manifest:
     unreadable: Mapping[str, tuple[int, str]]
     facts: Mapping[str, Any] = field(default_factory=dict)
     unreadable_count: int = 0
+    intact: bool = field(default=True, compare=False)
 
     @property
     def lists_all(self) -> bool:
@@ -57,7 +63,15 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         record = asdict(self) | {"schema": SCHEMA, "layout": self.layout.as_json()}
+        del record["intact"]
+        record |= {OWN_HASH: _own_hash(record)}
         return json.dumps(record, indent=1, sort_keys=True).encode()
+
+
+def _own_hash(record: Mapping[str, Any]) -> str:
+    """sha256 of all that a manifest says."""
+    said = {key: value for key, value in record.items() if key != OWN_HASH}
+    return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
 
 def read_manifest(files: LocalFiles) -> Manifest:
@@ -86,6 +100,7 @@ def read_manifest(files: LocalFiles) -> Manifest:
             unreadable={str(key): (int(p[0]), str(p[1])) for key, p in value["unreadable"].items()},
             facts=_checked(_Facts, value["facts"]),
             unreadable_count=int(value.get("unreadable_count", len(value["unreadable"]))),
+            intact=value.get(OWN_HASH, _own_hash(value)) == _own_hash(value),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error
@@ -154,4 +169,5 @@ def is_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:
         and commits_digest(commits) == manifest.digest
         and manifest.unreadable_count == unread
         and manifest.lists_enough
+        and manifest.intact
     )

@@ -16,6 +16,7 @@ from probe.datasets.dataset import SPLITS, UNLABELLED
 from probe.errors import StoreError, UnknownNameError, unknown_name
 from probe.images.status import Status
 from probe.notebook import facts_html
+from probe.store.arrays import read_layout
 from probe.store.chunks import read_rows
 from probe.store.commits import Commit, checksums, read_commits
 from probe.store.files import LocalFiles
@@ -285,12 +286,28 @@ class FeatureArray:
         return self.store.read(f"features/{self.name}", start, stop)
 
 
+def expect_own(manifest: Manifest, path: Path) -> None:
+    """StoreError where the arrays say that they are of another store; to be read they need to say nothing."""
+    try:
+        key = read_layout(path).key
+    except StoreError:
+        return
+    if key != manifest.layout.key:
+        raise StoreError(
+            f"MANIFEST.json of {path.name} is that of another store",
+            expected=f"key {key[:12]}, as its arrays say",
+            found=f"key {manifest.layout.key[:12]}",
+            hint=LocalFiles(path).repair_hint,
+        )
+
+
 def open_store(path: Path) -> Store:
     """Open a finished store; StoreError when it is missing, unfinished, damaged or of another version."""
     files = LocalFiles(path)
     if not path.is_dir():
         raise StoreError(f"there is no store at {path}", hint="probe stores ls")
     manifest = read_manifest(files)
+    expect_own(manifest, path)
     current = read_current(files)
     first = manifest.facts.get("origin")
     origins = current.origins or ((first,) if first else ())

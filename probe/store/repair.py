@@ -24,7 +24,7 @@ from probe.store.files import LocalFiles
 from probe.store.index import CURRENT, Current, read_current, read_index, set_current
 from probe.store.locks import alone
 from probe.store.manifest import MANIFEST, Manifest, is_sealed, read_manifest
-from probe.store.reader import Store
+from probe.store.reader import Store, expect_own
 from probe.store.spec import Layout
 
 
@@ -134,6 +134,8 @@ def _known(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Manif
         manifest = read_manifest(files)
         if manifest.key != manifest.layout.key:
             raise StoreError(f"{path.name}: the key of {MANIFEST} is not that of its parts")
+        if not path.name.endswith(manifest.key[:12]):
+            expect_own(manifest, path)
         return manifest.layout, dict(manifest.spec), manifest
     except StoreError:
         try:

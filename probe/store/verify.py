@@ -40,6 +40,8 @@ def verify_store(path: Path, *, full: bool = False) -> Verification:
     key = store.manifest.key
     if key != layout.key:
         problems.append(f"MANIFEST.json: the key is {layout.key[:12]}, its parts hash to {key[:12]}")
+    if not store.manifest.intact:
+        problems.append("MANIFEST.json: changed since it was written")
     commits = read_commits(files, layout)
     for unit in range(layout.units):
         if unit not in commits:

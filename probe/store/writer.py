@@ -16,7 +16,7 @@ from probe.durable import WRITING, settle
 from probe.errors import StoreError
 from probe.failpoints import reach
 from probe.scratch import scratch_folder
-from probe.store.arrays import create_arrays, read_record, wrong_metadata
+from probe.store.arrays import create_arrays, read_layout, read_record, wrong_metadata
 from probe.store.commits import CHECKSUM_BYTES, Commit, commits_digest, finished_units, read_commits
 from probe.store.files import LocalFiles, disk_errors
 from probe.store.locks import writing
@@ -49,11 +49,6 @@ def create(path: Path, spec: StoreSpec, layout: Layout) -> None:
         except OSError:
             if not path.exists():
                 raise
-
-
-def read_layout(path: Path) -> Layout:
-    """The record of a store that may be unfinished: how a later writer learns batch and unit size."""
-    return Layout.from_json(read_record(path)["layout"], str(path))
 
 
 def is_store(path: Path) -> bool:

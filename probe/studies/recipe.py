@@ -40,6 +40,10 @@ class Comparison:
     rows: tuple[str, ...]
 
 
+DIGITS = 9
+"""Of a whole number, at most."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One experiment.
@@ -175,8 +179,9 @@ def _normalise(recipe: Recipe, text: str) -> Recipe:
 
 def _whole(field: str) -> Callable[[Recipe, str], Recipe]:
     def change(recipe: Recipe, text: str) -> Recipe:
-        if not text.isdecimal() or int(text) < 1:
-            raise UsageError(f"{field} cannot be {text!r}", expected="a whole number of 1 or more")
+        # Python makes no number of thousands of digits.
+        if not text.isdecimal() or len(text) > DIGITS or int(text) < 1:
+            raise UsageError(f"{field} cannot be {text[:40]!r}", expected="a whole number of 1 or more")
         return replace(recipe, **{field: int(text)})  # type: ignore[arg-type]
 
     return change

@@ -40,7 +40,13 @@ class Ended:
 
 
 class Processes:
-    """A context that starts them; `failpoint` is as `probe.failpoints` has it."""
+    """A context that starts them, with the library `preload` before all others where there is one.
+
+    `failpoint` is as `probe.failpoints` has it.
+    """
+
+    def __init__(self, preload: Path | None = None) -> None:
+        self._preload = {"LD_PRELOAD": str(preload)} if preload is not None else {}
 
     def __enter__(self) -> Processes:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROBE_")}
@@ -49,7 +55,7 @@ class Processes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT,
-            env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | self._preload,
             text=True,
         )
         return self
@@ -138,9 +144,13 @@ def _run(asked: dict[str, Any], out: int, error: int) -> None:
 def _break(text: str, home: str) -> None:
     """``CALL:N:ERROR``, as in ``fsync:3:ENOSPC``: the N-th such call of the system in this process fails.
 
-    Calls are ``fsync``, ``rename`` and ``open``, this one for writing below the home.
+    Calls are ``fsync``, ``rename`` and ``open``, this one for writing below the home. With the library of
+    ``disk.c`` in the process that is told; it has ``write``, ``read``, ``fsync``, ``rename`` below the home.
     """
     if not text:
+        return
+    if "LD_PRELOAD" in os.environ:
+        os.environ["FAULT_UNDER"], os.environ["FAULT"] = home, text
         return
     import builtins
     import errno

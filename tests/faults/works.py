@@ -122,7 +122,9 @@ def fingerprint(home: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for store in sorted((home / "stores").glob("[!.]*")):
         for path in sorted(store.glob("data.zarr/**/*")):
-            if path.is_file():
+            if path.name == "zarr.json":
+                found[str(path.relative_to(home))] = json.dumps(_json(path), sort_keys=True)
+            elif path.is_file():
                 found[str(path.relative_to(home))] = hashlib.sha256(path.read_bytes()).hexdigest()
         manifest = _json(store / "MANIFEST.json")
         found[f"{store.name} sealed"] = json.dumps(
