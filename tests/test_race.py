@@ -145,6 +145,16 @@ def test_a_backbone_without_weights_fails_its_rows_in_a_race(
     found = shell.json(*words, "--backbones", "pixels,resnet50", code=1)
     assert found["failed"] == 2
     assert {row["backbone"] for row in found["rows"] if row["problem"]} == {"resnet50"}
+    alone = shell.json(*words[:-1], "ridge", "--backbones", "pixels,resnet50", code=1)
+    assert {row["standing"] for row in alone["rows"]} == {"failed"}
+
+
+def test_a_race_needs_somebody_to_race_against_and_a_budget_for_a_look(shell: Shell) -> None:
+    words = ["survey", SAMPLE, "--limit", 100, "--size", 4, "--backbones", "pixels"]
+    shell(*words, "--budget", "50%", code=2)
+    assert "nothing to race against" in shell.error
+    shell(*words, "--heads", "ridge,majority", "--budget", "1%", code=2)
+    assert "does not pay for a look" in shell.error
 
 
 @pytest.mark.parametrize("budget", ["0", "120%", "much", "-5%"])

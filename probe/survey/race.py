@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.errors import UsageError
 from probe.stats.racing import disagreements, least_share
+from probe.text import count_of
 
 ALPHA = 0.05
 """How often, at most, a race may drop one that is as good as every other."""
@@ -141,8 +143,20 @@ def race_order(labels: NDArray[np.integer], units: NDArray[np.intp], seed: int) 
 
 
 def run_race(candidates: Sequence[Candidate], terms: Terms, judge: Judge) -> Outcome:
-    """Judge on growing blocks, and drop what is worse, until the budget is spent or one is left."""
+    """Judge on growing blocks, and drop what is worse, until the budget is spent or one is left.
+
+    UsageError for less than two candidates, or a budget that does not pay for a look.
+    """
+    if len(candidates) < 2:
+        raise UsageError("there is nothing to race against", expected="two candidates or more")
     state = _Race(candidates, terms)
+    if not state.next_size():
+        raise UsageError(
+            f"a budget of {100 * terms.budget:.4g} % does not pay for a look",
+            expected="two images or more for every backbone",
+            found=f"{int(terms.budget * terms.images)} of {count_of(terms.images, 'image')}",
+            hint="a larger --budget, or none",
+        )
     while len(state.alive) > 1 and (size := state.next_size()):
         state.look(size, judge)
     return state.outcome()

@@ -208,6 +208,7 @@ def make_race(
     runs: Mapping[Candidate, Run],
     stores: Mapping[str, Store],
     notes: Sequence[str] = (),
+    unreadable: Mapping[str, int] | None = None,
 ) -> Survey:
     """The table of a race: the kept one, those not told from it, and those dropped, the last first."""
     standings = dict.fromkeys(outcome.survivors, ALIKE) | dict.fromkeys(outcome.dropped, DROPPED)
@@ -217,7 +218,7 @@ def make_race(
     order = sorted(standings, key=lambda one: (-seen[one], -_share(outcome, one)))
     rows = [_raced(one, standings[one], outcome, runs[one], stores[one.backbone]) for one in order]
     rows += [SurveyRow(*one, problem=why) for one, why in outcome.failed.items()]
-    return Survey(dataset, tuple(rows), notes=tuple(notes), race=outcome)
+    return Survey(dataset, tuple(rows), 0, tuple(notes), dict(unreadable or {}), outcome)
 
 
 def _share(outcome: Outcome, candidate: Candidate) -> float:

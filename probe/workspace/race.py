@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ class Racers:
     order : (n,) the images of the race, labelled and in no test part, in its order.
     starts : (n,) place in the order at which the first image of each one's unit stands.
     runs, stores : candidate -> its last run; backbone -> its last store.
+    unreadable : backbone -> images that could not be read although nobody said so before.
     """
 
     context: Context
@@ -53,6 +54,7 @@ class Racers:
     starts: NDArray[np.intp]
     runs: dict[Candidate, Run]
     stores: dict[str, Store]
+    unreadable: dict[str, int] = field(default_factory=dict)
 
     def judge(self, start: int, stop: int, candidates: Sequence[Candidate]) -> Judged:
         """Fit on the images before `start`, and judge on those from there to `stop`."""
@@ -65,7 +67,8 @@ class Racers:
             mine = [candidate for candidate in candidates if candidate.backbone == backbone]
             self.context.say(f"{backbone}: {len(mine)} in the race, {stop:,} images")
             try:
-                self.stores[backbone] = self._extract(replace(self.jobs[backbone], dataset=images))
+                job = replace(self.jobs[backbone], dataset=images)
+                self.stores[backbone] = self._extract(backbone, job)
             except ProbeError as error:
                 failed |= dict.fromkeys(mine, error.problem)
                 continue
@@ -90,11 +93,13 @@ class Racers:
         images = replace(self.images.take(rows), name=self.images.name + NAME, splits=splits)
         return images, images.ids[splits == TEST]
 
-    def _extract(self, job: ExtractJob) -> Store:
+    def _extract(self, backbone: str, job: ExtractJob) -> Store:
         from probe.store import open_store
 
         # Never the newest store: it is a part of the images, with other splits.
         result = extract(self.context, replace(job, internal=True), Workers())
+        if result.surprises:
+            self.unreadable[backbone] = result.surprises
         return open_store(Path(result.path))
 
     def _fit(self, candidate: Candidate) -> Run:
@@ -120,7 +125,7 @@ def race(
 ) -> tuple[Outcome, Racers]:
     """Run a race of `candidates` within `budget`, a share of the passes of all images through all backbones.
 
-    The images of the test part take no part in it.
+    The images of the test part take no part in it. UsageError as `probe.survey.race.run_race`.
     """
     from probe.survey.race import Terms, race_order, run_race
 

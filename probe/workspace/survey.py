@@ -325,17 +325,18 @@ def survey(context: Context, plan: SurveyPlan) -> Survey:
                 unreadable[name] = unread
             pairs = [(output, head) for output in one.outputs for head in surveyed.heads[output]]
             entries += [_fitted(context, name, store, output, head) for output, head in pairs]
-    notes = [
-        *plan.notes,
-        *(f"{name}: {count_of(count, 'image')} unread" for name, count in unreadable.items()),
-    ]
+    notes = [*plan.notes, *_unread_notes(unreadable)]
     return make_survey(plan.dataset.name, entries, notes, unreadable)
+
+
+def _unread_notes(unreadable: Mapping[str, int]) -> list[str]:
+    return [f"{name}: {count_of(count, 'image')} unread" for name, count in unreadable.items()]
 
 
 def _race(context: Context, plan: SurveyPlan, budget: float) -> Survey:
     """Judge on growing parts of the images and drop what is worse, within the budget."""
     from probe.survey.race import Candidate
-    from probe.survey.result import make_race
+    from probe.survey.result import Entry, make_race, make_survey
     from probe.workspace.race import race
 
     able = [surveyed for surveyed in plan.backbones if surveyed.job is not None]
@@ -345,20 +346,28 @@ def _race(context: Context, plan: SurveyPlan, budget: float) -> Survey:
         for output, heads in surveyed.heads.items()
         for head in heads
     ]
+    failed = [
+        entry
+        for surveyed in plan.backbones
+        if surveyed.problem is not None
+        for entry in _failed(surveyed, surveyed.offer.taken, surveyed.problem)
+    ]
+    if failed and len(candidates) < 2:
+        alone = [Entry(*one, problem="there is nothing left to race against") for one in candidates]
+        return make_survey(plan.dataset.name, [*alone, *failed], plan.notes)
     jobs = {surveyed.name: surveyed.job for surveyed in able if surveyed.job is not None}
     outcome, racers = race(context, plan.dataset, jobs, candidates, budget, plan.seed)
-    for surveyed in plan.backbones:
-        if surveyed.problem is not None:
-            failed = _failed(surveyed, surveyed.offer.taken, surveyed.problem)
-            outcome.failed.update({Candidate(f.backbone, f.output, f.head): surveyed.problem for f in failed})
-    notes = list(plan.notes)
+    outcome.failed.update({Candidate(one.backbone, one.output, one.head): str(one.problem) for one in failed})
+    unread = racers.unreadable
+    notes = [*plan.notes, *_unread_notes(unread)]
     if outcome.kept is not None:
         name, output, head = outcome.kept
+        spec = plan.dataset.origin.get("spec", plan.dataset.name)
         notes.append(
-            f"its figure on the test images: probe survey {plan.dataset.name}"
-            f" --backbones {name} --outputs {output} --heads {head}"
+            f"its figure on the test images: probe survey {spec} --backbones {name}"
+            f" --outputs {output} --heads {head}"
         )
-    return make_race(plan.dataset.name, outcome, racers.runs, racers.stores, notes)
+    return make_race(plan.dataset.name, outcome, racers.runs, racers.stores, notes, unread)
 
 
 def _extract(context: Context, job: ExtractJob) -> tuple[Store, int]:
