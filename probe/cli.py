@@ -33,6 +33,7 @@ COMMANDS = {
     "reproduce": "Run a study and print published against measured.",
     "report": "Write one page to look at: figures, classes, mistakes, a map of the embeddings.",
     "plot": "Draw single figures of runs and stores: curves, confusion, map and others.",
+    "points": "Write images as points for embedding-atlas, FiftyOne, DuckDB, TensorBoard.",
     "runs": "List, show and remove results.",
     "data": "List, fetch and check the data sets that have a name.",
     "backbones": "Name the backbones and their stages.",

@@ -118,6 +118,9 @@ def test_predictions_are_those_of_predict(
         path = tmp_path / f"model.{kind}"
         written = shell.json("export", "logreg", "--format", kind, "--output-file", path)
         classes = json.loads(Path(written["description"]).read_text())["classes"]
+        card = Path(written["card"]).read_text()
+        assert f"{shell.json('runs', 'show', 'logreg')['test']['accuracy']:.4f}" in card
+        assert all(name in card for name in classes)
         ask = opened(path)
         found = ask(pixels)
         assert found.shape == (10, len(classes))

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorflow import make_ndarray
 
 from probe.config import Home
 from probe.datasets import open_dataset
@@ -76,9 +78,11 @@ def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tm
         "finetune --backbone TINY --preprocess standardise --trunk add3 --unfreeze conv3 --optimiser sgd"
         " --lr 0.01 --momentum 0.9 --nesterov --epochs 3 --batch-size 16 --stop val_loss:2"
         " --reduce-lr val_loss:0.5:1:1e-4"
-        " --keep last --class-weight balanced --clip 1 --seed 3 --tensorboard LOG --precision fp32 TOY"
+        " --keep last --class-weight balanced --clip 1 --seed 3 --precision fp32"
+        " --tensorboard LOG --log TRACKER TOY"
     )
     paths = {"TINY": folder / "tiny.keras", "TOY": folder / "toy.npz", "LOG": tmp_path / "log"}
+    paths["TRACKER"] = f"tensorboard:{tmp_path / 'tracked'}"
     found = shell.json(*(paths.get(word, word) for word in line.split()))
     options = found["options"]
     assert options["optimiser"] == {
@@ -94,6 +98,9 @@ def test_flags_reach_the_training_and_the_result_is_a_backbone(shell, folder, tm
     assert (options["keep"], options["clip"], options["balanced"], options["seed"]) == ("last", 1.0, True, 3)
     assert found["network"]["preprocess"].startswith("standardise:1")
     assert len(list((tmp_path / "log" / "all").glob("events*"))) == len(found["history"]["loss"])
+    tracked = EventAccumulator(str(tmp_path / "tracked" / found["run"])).Reload()
+    losses = [event.tensor_proto for event in tracked.Tensors("epoch/loss")]
+    assert [float(make_ndarray(value)) for value in losses] == pytest.approx(found["history"]["loss"])
     shell.json("fit", "logreg")
     assert shell.json("finetune", "--dry-run", "--unfreeze", "last:3")["trunk"] == "add3"
     again = shell.json("extract", "--backbone", found["run"], folder / "toy.npz")

@@ -323,8 +323,8 @@ def options_of(*words: str) -> dict[str, Any]:
     return {max(o.opts, key=len).lstrip("-").replace("-", "_"): o.default for o in options}
 
 
-ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment", "csv", "markdown", "latex", "figure"}
-"""Options of what a command prints or draws, and of one part of several: a workspace has no such keywords."""
+ELSEWHERE = {"json", "quiet", "dry_run", "shard", "show_augment", "csv", "markdown", "latex", "figure", "log"}
+"""Options of what a command prints, draws or logs, and of one part of several: no keywords of a workspace."""
 
 VERBS = {
     "extract": ["extract"],

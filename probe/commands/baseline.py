@@ -12,6 +12,7 @@ from probe.commands.options import (
     dataset_options,
     emit,
     json_option,
+    log_option,
     note,
     quiet_option,
     wants_progress,
@@ -31,6 +32,8 @@ from probe.report.runs import result_lines
 from probe.studies.baselines import BASELINES, STUDIES
 from probe.studies.recipe import Published, Ran, Recipe
 from probe.text import table
+from probe.workspace.context import Context
+from probe.workspace.tracking import check_trackers, log_run
 
 
 @click.group(name="baseline")
@@ -112,6 +115,7 @@ def show(home: Home, name: str, as_json: bool) -> None:
     show_default=True,
     help="Go on from an interrupted training and do not repeat a finished one.",
 )
+@log_option
 @dataset_options
 @json_option
 @quiet_option
@@ -125,6 +129,7 @@ def run(
     seeds: int,
     precision: str,
     resume: bool,
+    trackers: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -136,6 +141,7 @@ def run(
     from probe.studies.experiment import Experiment, check_trainable, run_experiment, seed_summary, source_of
 
     recipe = BASELINES[name]
+    check_trackers(trackers)
     check_trainable(recipe)
     source = source_of(recipe, home, data, options)
     chosen, progress = say_precision(precision, quiet), wants_progress(quiet)
@@ -154,6 +160,8 @@ def run(
         as_json,
         lambda: [line for done in runs for line in result_lines(done)] + _seed_lines(seeds_record),
     )
+    for done in runs:
+        log_run(Context(home, quiet), done, trackers)
 
 
 def _epoch_note(recipe: Recipe, quiet: bool) -> Callable[[int, Mapping[str, float]], None]:

@@ -36,7 +36,8 @@ def command(home: Home, run: str, kind: str, output_file: Path | None, as_json: 
 
     Of `probe finetune` and `probe baseline run` it is preprocessing and the trained network. It takes RGB
     pictures (B, S, S, 3) with values from 0 to 255 and gives class probabilities (B, C). The class names go
-    into a JSON file beside it. Heads that are no network (knn, majority) cannot be exported.
+    into a JSON file beside it, and a model card for people. Heads that are no network (knn, majority) cannot
+    be exported.
     """
     from probe.fit.export import export
 
@@ -48,6 +49,7 @@ def command(home: Home, run: str, kind: str, output_file: Path | None, as_json: 
         lambda: [
             f"model     {written.model}",
             f"classes   {written.description}",
+            f"card      {written.card}",
             f"input     RGB from 0 to 255, (batch, {side}, {side}, 3)",
             f"output    probabilities (batch, {len(written.facts['classes'])})",
         ],

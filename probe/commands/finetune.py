@@ -9,12 +9,13 @@ import click
 
 from probe.commands.completion import backbones, data_sets_and_stores, stores
 from probe.commands.fit import CommaList
-from probe.commands.options import dataset_options, emit, json_option, quiet_option
+from probe.commands.options import dataset_options, emit, json_option, log_option, quiet_option
 from probe.config import Home
 from probe.datasets import DatasetOptions
 from probe.report.runs import result_lines
 from probe.workspace import finetune as verb
 from probe.workspace.context import Context
+from probe.workspace.tracking import check_trackers, log_run
 
 
 @click.command(name="finetune")
@@ -149,6 +150,7 @@ from probe.workspace.context import Context
 @click.option(
     "--dry-run", is_flag=True, help="Say what is frozen, trained, and what it takes; train nothing."
 )
+@log_option
 @dataset_options
 @json_option
 @quiet_option
@@ -165,6 +167,7 @@ def command(
     resume: bool,
     tensorboard: Path | None,
     devices: tuple[str, ...] | None,
+    trackers: tuple[str, ...],
     **choices: Any,
 ) -> None:
     """Train a head and the upper part of a backbone, and compare with the frozen probe.
@@ -174,6 +177,7 @@ def command(
     one from `probe fit`, any other from a few epochs of its own. Then head and unfrozen layers train
     together. What lies below the cut never changes, so it is extracted once and trained on from the disk.
     """
+    check_trackers(trackers)
     context, wanted = Context(home, quiet), verb.tune_keywords(choices)
     if show_augment is not None:
         verb.show_augment(context, dataset, store, wanted, options, show_augment)
@@ -185,3 +189,4 @@ def command(
         context, dataset, store, wanted, options, resume=resume, tensorboard=tensorboard, devices=devices
     )
     emit(dict(run.result), as_json, lambda: result_lines(run))
+    log_run(context, run, trackers)

@@ -25,6 +25,7 @@ from probe.report.runs import result_lines
 from probe.runs import NotKeptError
 from probe.workspace.context import Context
 from probe.workspace.fit import FitKeywords, choose_store, fit
+from probe.workspace.tracking import check_trackers, log_run
 
 
 class HeadGroup(click.Group):
@@ -124,6 +125,12 @@ def _common_options() -> list[click.Option]:
         click.Option(["--name"], help="What to call the run, so that commands find it.  [default: no name]"),
         click.Option(["--note"], help="What is to be said of the run.  [default: nothing]"),
         click.Option(
+            ["--log", "trackers"],
+            multiple=True,
+            metavar="TRACKER",
+            help="Log the run to mlflow[:URI] or tensorboard:DIR too; repeatable.  [default: none]",
+        ),
+        click.Option(
             ["--memory"],
             default="2GB",
             help="Features larger than this stay on disk and are streamed. What a head needs beside them"
@@ -141,10 +148,12 @@ def _fit(
     *,
     outputs: tuple[str, ...],
     fractions: tuple[float, ...],
+    trackers: tuple[str, ...],
     **rest: Any,
 ) -> None:
     home = click.get_current_context().find_object(Home)
     assert home is not None  # the group made it
+    check_trackers(trackers)
     context, wanted = Context(home, quiet), FitKeywords(output=outputs, train_fraction=fractions, **rest)
     try:
         run = fit(context, row, choose_store(context, store, wanted), wanted, options)
@@ -153,6 +162,7 @@ def _fit(
         emit(dict(lost.result), as_json, lambda: result_lines(lost))
         raise
     emit(dict(run.result), as_json, lambda: result_lines(run))
+    log_run(context, run, trackers)
 
 
 def _option(options_class: type, field: dataclasses.Field[Any]) -> click.Option:

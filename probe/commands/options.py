@@ -23,6 +23,13 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+log_option = click.option(
+    "--log",
+    "trackers",
+    multiple=True,
+    metavar="TRACKER",
+    help="Log the run to mlflow[:URI] or tensorboard:DIR too; repeatable.  [default: none]",
+)
 follow_links_option = click.option(
     "--follow-links", is_flag=True, help="Read what links lead to outside of the folder of images."
 )

@@ -23,7 +23,9 @@ from probe.report.runs import result_lines
 from probe.runs import RunError, find_run, list_runs, name_run, open_run, remove_run, run_folder
 from probe.table import Table
 from probe.text import rows_table
+from probe.workspace.context import Context
 from probe.workspace.rows import run_facts, run_row, select
+from probe.workspace.tracking import log_run
 
 
 @click.group(name="runs")
@@ -87,6 +89,15 @@ def note_command(home: Home, run: str, text: str) -> None:
 def name(home: Home, run: str, name: str) -> None:
     """Call a RUN by a NAME, by which commands find it from then on; an empty NAME takes it away."""
     note(f"named: {name_run(home, find_run(home, run), name=name).name}")
+
+
+@command.command(name="log")
+@click.argument("run", shell_complete=run_names)
+@click.argument("trackers", nargs=-1, required=True, metavar="TRACKER...")
+@click.pass_obj
+def log_command(home: Home, run: str, trackers: tuple[str, ...]) -> None:
+    """Log a RUN to mlflow[:URI] or tensorboard:DIR (extra `tracking`)."""
+    log_run(Context(home), find_run(home, run), trackers)
 
 
 @command.command()

@@ -19,6 +19,7 @@ from probe import backbones
 from probe.config import Home
 from probe.durable import replacing
 from probe.errors import FitError, ProbeError, UsageError, unknown_name
+from probe.fit.card import card_text
 from probe.fit.network import load_network, whole_model
 from probe.fit.predict import recorded_backbone
 from probe.heads import HEADS
@@ -36,14 +37,16 @@ OPSET = 17
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the model, and beside it a description in JSON with the class names."""
+    """What was written: the model, beside it a description in JSON with the class names, and a card."""
 
     model: Path
     description: Path
+    card: Path
     facts: Mapping[str, Any] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {"model": str(self.model), "description": str(self.description), **self.facts}
+        files = {"model": self.model, "description": self.description, "card": self.card}
+        return {**{name: str(file) for name, file in files.items()}, **self.facts}
 
 
 def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) -> Exported:
@@ -53,7 +56,7 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     ----------
     kind : ``keras`` or ``onnx``.
     path : where to; by default the run's name in the current folder. The description goes beside it as
-        ``<path>.json``.
+        ``<path>.json``, the card as ``<path>.md``.
 
     Raises
     ------
@@ -72,7 +75,10 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     description = path.with_name(path.name + ".json")
     with replacing(description) as partial:
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-    return Exported(path, description, facts)
+    card = path.with_name(path.name + ".md")
+    with replacing(card) as partial:
+        partial.write_text(card_text(run, facts, path.name), encoding="utf-8")
+    return Exported(path, description, card, facts)
 
 
 def _fitted_model(run: Run, home: Home) -> Any:

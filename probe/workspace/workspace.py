@@ -19,14 +19,17 @@ from probe.workspace.fit import FitKeywords, choose_store, fit
 from probe.workspace.keywords import divide, read_value, takes
 from probe.workspace.lists import DataSets, Runs, Stores
 from probe.workspace.plot import plot
+from probe.workspace.points import POINTS, points
 from probe.workspace.predict import Predicted, predict
 from probe.workspace.report import REPORT, report
 from probe.workspace.runs import take_run
 from probe.workspace.survey import SurveyKeywords, plan_survey, survey
+from probe.workspace.tracking import log_run
 
 if TYPE_CHECKING:
     from probe.audit import Audit
     from probe.fit.export import Exported
+    from probe.report.points import Points
     from probe.runs import Run
     from probe.store import Store
     from probe.survey.result import Survey
@@ -304,6 +307,39 @@ class Workspace:
         """
         file = Path(output or f"{what}.png")
         return plot(self._context, what, names, file, title=title, map=map, colour=colour)
+
+    def log(self, run: Run | str, tracker: str) -> None:
+        """Log a finished run to ``mlflow``, ``mlflow:URI`` or ``tensorboard:FOLDER``.
+
+        Raises
+        ------
+        UsageError : there is no such tracker, or its client is not installed.
+        ProbeError : it cannot be reached.
+        """
+        log_run(self._context, take_run(self._context, run), [tracker])
+
+    def points(
+        self,
+        name: Run | Store | str | None = None,
+        *,
+        output: str | Path = POINTS,
+        map: str = "pca",
+        images: bool = True,
+    ) -> Points:
+        """Write the images of a run (by default the newest) or a store as points for other programs.
+
+        Parameters
+        ----------
+        output : ``.parquet``, or a folder for TensorBoard's projector.
+        map : what x and y are, ``pca`` or ``opentsne``.
+        images : whether small pictures go into it.
+
+        Raises
+        ------
+        UsageError : it cannot be written there.
+        RunError, StoreError : there is no such run or store, or it is damaged.
+        """
+        return points(self._context, name, Path(output), map=map, images=images)
 
     @property
     def stores(self) -> Stores:

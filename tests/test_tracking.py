@@ -1,0 +1,64 @@
+"""Runs in MLflow and TensorBoard, read back by their own clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorflow import make_ndarray
+
+from probe.errors import ProbeError, UsageError
+from tests.reported import Reported, make_reported
+from tests.shell import Shell
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    return make_reported(tmp_path_factory.mktemp("tracking"))
+
+
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where MLflow keeps files; it asks for this consent, as it prefers a database."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return (tmp_path / "mlruns").as_uri()
+
+
+def test_mlflow_has_the_figures_the_choice_and_the_record(made: Reported, uri: str) -> None:
+    made.space.log(made.first, f"mlflow:{uri}")
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = (found for found in client.search_experiments() if found.name == "probe pictures")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert logged.info.run_name == made.first.name
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics["test/accuracy"] == pytest.approx(made.first.test.accuracy)
+    assert logged.data.params["chosen.c"] == str(made.first.record.chosen["c"])
+    assert [found.path for found in client.list_artifacts(logged.info.run_id)] == ["result.json"]
+
+
+def test_a_fit_is_logged_by_flag_to_both(made: Reported, uri: str, shell: Shell, tmp_path: Path) -> None:
+    shell.home = made.space.home
+    run = shell.json("fit", "centroid", "--log", f"tensorboard:{tmp_path / 'tb'}", "--log", f"mlflow:{uri}")
+    events = EventAccumulator(str(tmp_path / "tb" / run["run"])).Reload()
+    (event,) = events.Tensors("test/accuracy")
+    assert float(make_ndarray(event.tensor_proto)) == pytest.approx(run["test"]["accuracy"])
+    assert MlflowClient(tracking_uri=uri).search_experiments()
+
+
+@pytest.mark.parametrize("target", ["wandb", "tensorboard", "tensorboard:", "mlflo:x"])
+def test_what_is_no_tracker_is_said_before_any_work(made: Reported, shell: Shell, target: str) -> None:
+    shell.home = made.space.home
+    before = len(made.space.runs)
+    shell("fit", "majority", "--log", target, code=2)
+    assert "no such tracker" in shell.error
+    assert len(made.space.runs) == before
+
+
+def test_a_tracker_that_cannot_be_reached_does_not_cost_the_run(made: Reported, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ProbeError, match="is kept, but could not be logged"):
+        made.space.log(made.first, f"tensorboard:{tmp_path / 'file'}")
+    with pytest.raises(UsageError, match="no such tracker"):
+        made.space.log(made.first, "nowhere")
