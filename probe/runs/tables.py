@@ -12,7 +12,7 @@ from probe.errors import RunError
 from probe.records import FieldError, plain, read_value, without_nan
 from probe.runs.record import TrainFacts, TuneFacts, damaged
 from probe.table import Table
-from probe.whole import RECORD, read_json
+from probe.whole import RECORD, read_text
 
 if TYPE_CHECKING:
     from probe.runs.run import Run
@@ -32,12 +32,14 @@ def read_history(folder: Path) -> SeedHistories:
     """What `write_history` kept, empty where nothing was; RunError when the file is damaged."""
     path = folder / HISTORY
     try:
-        found: SeedHistories = read_value(SeedHistories, read_json(path, RECORD))
+        # Older versions wrote NaN and infinities, for which JSON has no word.
+        recorded = json.loads(read_text(path, RECORD), parse_constant=lambda word: None)
+        found: SeedHistories = read_value(SeedHistories, recorded)
     except FileNotFoundError:
         return ()
     except FieldError as error:
         raise damaged(path, error) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read", found=str(error)) from error
     return found
 

@@ -170,11 +170,12 @@ class Layout:
         plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes) and not all(
             "@" in name for name in layout.shapes
         )
-        sane = layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
+        known = layout.dtype in ("float32", "float16")
+        sane = known and layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
         sane = sane and all(min(shape, default=0) > 0 for shape in layout.shapes.values())
         sane = sane and layout.units <= MOST_UNITS and layout.total_bytes() <= MOST_BYTES
         sane = sane and all(layout.chunk_bytes(name) <= MOST_CHUNK for name in layout.array_names())
-        if layout.dtype not in ("float32", "float16") or not sane:
+        if not sane:
             raise StoreError(f"{where} holds a store's record with impossible values")
         return layout
 
