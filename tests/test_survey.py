@@ -122,7 +122,7 @@ def test_every_form_of_the_table_and_the_figure(shell: Shell, words: list[str], 
     text = shell(*words, "--figure", tmp_path / "survey.svg")
     assert "figure" in shell.error
     assert max(map(len, text.splitlines())) <= 80
-    assert max(len(line) for line in shell.error.splitlines() if str(tmp_path) not in line) <= 120
+    assert max(len(line) for line in shell.error.splitlines() if "/" not in line) <= 120
     for sign in ("*", "img/s", "corrected for 15 pairs", "test images in common"):
         assert sign in " ".join(text.split())
     assert "<svg" in (tmp_path / "survey.svg").read_text()

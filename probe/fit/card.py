@@ -75,9 +75,9 @@ def _made_of(run: Run) -> list[str]:
         name, size = _plain(str(record.backbone["name"])), record.backbone.get("size")
         lines.append(f"* backbone: {name} at {size} pixels, {record.backbone.get('precision')}")
         lines.append(f"* its weights: {_plain(str(record.backbone.get('weights')))}")
-    row = BACKBONES.get(record.backbone_name or "")
-    if row is not None and row.licence:
-        lines.append(f"* their licence: {row.licence}; {row.source}")
+    known = record.backbone_name or ""
+    if known in BACKBONES and BACKBONES[known].licence:
+        lines.append(f"* their licence: {BACKBONES[known].licence}; {BACKBONES[known].source}")
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
     return [*lines, f"* made with: {_plain(versions)}"]
 
