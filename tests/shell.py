@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probe.cli import main
+from probe.report.findings import TAB
 
 PROJECT = Path(__file__).parents[1]
 PHOTOS = PROJECT / "data" / "samples" / "photos"
+
+
+def unwrapped(lines: Iterable[str]) -> list[str]:
+    """Lines with what a narrow terminal has put under them."""
+    found: list[str] = []
+    for line in lines:
+        if line.startswith(" " * TAB) and found:
+            found[-1] += " " + line.strip()
+        else:
+            found.append(line)
+    return found
 
 
 class Shell:

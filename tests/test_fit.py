@@ -25,6 +25,7 @@ from probe.runs import Run, compare, compare_all
 from probe.stats.calibration import fit_temperature
 from probe.stats.classification import log_loss
 from probe.store import Store, find_store, open_store, put_index
+from tests.shell import unwrapped
 
 QUICK = LogregOptions(c=(0.001, 0.01))
 
@@ -372,9 +373,9 @@ def test_the_figure_of_validation_says_what_was_chosen_on_it(
     run = fit(replace(FitJob(store), **change), home)  # type: ignore[arg-type]
     assert run.result["val"]["used_for"] == used_for
     assert run.result["val"]["fitted_on"] == "train"
-    said = " ".join(" ".join(result_lines(run)).split())
-    assert said.count("these images were used to") == bool(used_for)
-    assert not used_for or f"these images were used to {used_for}" in said
+    said = [line for line in unwrapped(result_lines(run)) if "these images were used to" in line]
+    assert len(said) == bool(used_for)
+    assert all(line.endswith("used to " + used_for) for line in said)
 
 
 def test_figures_that_cannot_carry_their_weight_are_said(store: Store, home: Home) -> None:
@@ -403,7 +404,7 @@ def test_figures_that_cannot_carry_their_weight_are_said(store: Store, home: Hom
         "the curve has 1 draw of each size",
     ):
         assert note in said
-        assert note in " ".join(" ".join(result_lines(run)).split())
+        assert any(note in line for line in unwrapped(result_lines(run)))
     assert any("k = 4000 is more than the" in note for note in near.result["notes"])
 
 

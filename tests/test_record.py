@@ -17,7 +17,7 @@ from probe.errors import RunError, UnknownNameError
 from probe.runs import Predictions, Record, Run, find_run, list_runs, open_run, write_run
 from probe.runs.record import FitFacts, Scores, TrainFacts, TuneFacts
 from probe.table import Table
-from tests.shell import Shell
+from tests.shell import Shell, unwrapped
 
 WRITTEN = Path(__file__).parent / "results"
 """``result.json`` of every kind, as they were written before a record had a type."""
@@ -86,7 +86,8 @@ def test_every_run_is_shown_and_listed(name: str, shell: Shell) -> None:
     said = shell("runs", "show")
     assert f"accuracy {value['test']['accuracy']:.4f}" in said
     assert f"head      {value['head']}" in said
-    assert all(f"note {line}" in " ".join(said.split()) for line in value["notes"])
+    told = unwrapped(said.splitlines())
+    assert all(f"note      {line}" in told for line in value["notes"])
     assert shell.json("runs", "show") == value
     (row,) = shell.json("runs", "ls")
     assert row["accuracy"] == value["test"]["accuracy"]

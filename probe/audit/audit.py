@@ -193,7 +193,7 @@ def _joined(sets: list[Rows]) -> Rows:
 
 
 def _unread(store: Store) -> list[Unread]:
-    return [Unread(name, reason) for name, (_, reason) in store.manifest.unreadable.items()]
+    return [Unread(name, reason) for name, (_, reason) in store.unreadable.items()]
 
 
 def _effects(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import re
@@ -18,6 +17,7 @@ from probe.backbones.keras_file import SUFFIX
 from probe.config import Home
 from probe.durable import WRITING, settle
 from probe.errors import UsageError
+from probe.hashing import file_hash
 from probe.scratch import scratch_folder
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -52,7 +52,7 @@ def saved_model(name: str, home: Home) -> Path:
         made = writing / f"{name.replace(':', '.')}{SUFFIX}"
         model.save(made)
         _drop_time_and_addresses(made)
-        path = folder / hashlib.sha256(made.read_bytes()).hexdigest()[:16] / made.name
+        path = folder / file_hash(made)[:16] / made.name
         path.parent.mkdir(exist_ok=True)
         settle(made, path)
     return path

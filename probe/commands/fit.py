@@ -15,7 +15,7 @@ from typing import Any, cast
 import click
 
 from probe.commands.completion import data_sets_and_stores
-from probe.commands.options import emit, json_option, quiet_option
+from probe.commands.options import emit, json_option, log_option, quiet_option
 from probe.config import Home
 from probe.errors import UsageError
 from probe.heads import HEADS
@@ -69,7 +69,7 @@ def _head_command(row: HeadRow) -> click.Command:
         *_common_options(),
     ]
     made = click.Command(row.name, callback=callback, params=params, help=f"{row.note}.", short_help=row.note)
-    return quiet_option(json_option(made))
+    return quiet_option(json_option(log_option(made)))
 
 
 def _common_options() -> list[click.Option]:
@@ -124,12 +124,6 @@ def _common_options() -> list[click.Option]:
         ),
         click.Option(["--name"], help="What to call the run, so that commands find it.  [default: no name]"),
         click.Option(["--note"], help="What is to be said of the run.  [default: nothing]"),
-        click.Option(
-            ["--log", "trackers"],
-            multiple=True,
-            metavar="TRACKER",
-            help="Log the run to mlflow[:URI] or tensorboard:DIR too; repeatable.  [default: none]",
-        ),
         click.Option(
             ["--memory"],
             default="2GB",

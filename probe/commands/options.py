@@ -30,6 +30,13 @@ log_option = click.option(
     metavar="TRACKER",
     help="Log the run to mlflow[:URI] or tensorboard:DIR too; repeatable.  [default: none]",
 )
+map_option = click.option(
+    "--map",
+    type=click.Choice(["pca", "opentsne"]),
+    default="pca",
+    show_default=True,
+    help="How embeddings become a map: principal components, or openTSNE (extra `maps`).",
+)
 follow_links_option = click.option(
     "--follow-links", is_flag=True, help="Read what links lead to outside of the folder of images."
 )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from probe.commands.completion import runs
-from probe.commands.options import emit, json_option
+from probe.commands.options import emit, json_option, map_option
 from probe.config import Home
 from probe.workspace.context import Context
 
@@ -94,13 +94,6 @@ def _add(name: str, metavar: str, text: str, *options: Callable[[Any], Any]) -> 
     command.command(name=name, help=text)(drawn)
 
 
-_map_option = click.option(
-    "--map",
-    type=click.Choice(["pca", "opentsne"]),
-    default="pca",
-    show_default=True,
-    help="How embeddings become a map: principal components, or openTSNE (extra `maps`).",
-)
 _colour_option = click.option(
     "--colour",
     type=click.Choice(["class", "split", "correct"]),
@@ -114,7 +107,7 @@ _add(
     "map",
     "[RUN|STORE]",
     "Draw the embeddings of a STORE, or of that of a RUN (by default the newest), in two dimensions.",
-    _map_option,
+    map_option,
     _colour_option,
 )
 _add(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from probe.commands.completion import runs_and_stores
-from probe.commands.options import emit, json_option, quiet_option
+from probe.commands.options import emit, json_option, map_option, quiet_option
 from probe.config import Home
 from probe.workspace.context import Context
 from probe.workspace.points import POINTS, points
@@ -23,13 +23,7 @@ from probe.workspace.points import POINTS, points
     show_default=True,
     help="File to write: .parquet, or a folder for TensorBoard's projector.",
 )
-@click.option(
-    "--map",
-    type=click.Choice(["pca", "opentsne"]),
-    default="pca",
-    show_default=True,
-    help="What x and y are: principal components, or openTSNE (extra `maps`).",
-)
+@map_option
 @click.option("--images/--no-images", default=True, show_default=True, help="Small pictures go into it.")
 @json_option
 @quiet_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from probe.commands.completion import runs_and_stores
-from probe.commands.options import emit, json_option, quiet_option
+from probe.commands.options import emit, json_option, map_option, quiet_option
 from probe.config import Home
 from probe.workspace.context import Context
 from probe.workspace.report import REPORT, report
@@ -23,13 +23,7 @@ from probe.workspace.report import REPORT, report
     show_default=True,
     help="File to write: .html.",
 )
-@click.option(
-    "--map",
-    type=click.Choice(["pca", "opentsne"]),
-    default="pca",
-    show_default=True,
-    help="How embeddings become a map: principal components, or openTSNE (extra `maps`).",
-)
+@map_option
 @click.option("--title", default="", help="Above the page.  [default: data set, head and backbone]")
 @json_option
 @quiet_option

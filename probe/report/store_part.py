@@ -115,7 +115,7 @@ def _card_facts(source: Source) -> dict[str, object]:
         "parts": ", ".join(f"{part} {count:,}" for part, count in count_parts(index.splits).items()),
         "classes": len(index.classes) or None,
         "unlabelled": int((index.labels < 0).sum()) or None,
-        "could not be read": len(manifest.unreadable) or None,
+        "could not be read": manifest.unreadable_count or None,
         "copies across splits": copies_text(copies) if copies else "none",
         "under several labels": conflicts_text(len(conflicts)) if conflicts else None,
         "groups": count_groups(index.groups) or None,

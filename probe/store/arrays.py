@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
 
 from probe.errors import StoreError
 from probe.images.status import Status
@@ -33,8 +34,12 @@ METADATA = (
 def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
     """The empty arrays of a store in a new folder; `spec` is a `StoreSpec` as JSON."""
     root.mkdir(parents=True)
+    _create(str(root / "data.zarr"), spec, layout)
+
+
+def _create(place: str | MemoryStore, spec: Mapping[str, Any], layout: Layout) -> None:
     record = {"probe": {"spec": dict(spec), "layout": layout.as_json()}}
-    group = zarr.create_group(str(root / "data.zarr"), zarr_format=3, attributes=record)
+    group = zarr.create_group(place, zarr_format=3, attributes=record)
     for name in layout.array_names():
         shape = layout.row_shape(name)
         dtype = np.dtype(layout.array_dtype(name))
@@ -70,11 +75,9 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def wrong_metadata(files: LocalFiles, layout: Layout, spec: Mapping[str, Any]) -> dict[str, bytes]:
     """``zarr.json`` files that say something else than the layout -> what they should hold."""
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "store"
-        create_arrays(scratch, spec, layout)
-        names = [path.relative_to(scratch).as_posix() for path in scratch.rglob("zarr.json")]
-        right = {name: (scratch / name).read_bytes() for name in names}
+    made: dict[str, Buffer] = {}
+    _create(MemoryStore(made), spec, layout)
+    right = {f"data.zarr/{name}": content.to_bytes() for name, content in made.items()}
     return {name: content for name, content in sorted(right.items()) if not _says(files, name, content)}
 
 
