@@ -148,6 +148,7 @@ def test_wrong_choices_are_one_clear_message(shell, folder, line, says):
     backbone = [] if "--backbone" in line else ["--backbone", folder / "tiny.keras", "--preprocess", "unit"]
     shell("finetune", *backbone, *line.split(), folder / "toy.npz", code=2)
     assert says in shell.error
+    assert not (shell.home / "stores").exists()
 
 
 @pytest.mark.parametrize(

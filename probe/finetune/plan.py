@@ -22,7 +22,7 @@ from probe.finetune.recompute import most_kept, values_of
 from probe.images.augment import Augment
 from probe.networks import format_network
 from probe.records import plain
-from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_rate_rules
+from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_keep, check_rate_rules
 
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
 """Values an optimiser keeps for every trained weight, momentum aside."""
@@ -73,6 +73,8 @@ class TuneSettings:
     def __post_init__(self) -> None:
         # The training loop checks it too, but only once the prefix has been extracted.
         check_rate_rules(self.optimiser, self.reduce_lr)
+        if self.keep is not None:
+            check_keep(self.keep)
 
     @property
     def stored_views(self) -> Views | None:

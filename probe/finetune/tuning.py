@@ -145,9 +145,9 @@ def open_tuning(
     progress: bool,
 ) -> Tuning:
     """The embeddings, the head start and the prefix cache, each made if need be, and the network on top."""
+    devices = choose_devices(devices)
     probes = find_probes(home, ready.job.images)
     start = find_start(ready, home, probes, progress=progress)
-    devices = choose_devices(devices)
     material = open_material(ready, home, devices=len(devices), progress=progress)
     folder = state_folder(ready, home)
     network = assemble(ready, devices)

@@ -77,6 +77,12 @@ def check_rate_rules(optimiser: Optimiser, reduce_lr: ReduceLr | None) -> None:
         )
 
 
+def check_keep(keep: str) -> None:
+    """UnknownNameError unless `keep` is one of `KEEP`."""
+    if keep not in KEEP:
+        raise unknown_name("epoch to keep", keep, KEEP)
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """How `probe.train.loop.fit_loop` trains a model.
@@ -104,8 +110,7 @@ class LoopSettings:
     scale_loss: bool = False
 
     def __post_init__(self) -> None:
-        if self.keep not in KEEP:
-            raise unknown_name("epoch to keep", self.keep, KEEP)
+        check_keep(self.keep)
         if self.optimiser.name not in DEFAULT_RATES:
             raise unknown_name("optimiser", self.optimiser.name, DEFAULT_RATES)
         if self.optimiser.momentum and self.optimiser.name not in WITH_MOMENTUM:
