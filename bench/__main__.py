@@ -7,6 +7,7 @@ import importlib
 
 MEASUREMENTS = (
     "startup",
+    "engines",
     "extraction",
     "photos",
     "rows",

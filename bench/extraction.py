@@ -11,8 +11,8 @@ For each backbone, interleaved in rounds over the same JPEG files (500×375):
 * ``openvino``  this extractor end to end by the engine ``openvino``, where it is installed; ``probe`` and
   ``ceiling`` are by ``tensorflow``.
 
-The bound is 1/(1/ceiling + 1/decode), since both share the cores. Weights are random (the published ones need
-the open internet); speed does not depend on them. Further tables give the cost of three outputs and of five
+The bound is 1/(1/ceiling + 1/decode), since both share the cores. The published weights need the open
+internet; these are drawn, see `bench.weights`. Further tables give the cost of three outputs and of five
 views in single passes, how close bfloat16 features are to fp32 ones, and peak memory at 1,000 and at 10,000
 images.
 """
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.common import machine, print_table, write_results
+from bench.weights import write_weights
 from probe.backbones import load, resolve
 from probe.backbones.engines import ENGINES
 from probe.config import Home
@@ -90,7 +91,8 @@ def make_photos(root: Path, count: int) -> Path:
 def _measure(name: str, photos: Path, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
-        spec = resolve(name, weights="random", engine="tensorflow", home=home)
+        weights = write_weights(name, Path(folder))
+        spec = resolve(name, weights=str(weights), engine="tensorflow", home=home)
         data = open_dataset(str(photos), home)
         extractor = load(spec, batch_size=BATCH)
         batches = [
@@ -100,8 +102,8 @@ def _measure(name: str, photos: Path, rounds: int) -> dict[str, Any]:
             "probe": lambda: _end_to_end(ExtractJob(data, spec, BATCH)),
             "ceiling": lambda: _ready(extractor, batches, len(data)),
             "decode": lambda: _decode(data, len(data)),
-            **_keras_sides(name, photos, batches, len(data)),
-            **_openvino_side(name, data, home),
+            **_keras_sides(name, photos, batches, len(data), weights),
+            **_openvino_side(name, data, home, weights),
         }
         speeds: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(rounds):
@@ -147,7 +149,9 @@ def _decode(data: Any, images: int) -> float:
     return images / (time.perf_counter() - began)
 
 
-def _keras_sides(name: str, photos: Path, batches: list[Any], images: int) -> dict[str, Callable[[], float]]:
+def _keras_sides(
+    name: str, photos: Path, batches: list[Any], images: int, weights: Path
+) -> dict[str, Callable[[], float]]:
     from probe.tensorflow_setup import keras, tf
 
     if name not in CONSTRUCTORS:  # not a network that people find in Keras
@@ -155,6 +159,7 @@ def _keras_sides(name: str, photos: Path, batches: list[Any], images: int) -> di
     model = getattr(keras.applications, CONSTRUCTORS[name])(
         include_top=False, weights=None, pooling="avg", input_shape=(SIZE, SIZE, 3)
     )
+    model.load_weights(weights)
     preprocess = getattr(keras.applications, MODULES[name]).preprocess_input
     function = tf.function(lambda pixels: model(preprocess(tf.cast(pixels, tf.float32)), training=False))
 
@@ -172,11 +177,11 @@ def _keras_sides(name: str, photos: Path, batches: list[Any], images: int) -> di
     return {"keras": predict, "function": lambda: _ready(ready, batches, images // 4)}
 
 
-def _openvino_side(name: str, data: Any, home: Home) -> dict[str, Callable[[], float]]:
+def _openvino_side(name: str, data: Any, home: Home, weights: Path) -> dict[str, Callable[[], float]]:
     if ENGINES["openvino"].missing:
         print(f"openvino is not installed: {name} is not computed by it (pip install 'probe[openvino]')")
         return {}
-    spec = resolve(name, weights="random", engine="openvino", home=home)
+    spec = resolve(name, weights=str(weights), engine="openvino", home=home)
     return {"openvino": lambda: _end_to_end(ExtractJob(data, spec, BATCH))}
 
 

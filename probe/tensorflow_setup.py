@@ -1,7 +1,8 @@
 """TensorFlow and Keras, imported once, quietly, and computing the same whatever the user's settings are.
 
 Every room that computes networks imports them from here. Importing this module takes seconds, so only modules
-that are themselves loaded lazily may do it.
+that are themselves loaded lazily may do it. Keras is imported when it is first asked for: what runs a graph
+that was built before does without.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from probe import signals
 from probe.errors import UsageError
 from probe.progress import shown_on
+
+if TYPE_CHECKING:
+    import keras
 
 FLOAT, IMAGES, EPSILON, BACKEND = "float32", "channels_last", 1e-7, "tensorflow"
 """Keras's own defaults, which every published weights file and every recorded store rests on."""
@@ -110,13 +116,12 @@ def _quiet_start() -> Iterator[None]:
 
 
 @contextmanager
-def _light_start() -> Iterator[None]:
-    """Let Keras do without what it can do without, in a process of our own: a third of its start.
+def _without(*names: str) -> Iterator[None]:
+    """Let the import of modules fail that are not there yet and that an import inside can do without.
 
-    Who imports this package into a process of theirs gets all of Keras. What is left out is there again
-    afterwards, for ourselves.
+    What is left out can be imported afterwards.
     """
-    left_out = [name for name in _LEFT_OUT if name not in sys.modules] if signals.is_ours() else []
+    left_out = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
     try:
         yield
@@ -125,19 +130,40 @@ def _light_start() -> Iterator[None]:
             del sys.modules[name]
 
 
+@cache
+def _keras() -> Any:
+    # Who imports this package into a process of theirs gets all of Keras; a process of our own starts in a
+    # third less time.
+    left_out = _LEFT_OUT if signals.is_ours() else ()
+    try:
+        with _quiet_start(), _without(*left_out):
+            import keras
+    except ValueError as error:
+        # The only settings that Keras refuses by themselves are those of its own file.
+        raise UsageError(
+            "Keras does not accept the settings in its keras.json",
+            found=str(error).partition("\n")[0],
+            hint="correct or remove keras.json in ~/.keras, or in KERAS_HOME where that is set",
+        ) from error
+    _pin(keras)
+    return keras
+
+
 _settle_environment()
 try:
-    with _quiet_start(), _light_start():
-        import keras
+    # TensorFlow ends by importing Keras for the sake of its SavedModels, and does without where it cannot.
+    with _quiet_start(), _without("keras.src.optimizers"):
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-except ValueError as error:
-    # The only settings that Keras refuses by themselves are those of its own file.
-    raise UsageError(
-        "Keras does not accept the settings in its keras.json",
-        found=str(error).partition("\n")[0],
-        hint="correct or remove keras.json in ~/.keras, or in KERAS_HOME where that is set",
-    ) from error
+except AssertionError:
+    _keras()  # TensorFlow reads the settings of Keras as well; only Keras says what is wrong with them
+    raise
+
+
+def __getattr__(name: str) -> Any:
+    if name == "keras":
+        return _keras()
+    raise AttributeError(f"module {__name__} has no attribute {name}")
 
 
 def pin() -> None:
@@ -147,6 +173,10 @@ def pin() -> None:
     calls of `keras.config`, would give other features under the same key. UsageError for another backend,
     which cannot be changed any more.
     """
+    _pin(_keras())
+
+
+def _pin(keras: Any) -> None:
     if keras.config.backend() != BACKEND:
         raise UsageError(
             "Keras was imported with another backend before probe",
@@ -163,7 +193,6 @@ def pin() -> None:
             getattr(keras.config, limit)(None)
 
 
-pin()
 tf.config.experimental.enable_tensor_float_32_execution(False)
 # "Tracing is expensive": true, and said of every model after the fifth that one process trains or loads.
 tf.get_logger().setLevel("ERROR")

@@ -131,6 +131,14 @@ ENGINES: Registry[Engine] = Registry(
             extra="onnx",
         ),
         Engine(
+            name="tensorflow-2",
+            load="probe.backbones.engine_tensorflow_2:load",
+            serves={KERAS: ("fp32", "bf16"), KERAS_FILE: ("fp32", "bf16")},
+            needs=("tensorflow", "keras"),
+            bit_stable=True,
+            uses_gpu=False,
+        ),
+        Engine(
             name=TENSORFLOW,
             load="probe.backbones.engine_tensorflow:load",
             serves={
@@ -156,8 +164,8 @@ def choose_engine(row: Backbone, precision: str, wanted: str = AUTO) -> Engine:
     UsageError : it cannot compute this row in this precision, or what it needs is not installed.
     """
     candidates = _wanted(row, precision, wanted)
-    if wanted != AUTO:
-        return _first_ready(row, precision, candidates or [ENGINES[wanted]], wanted)
+    if wanted != AUTO and not candidates:
+        candidates = [ENGINES[wanted]]
     if not all(engine.uses_gpu for engine in candidates) and visible_gpus():
         candidates = [engine for engine in candidates if engine.uses_gpu] or candidates
     return _first_ready(row, precision, candidates, wanted)

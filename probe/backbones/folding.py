@@ -23,12 +23,12 @@ def fold_batch_norms(model: Any, keep: Collection[str] = ()) -> None:
     `keep` the layers whose own output is wanted.
     """
     for layer in model.layers:
-        convolution = _convolution_before(layer)
+        convolution = convolution_before(layer)
         if convolution is not None and convolution.name not in keep:
             _fold(convolution, layer)
 
 
-def _convolution_before(layer: Any) -> Any | None:
+def convolution_before(layer: Any) -> Any | None:
     """The convolution without bias or activation that feeds this batch norm and nothing else, if so."""
     if not isinstance(layer, keras.layers.BatchNormalization) or len(layer._inbound_nodes) != 1:
         return None
@@ -47,8 +47,8 @@ def _fold(convolution: Any, norm: Any) -> None:
     scale = 1 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
         scale = scale * _values(norm.gamma)
-    kernel = _last_kernel(convolution)
-    kernel.assign(_values(kernel) * _per_output(convolution, scale))
+    kernel = last_kernel(convolution)
+    kernel.assign(_values(kernel) * per_output(convolution, scale))
     shift = -_values(norm.moving_mean) * scale
     if convolution.use_bias:
         shift = shift + _values(convolution.bias) * scale
@@ -69,11 +69,11 @@ def _values(variable: Any) -> NDArray[np.float64]:
     return values
 
 
-def _last_kernel(convolution: Any) -> Any:
+def last_kernel(convolution: Any) -> Any:
     return convolution.pointwise_kernel if hasattr(convolution, "pointwise_kernel") else convolution.kernel
 
 
-def _per_output(convolution: Any, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def per_output(convolution: Any, scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """`scale` (C_out,) shaped to multiply a kernel: (h, w, in, out), or depthwise (h, w, in, multiplier)."""
     if isinstance(convolution, keras.layers.DepthwiseConv2D):
         return scale.reshape(-1, convolution.depth_multiplier)

@@ -8,6 +8,7 @@ from typing import Any
 from probe.backbones import preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.backbones.outputs import is_map, layer_name, layer_output
+from probe.backbones.preprocess import Convention
 from probe.tensorflow_setup import keras, tf
 
 
@@ -16,8 +17,17 @@ def forward_of(model: Any, row: Backbone, spec: BackboneSpec) -> Callable[[Any],
 
     UnknownNameError where an output is no layer of the model.
     """
+    return forward_through(outputs_model(model, row, spec), preprocess.convention(spec.preprocess), spec)
+
+
+def outputs_model(model: Any, row: Backbone, spec: BackboneSpec) -> Any:
+    """The part of `model` that ends in the layers of the outputs of `spec`. Raises as `forward_of`."""
     layers = [layer_output(model.get_layer(layer_name(model, row, output))) for output in spec.outputs]
-    submodel, convention = keras.Model(model.inputs, layers), preprocess.convention(spec.preprocess)
+    return keras.Model(model.inputs, layers)
+
+
+def forward_through(submodel: Any, convention: Convention, spec: BackboneSpec) -> Callable[[Any], list[Any]]:
+    """As `forward_of`, through an `outputs_model` and with the preprocessing of `convention`."""
 
     def forward(pixels: Any) -> list[Any]:
         maps = tf.nest.flatten(submodel(convention.apply(tf.cast(pixels, tf.float32)), training=False))

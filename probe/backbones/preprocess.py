@@ -45,7 +45,10 @@ class Convention:
             pixels = pixels[..., ::-1]
         if self.grey:
             pixels = pixels @ np.array(GREY, np.float32)[:, None]
-        return (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        # What changes nothing is left out: TensorFlow would compute it.
+        if any(self.mean):
+            pixels = pixels - np.array(self.mean, np.float32)
+        return pixels if set(self.std) == {1.0} else pixels / np.array(self.std, np.float32)
 
 
 IMAGENET = Convention(

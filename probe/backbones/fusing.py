@@ -1,0 +1,170 @@
+"""A Keras network as a graph of constants in which TensorFlow finds everything that it can fuse.
+
+* A batch norm behind a convolution becomes part of it: its scale goes into the kernel, its shift becomes a
+  ``BiasAdd``, and a residual is added by ``AddN``. Grappler does not believe what a function says of the
+  shapes of its arguments, and these two operations are what it knows without shapes: convolution, bias,
+  residual and activation become one.
+* Where a network starts with a convolution, the order of the channels and their scale go into its kernel; the
+  mean stays, since the zeros of the padding come after it.
+* The weights are constants from the start: nothing has to be frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones import network, preprocess
+from probe.backbones.backbone import Backbone, BackboneSpec
+from probe.backbones.folding import convolution_before, last_kernel, per_output
+from probe.backbones.forward import forward_through, outputs_model
+from probe.backbones.graph import signature
+from probe.backbones.outputs import layer_name
+from probe.backbones.preprocess import Convention
+from probe.tensorflow_setup import keras, tf
+
+FLOAT32 = "float32"
+
+
+def freeze(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
+    """A backbone as a function of TensorFlow, its weights in it: (B, S, S, 3) uint8 -> the outputs of `spec`.
+
+    Raises
+    ------
+    UnknownNameError : an output is no layer of the network.
+    WeightsError, UsageError : as `network.build`.
+    """
+    return freeze_model(network.build(row, spec), row, spec, batch_size)
+
+
+def freeze_model(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
+    """As `freeze`, of a network that is there; it is changed, and of no use afterwards."""
+    names = [layer_name(model, row, output) for output in spec.outputs]
+    convention = preprocess.convention(spec.preprocess)
+    fuse(model, keep=names)
+    convention = fold_convention(model, convention, keep=names)
+    submodel = outputs_model(model, row, spec)
+    forward = forward_through(submodel, convention, spec)
+    values = [(variable, variable.value.numpy()) for variable in submodel.variables]
+
+    def constant(pixels: Any) -> list[Any]:
+        # Arrays become constants of the graph that is being traced; tensors would become inputs of it.
+        with keras.StatelessScope([(variable, tf.constant(array)) for variable, array in values]):
+            return forward(pixels)
+
+    traced = tf.function(constant, input_signature=[signature(spec, batch_size)], autograph=False)
+    return traced.get_concrete_function()
+
+
+def fuse(model: Any, keep: Collection[str] = ()) -> None:
+    """Make batch norms part of the convolutions in front of them, and every bias one that can be fused.
+
+    In place; what the model computes stays the same up to rounding, except at the convolutions themselves:
+    name in `keep` the layers whose own output is wanted.
+    """
+    for norm in model.layers:
+        convolution = convolution_before(norm)
+        if convolution is not None and convolution.name not in keep and _is_open(convolution):
+            _absorb(convolution, norm)
+    for layer in model.layers:
+        if _is_open(layer) and layer.use_bias:
+            _set_bias(layer, _values(layer.bias))
+        elif _is_plain_sum(layer) and layer.name not in keep:
+            layer.call = _add
+
+
+def fold_convention(model: Any, convention: Convention, keep: Collection[str] = ()) -> Convention:
+    """Move what can be moved of `convention` into the kernels that see the pixels, and return the rest."""
+    first = _first_convolutions(model, model.inputs[0]._keras_history.operation, keep)
+    if convention.grey or not first:
+        return convention
+    order = slice(None, None, -1 if convention.reverse else 1)
+    for convolution in first:
+        kernel = _values(convolution.kernel) / np.array(convention.std)[:, None]
+        convolution.kernel.assign(kernel[:, :, order])
+    return replace(convention, mean=convention.mean[order], std=(1.0, 1.0, 1.0), reverse=False)
+
+
+def _absorb(convolution: Any, norm: Any) -> None:
+    """Scale the kernel of `convolution` and give it the shift of `norm`, which then changes nothing."""
+    scale = 1 / np.sqrt(_values(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale = scale * _values(norm.gamma)
+    shift = -_values(norm.moving_mean) * scale
+    if norm.center:
+        shift = shift + _values(norm.beta)
+    if convolution.use_bias:
+        shift = shift + _values(convolution.bias) * scale
+    kernel = last_kernel(convolution)
+    kernel.assign(_values(kernel) * per_output(convolution, scale))
+    _set_bias(convolution, shift)
+    norm.call = _unchanged
+
+
+def _unchanged(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    return inputs
+
+
+def _add(inputs: Any) -> Any:
+    return tf.add_n(inputs)
+
+
+def _is_plain_sum(layer: Any) -> bool:
+    """Whether a layer adds two tensors of one shape for one other layer.
+
+    Where a sum goes to a second place beside an activation, grappler fuses it all the same, finds the second
+    place without its input, and gives up on the whole graph.
+    """
+    if type(layer) is not keras.layers.Add or len(layer._inbound_nodes) != 1:
+        return False
+    shapes = [tensor.shape for tensor in layer._inbound_nodes[0].input_tensors]
+    return len(shapes) == 2 and shapes[0] == shapes[1] and len(layer._outbound_nodes) == 1
+
+
+def _set_bias(convolution: Any, bias: NDArray[np.float64]) -> None:
+    """Have `bias` added as a ``BiasAdd`` in front of the activation; Keras adds it as any tensor."""
+    activation, constant = convolution.activation, bias.astype(np.float32)
+    convolution.use_bias = False
+    convolution.activation = lambda outputs: activation(tf.nn.bias_add(outputs, constant))
+
+
+def _is_open(layer: Any) -> bool:
+    """Whether a layer is one of Keras's own convolutions, as this module knows them, and in float32.
+
+    What a saved model computes in half precision would be rounded once more.
+    """
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return (
+        type(layer) in kinds
+        and layer.data_format == "channels_last"
+        and layer.compute_dtype == layer.variable_dtype == FLOAT32
+        and not getattr(layer, "lora_enabled", False)
+    )
+
+
+def _first_convolutions(model: Any, source: Any, keep: Collection[str]) -> Sequence[Any]:
+    """The convolutions that see the output of `source` as it is or padded with zeros; none if anything else
+    sees it too."""
+    found: list[Any] = []
+    for layer in model.layers:
+        if not any(
+            parent.operation is source for node in layer._inbound_nodes for parent in node.parent_nodes
+        ):
+            continue
+        if type(layer) is keras.layers.ZeroPadding2D and layer.name not in keep:
+            further = _first_convolutions(model, layer, keep)
+        else:
+            further = [layer] if type(layer) is keras.layers.Conv2D and _is_open(layer) else []
+        if not further or len(layer._inbound_nodes) != 1 or further[0].groups != 1:
+            return []
+        found += further
+    return found
+
+
+def _values(variable: Any) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = variable.value.numpy().astype(np.float64)
+    return values
