@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from probe.errors import ProbeError, UsageError
+from probe.progress import Progress
 
 CONNECT_S = 15
 
 
-def connect(address: str) -> Any:
+def connect(address: str, *, progress: bool = False) -> Any:
     """A `distributed.Client` of the scheduler at `address` (``tcp://host:port``) with at least one worker.
 
+    A scheduler that does not answer is waited for for `CONNECT_S`; `progress` says so on stderr.
     UsageError when distributed is not installed or nothing answers, ProbeError when there are no workers.
     """
     try:
@@ -21,7 +23,8 @@ def connect(address: str) -> Any:
     except ImportError as error:
         raise UsageError("--dask needs dask.distributed", hint="pip install 'probe[dask]'") from error
     try:
-        client = Client(address, timeout=CONNECT_S)
+        with Progress(f"wait for the scheduler at {address}", shown=progress):
+            client = Client(address, timeout=CONNECT_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
             f"no Dask scheduler answers at {address}", found=str(error), hint="dask scheduler; dask worker"
@@ -37,12 +40,12 @@ def worker_count(client: Any) -> int:
 
 
 @contextmanager
-def joblib_on(address: str | None) -> Iterator[None]:
+def joblib_on(address: str | None, *, progress: bool = False) -> Iterator[None]:
     """Send joblib's work inside to the cluster at `address`; without one it stays on this machine."""
     if address is None:
         yield
         return
     from joblib import parallel_config
 
-    with connect(address), parallel_config(backend="dask"):
+    with connect(address, progress=progress), parallel_config(backend="dask"):
         yield

@@ -18,6 +18,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the file's name, the bytes that are here and the bytes there are (0 when unknown)."""
 
 CONNECT_SECONDS, READ_SECONDS = 15, 60
+ANSWER_SECONDS = 5
 FRUITLESS_ATTEMPTS = 5
 UNREACHED_ATTEMPTS = 2
 """A machine without the internet should say so soon."""
@@ -52,6 +53,17 @@ class RemoteFile:
     def known_hash(self) -> str:
         """``sha256:…``, or ``md5:…`` where only that is known."""
         return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}"
+
+
+def answers(url: str) -> bool:
+    """Whether anything answers there within `ANSWER_SECONDS`, whatever it says."""
+    import requests
+
+    try:
+        requests.head(url, timeout=ANSWER_SECONDS)
+    except requests.RequestException:
+        return False
+    return True
 
 
 def download(file: RemoteFile, folder: Path, *, progress: Progress | None = None, pause: float = 1.0) -> Path:

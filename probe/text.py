@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from probe.errors import UsageError
@@ -38,6 +39,26 @@ def clipped(text: str, width: int) -> str:
         return text
     last = (width - 1) // 2
     return text[: width - 1 - last] + "…" + text[len(text) - last :]
+
+
+def wrapped(text: str, width: int, *, first: int = 0, indent: int = 2) -> list[str]:
+    """A text in lines of at most `width` columns, as far as its words do: no name or path is broken.
+
+    The first line begins after `first` spaces, all others after `indent`.
+    """
+    return textwrap.wrap(
+        one_line(text),
+        width,
+        initial_indent=" " * first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
+
+
+def brief(value: object) -> str:
+    """A value with four digits where it is a fraction."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -62,3 +62,29 @@ def test_a_tracker_that_cannot_be_reached_does_not_cost_the_run(made: Reported, 
         made.space.log(made.first, f"tensorboard:{tmp_path / 'file'}")
     with pytest.raises(UsageError, match="no such tracker"):
         made.space.log(made.first, "nowhere")
+
+
+def test_every_cell_of_a_sweep_is_logged_with_its_epochs(
+    made: Reported, uri: str, shell: Shell, tmp_path: Path
+) -> None:
+    grid = ["--set", "batch_size=8,16", "--epochs", "1", "--data", made.pictures, "--limit", "40"]
+    grid += ["--labels", made.pictures.parent / "labels.csv", "--log", f"tensorboard:{tmp_path / 'tb'}"]
+    found = shell.json("sweep", "scenes15/small", *grid, "--log", f"mlflow:{uri}")
+    folders = sorted(path.name for path in (tmp_path / "tb").iterdir())
+    assert folders == [f"{found['sweep']} batch_size={size} seed 0" for size in (16, 8)]
+    events = EventAccumulator(str(tmp_path / "tb" / folders[1])).Reload()
+    (epoch,) = events.Tensors("epoch/val_accuracy")
+    assert epoch.step == 1
+    client = MlflowClient(tracking_uri=uri)
+    logged = client.search_runs([found.experiment_id for found in client.search_experiments()])
+    accuracies = {run.data.params["setting"]: run.data.metrics["test/accuracy"] for run in logged}
+    assert accuracies == {row["setting"]: pytest.approx(row["test_accuracy"]) for row in found["rows"]}
+
+
+def test_a_reproduction_logs_the_runs_that_its_verdicts_rest_on(shell: Shell, tmp_path: Path) -> None:
+    what = ["reproduce", "fashion-mnist/knn-1", "--quick", "--data-map", "fashion-mnist=fashion-sample"]
+    shell(*what, "--log", "tensorboard", code=2)
+    assert "no such tracker" in shell.error
+    (row,) = shell.json(*what, "--log", f"tensorboard:{tmp_path / 'tb'}")["rows"]
+    events = EventAccumulator(str(tmp_path / "tb" / row["run"])).Reload()
+    assert "test/accuracy" in events.Tags()["tensors"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from textwrap import wrap
 
 from probe.audit.record import (
     EXACT,
@@ -19,7 +18,7 @@ from probe.audit.record import (
     Picture,
 )
 from probe.plain import one_line
-from probe.text import count_of
+from probe.text import count_of, wrapped
 
 WIDTH, SHOWN = 80, 5
 """Columns, and findings of each kind that are named; ``--json`` has all."""
@@ -29,24 +28,20 @@ def audit_lines(audit: Audit) -> list[str]:
     """What was found, what it does to the number, and the first of every kind."""
     parts = ", ".join(f"{part} {count:,}" for part, count in audit.parts.items())
     lines = [
-        *_wrapped(f"audit of {audit.store}, {audit.output}: {parts}"),
+        *wrapped(f"audit of {audit.store}, {audit.output}: {parts}", WIDTH),
         "",
         *_table(audit),
         "",
-        *_wrapped(_rule_text(audit)),
+        *wrapped(_rule_text(audit), WIDTH),
         *(line for kind in KINDS for line in _findings(audit, kind)),
         *_class_lines(audit),
         *_listed(
             f"unreadable: {count_of(len(audit.unreadable), 'picture')}",
             [f"{found.id}: {found.reason}" for found in audit.unreadable],
         ),
-        *(line for note in audit.notes for line in _wrapped(f"note: {note}")),
+        *(line for note in audit.notes for line in wrapped(f"note: {note}", WIDTH)),
     ]
     return [one_line(line) for line in lines]
-
-
-def _wrapped(text: str) -> list[str]:
-    return wrap(one_line(text), WIDTH, subsequent_indent="  ") or [""]
 
 
 def _table(audit: Audit) -> list[str]:
@@ -62,7 +57,7 @@ def _table(audit: Audit) -> list[str]:
         for row in (head, *rows)
     ]
     said = [f"{effect.kind}: {effect.said}" for effect in audit.effects if effect.said]
-    return [*lines, *(line for text in said for line in _wrapped(text))]
+    return [*lines, *(line for text in said for line in wrapped(text, WIDTH))]
 
 
 def _row(effect: Effect) -> tuple[str, ...]:
@@ -129,13 +124,7 @@ def _listed(title: str, texts: Iterable[str]) -> list[str]:
     if not known:
         return []
     more = [f"  … and {len(known) - SHOWN:,} more (--json has all)"] if len(known) > SHOWN else []
-    shown = [
-        line
-        for text in known[:SHOWN]
-        for line in wrap(
-            one_line(text), WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-        )
-    ]
+    shown = [line for text in known[:SHOWN] for line in wrapped(text, WIDTH, first=2, indent=4)]
     return ["", title, *shown, *more]
 
 

@@ -31,7 +31,9 @@ from probe.workspace.stores import take_store
     default=(),
     help=f"Of these kinds of suspects no label in that file: {','.join(REMOVABLE)}.  [default: only mark]",
 )
-@click.option("--seed", default=0, help="Seed of the folds in which labels are judged.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Seed of the folds in which labels are judged."
+)
 @click.option(
     "--memory", default="2GB", help="Features larger than this stay on disk and are read in blocks."
 )

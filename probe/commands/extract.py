@@ -79,7 +79,9 @@ from probe.workspace.keywords import read_keywords
 @click.option(
     "--augment", default="flip,zoom=0.2,rotate=15", show_default=True, help="What views are drawn from."
 )
-@click.option("--view-seed", default=0, show_default=True, help="Seed of the views.")
+@click.option(
+    "--view-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the views."
+)
 @click.option(
     "--views-of",
     type=click.Choice(["train", "all"]),

@@ -128,7 +128,13 @@ from probe.workspace.tracking import check_trackers, log_run
     metavar="GB",
     help="Largest prefix cache.  [default: the free disk]",
 )
-@click.option("--seed", default=0, show_default=True, help="Of order, augmentation, dropout and new weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of order, augmentation, dropout and new weights.",
+)
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
 @click.option(
     "--resume",

@@ -169,8 +169,10 @@ def _option(options_class: type, field: dataclasses.Field[Any]) -> click.Option:
     if typing.get_origin(kind) is tuple:
         # As a user would type it, so that the help shows it that way.
         typed = ",".join(map(str, cast(tuple[Any, ...], field.default)))
+        item = typing.get_args(kind)[0]
+        # What an empty list means stands in the text.
         return click.Option(
-            [flag, field.name], type=CommaList(typing.get_args(kind)[0]), default=typed, help=text
+            [flag, field.name], type=CommaList(item), default=typed, show_default=bool(typed), help=text
         )
     if typing.get_origin(kind) is typing.Literal:
         choices = click.Choice([str(value) for value in typing.get_args(kind)])

@@ -28,7 +28,8 @@ log_option = click.option(
     "trackers",
     multiple=True,
     metavar="TRACKER",
-    help="Log the run to mlflow[:URI] or tensorboard:DIR too; repeatable.  [default: none]",
+    help="Log what was trained or fitted to mlflow[:URI] or tensorboard:DIR too;"
+    " repeatable.  [default: none]",
 )
 map_option = click.option(
     "--map",
@@ -120,7 +121,9 @@ def labelling_options(command: CommandT) -> CommandT:
             default=0.1,
             help="Share of train that becomes validation, when the data set has none; 0 for no validation.",
         ),
-        click.option("--split-seed", default=0, help="Seed of a split that probe makes."),
+        click.option(
+            "--split-seed", type=click.IntRange(min=0), default=0, help="Seed of a split that probe makes."
+        ),
         click.option(
             "--split",
             help="Fractions of train, val and test, when the data set has no split.  [default: 0.7,0.1,0.2]",

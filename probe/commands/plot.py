@@ -30,7 +30,9 @@ def _file_option(default: str) -> Callable[[Any], Any]:
     )
 
 
-_title_option = click.option("--title", default="", help="Above the figure.  [default: none]")
+_title_option = click.option(
+    "--title", default="", show_default=False, help="Above the figure.  [default: none]"
+)
 
 
 @command.command()

@@ -24,7 +24,9 @@ from probe.workspace.report import REPORT, report
     help="File to write: .html.",
 )
 @map_option
-@click.option("--title", default="", help="Above the page.  [default: data set, head and backbone]")
+@click.option(
+    "--title", default="", show_default=False, help="Above the page.  [default: data set, head and backbone]"
+)
 @json_option
 @quiet_option
 @click.pass_obj

@@ -13,6 +13,7 @@ from probe.commands.options import (
     emit,
     json_option,
     limit_option,
+    log_option,
     note,
     quiet_option,
     wants_progress,
@@ -21,9 +22,12 @@ from probe.commands.training import epochs_option, precision_option, say_precisi
 from probe.config import Home
 from probe.errors import UsageError
 from probe.text import table
+from probe.workspace.context import Context
+from probe.workspace.tracking import check_trackers, log_run, log_sweep
 
 if TYPE_CHECKING:
     from probe.studies.recipe import Recipe
+    from probe.studies.reproduce import Verdict
 
 
 @click.command(name="reproduce")
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a report: .html or .md.  [default: none]",
 )
+@log_option
 @json_option
 @quiet_option
 @click.pass_obj
@@ -69,6 +74,7 @@ def command(
     jobs: int,
     dask: str | None,
     output: Path | None,
+    trackers: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -90,6 +96,7 @@ def command(
         raise UsageError("--jobs and --dask exclude each other")
     if output is not None:
         check_suffix(output)
+    check_trackers(trackers)
     recipes = recipes_of(study)
     plan = Plan(
         data=data_map(mapped),
@@ -133,6 +140,19 @@ def command(
             *([f"report    {output}"] if output else []),
         ],
     )
+    _log(Context(home, quiet), verdicts, trackers)
+
+
+def _log(context: Context, verdicts: Sequence[Verdict], trackers: Sequence[str]) -> None:
+    """Log every run and every sweep that the verdicts rest on, once."""
+    from probe.runs import open_run
+
+    for name in dict.fromkeys(verdict.run for verdict in verdicts if trackers and verdict.run):
+        run = context.home.runs / name
+        if run.is_dir():
+            log_run(context, open_run(run), trackers)
+        else:
+            log_sweep(context, context.home.sweeps / name, trackers)
 
 
 def data_map(pairs: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from probe.commands.options import (
     dataset_options,
     emit,
     json_option,
+    log_option,
     note,
     quiet_option,
     wants_progress,
@@ -28,6 +29,8 @@ from probe.errors import UsageError
 from probe.studies.baselines import BASELINES
 from probe.studies.recipe import FIELDS
 from probe.text import table
+from probe.workspace.context import Context
+from probe.workspace.tracking import check_trackers, log_sweep
 
 if TYPE_CHECKING:
     from probe.studies.sweep_job import Sweep
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dask", metavar="ADDRESS", help="Train on a Dask cluster, tcp://host:port.  [default: on this machine]"
 )
+@log_option
 @dataset_options
 @json_option
 @quiet_option
@@ -74,6 +78,7 @@ def command(
     precision: str,
     jobs: int,
     dask: str | None,
+    trackers: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -93,6 +98,7 @@ def command(
     if jobs > 1 and dask is not None:
         raise UsageError("--jobs and --dask exclude each other")
     recipe = BASELINES[name]
+    check_trackers(trackers)
     grid = parse_grid(assignments) if assignments else dict(recipe.sweep)
     job = SweepJob(
         recipe=recipe,
@@ -140,6 +146,7 @@ def command(
     ]
     said = [] if len(done.rows) < 2 else [_choice_text(done)]
     emit(record, as_json, lambda: [*table(header, cells), *said, f"kept in {done.folder}"])
+    log_sweep(Context(home, quiet), done.folder, trackers)
 
 
 def _choice_text(done: Sweep) -> str:

@@ -60,7 +60,7 @@ def _watch(futures: list[Future[ExtractResult]], path: Path, total: int, progres
         bar.update(finished_rows(path) - bar.n)
 
 
-def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResult:
+def extract_on_cluster(job: ExtractJob, home: Home, address: str, *, progress: bool = False) -> ExtractResult:
     """Run one shard per Dask worker at `address` (``tcp://host:port``).
 
     The workers must see the images, the weights and PROBE_HOME under the same absolute paths. When a worker
@@ -72,7 +72,7 @@ def extract_on_cluster(job: ExtractJob, home: Home, address: str) -> ExtractResu
     path = job.path(home)
     if reuse(path, job):
         return summarise(path, job, Work(resumed=len(job.dataset)), started)
-    with connect(address) as client:
+    with connect(address, progress=progress) as client:
         count = worker_count(client)
         began = time.perf_counter()
         shards = [Shard(number, count) for number in range(count)]

@@ -107,7 +107,7 @@ def finished_fit(job: FitJob, home: Home) -> Run | None:
 
 def fit(job: FitJob, home: Home) -> Run:
     """Fit, score and keep. FitError when the data cannot be fitted on, UnknownNameError for a wrong name."""
-    with joblib_on(job.dask):
+    with joblib_on(job.dask, progress=job.progress):
         return _fit(job, home)
 
 

@@ -20,6 +20,7 @@ from probe.runs import Run, course_of
 from probe.runs.record import FitFacts, MistakenImage, TrainFacts, TuneFacts
 from probe.stats.calibration import ReliabilityBin, reliability, scaled
 from probe.stats.confusion import Confusion, confusion
+from probe.text import brief
 
 WHOLE_MATRIX, PAIRS = 40, 200
 """Classes up to which the confusion matrix is shown whole; pairs that are listed of more."""
@@ -60,7 +61,7 @@ def _run_facts(run: Run) -> dict[str, str]:
     record, facts = run.record, run.record.facts
     told: dict[str, object] = {
         "head": record.head,
-        "chosen": ", ".join(f"{name} {_short(value)}" for name, value in (record.chosen or {}).items()),
+        "chosen": ", ".join(f"{name} {brief(value)}" for name, value in (record.chosen or {}).items()),
         "backbone": record.backbone_name,
         "store": record.store,
         "images": ", ".join(f"{part} {count:,}" for part, count in record.parts.items()),
@@ -85,11 +86,7 @@ def _run_facts(run: Run) -> dict[str, str]:
 
 def _options(options: Mapping[str, Any]) -> str:
     told = {name: value for name, value in options.items() if value not in (None, [], ())}
-    return ", ".join(f"{name} {_short(value)}" for name, value in told.items())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} {brief(value)}" for name, value in told.items())
 
 
 def confusion_of(run: Run) -> Confusion:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probe.report.findings import TAB, columns, finding_lines
 from probe.runs import Record, Run, Scores
 from probe.runs.record import CurvePoint, FitFacts, SeedSpread, TrainFacts
-from probe.text import count_of
+from probe.text import brief, count_of, wrapped
 
 PARTS = ("val", "cv", "first_fold")
 """Where a value of C is scored."""
@@ -18,7 +17,7 @@ PARTS = ("val", "cv", "first_fold")
 def result_lines(run: Run) -> list[str]:
     """The result of a run, a fact a line."""
     record, facts = run.record, run.record.facts
-    chosen = ", ".join(f"{name} {_short(value)}" for name, value in (record.chosen or {}).items())
+    chosen = ", ".join(f"{name} {brief(value)}" for name, value in (record.chosen or {}).items())
     lines = [
         f"run       {run.name}",
         f"in        {run.path.parent}",
@@ -42,11 +41,8 @@ def result_lines(run: Run) -> list[str]:
 
 
 def _wrapped(line: str) -> list[str]:
-    """A line in parts that fit the terminal, as far as its words do: no name or path is broken."""
-    wrapper = textwrap.TextWrapper(
-        columns(), subsequent_indent=" " * TAB, break_long_words=False, break_on_hyphens=False
-    )
-    return wrapper.wrap(line) or [line]
+    """A line in parts that fit the terminal."""
+    return wrapped(line, columns(), indent=TAB)
 
 
 def _gap_lines(facts: FitFacts) -> list[str]:
@@ -158,7 +154,3 @@ def _curve_lines(curve: Sequence[CurvePoint]) -> list[str]:
         if point.problem:
             lines.append(f"          {point.problem}")
     return lines
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -171,13 +171,19 @@ def find_sweep(home: Home, name: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def sweep_courses(folder: Path) -> dict[str, Course]:
-    """Setting -> how its cells went, their mean where there are several; DataError for a damaged file."""
+def sweep_cells(folder: Path) -> tuple[str, list[CellResult]]:
+    """The data set and the cells of a finished sweep; DataError for a damaged file."""
     try:
         record = read_json(folder / SWEEP, RECORD)
-        return _courses([read_record(CellResult, cell) for cell in record["cells"]])
+        cells = [read_record(CellResult, cell) for cell in record["cells"]]
+        return str(record["dataset"]), cells
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / SWEEP} cannot be read", found=str(error)) from error
+
+
+def sweep_courses(folder: Path) -> dict[str, Course]:
+    """Setting -> how its cells went, their mean where there are several; DataError for a damaged file."""
+    return _courses(sweep_cells(folder)[1])
 
 
 def _courses(results: Sequence[CellResult]) -> dict[str, Course]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from probe.stats.paired import PairResult
 from probe.store import Store
 from probe.survey.race import Candidate, Outcome
 from probe.table import Table
-from probe.text import clipped, count_of, table
+from probe.text import clipped, count_of, table, wrapped
 
 BEST, ALIKE, WORSE, FAILED = "best", "alike", "worse", "failed"
 """How a row stands: most images right; not told from that one; worse; without a figure."""
@@ -151,9 +150,9 @@ class Survey:
         scored = [row for row in self.rows if row.standing != FAILED]
         lines = _table_lines(scored, width) if scored else []
         for text in (*self._legend(), *self.notes):
-            lines += textwrap.wrap(text, width, subsequent_indent="  ")
+            lines += wrapped(text, width)
         for told in self._failures():
-            lines += textwrap.wrap(told, width, subsequent_indent="  ")
+            lines += wrapped(told, width)
         return lines
 
     def _failures(self) -> list[str]:

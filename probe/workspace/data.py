@@ -57,6 +57,7 @@ class DataKeywords:
 
     def __post_init__(self) -> None:
         at_least(1, limit=self.limit)
+        at_least(0, split_seed=self.split_seed)
         one_of([layout.value for layout in Layout], layout=self.layout)
 
     def options(self) -> DatasetOptions:

@@ -59,7 +59,7 @@ class ExtractKeywords:
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size, batch_size=self.batch_size)
-        at_least(0, views=self.views)
+        at_least(0, views=self.views, view_seed=self.view_seed)
         one_of(PRECISIONS, precision=self.precision)
         one_of(DTYPES, store_dtype=self.store_dtype)
         one_of(VIEWED, views_of=self.views_of)
@@ -131,7 +131,7 @@ def extract(context: Context, job: ExtractJob, workers: Workers) -> ExtractResul
 
     home, progress = context.home, context.progress
     if workers.dask is not None:
-        return extract_on_cluster(job, home, workers.dask)
+        return extract_on_cluster(job, home, workers.dask, progress=progress)
     if workers.jobs is not None and workers.jobs > 1:
         return extract_in_processes(job, home, workers.jobs, progress=progress)
     return extract(job, home, shard=parse_shard(workers.shard), progress=progress)

@@ -91,7 +91,7 @@ class TuneKeywords:
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
-        at_least(0, head_epochs=self.head_epochs, views=self.views, memory=self.memory)
+        at_least(0, head_epochs=self.head_epochs, views=self.views, memory=self.memory, seed=self.seed)
         one_of(PRECISIONS, precision=self.precision)
         if self.clip is not None and self.clip <= 0:
             raise UsageError("clip is no norm", expected="more than 0", found=f"{self.clip:g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from probe.errors import DataError, ProbeError, UsageError, WeightsError
 from probe.heads import HEADS
 from probe.registry import load_object
 from probe.runs import Run
-from probe.text import count_of, parse_share
+from probe.text import count_of, parse_share, wrapped
 from probe.workspace.backbones import Choice, check_choice, choose
 from probe.workspace.context import Context
 from probe.workspace.data import read_images
@@ -143,9 +142,9 @@ class SurveyPlan:
         for backbone in self.backbones:
             lines.append(f"  {backbone.name}")
             if backbone.problem is not None:
-                lines += textwrap.wrap(f"    fails: {backbone.problem}", WIDTH, subsequent_indent="      ")
+                lines += wrapped(f"    fails: {backbone.problem}", WIDTH, indent=6)
             for one in backbone.passes if self.budget is None else ():
-                lines += textwrap.wrap(f"    {_pass_text(one)}", WIDTH, subsequent_indent="      ")
+                lines += wrapped(f"    {_pass_text(one)}", WIDTH, indent=6)
         if self.budget is None:
             lines.append(f"  {count_of(self.fits, 'fit')}, {self.fits_there:,} of them there")
         else:

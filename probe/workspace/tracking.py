@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from probe.runs import Run
 from probe.workspace.context import Context
@@ -28,3 +29,13 @@ def log_run(context: Context, run: Run, targets: Sequence[str]) -> None:
 
         track(run, target)
         context.say(f"run {run.name} logged to {target}")
+
+
+def log_sweep(context: Context, folder: Path, targets: Sequence[str]) -> None:
+    """Log every cell of a finished sweep as `log_run` does a run; raises as it."""
+    check_trackers(targets)
+    for target in targets:
+        from probe.report.tracking import track_sweep
+
+        track_sweep(folder, target)
+        context.say(f"sweep {folder.name} logged to {target}")
