@@ -34,8 +34,9 @@ def command(
     """Write images as points for other programs, and say what opens them.
 
     Every image of a RUN's store (by default of the newest run) or of a STORE: id, label, split, what the run
-    said of it where it was scored, its vector, its place on a map, and a small picture. Parquet is read by
-    embedding-atlas, FiftyOne, DuckDB and pandas (extra `parquet`), the folder by TensorBoard.
+    said of it where it was scored, its vector, its place on a map, and a small picture. Parquet (extra
+    `parquet`) is read by embedding-atlas, DuckDB and pandas, and by way of pandas FiftyOne; the folder by
+    TensorBoard.
     """
     written = points(Context(home, quiet), name, output, map=map, images=images)
     emit(written.to_json(), as_json, written.lines)

@@ -18,6 +18,7 @@ from probe.durable import replacing
 from probe.errors import UsageError
 from probe.report.maps import map_of
 from probe.report.sources import Source, called_by
+from probe.report.thumbnails import sheet
 from probe.runs import Run
 from probe.store.files import disk_errors
 
@@ -211,17 +212,11 @@ def _cell(text: str | None) -> str:
 
 
 def _sprite(source: Source) -> Image.Image:
-    """Every picture in the middle of its square, row by row; a black one where it cannot be read."""
-    side = max(1, int(np.ceil(np.sqrt(len(source.rows)))))
-    whole = Image.new("RGB", (side * TILE, side * TILE))
-    for place, row in enumerate(source.rows.tolist()):
-        picture = source.pictures.small(row, TILE) if source.pictures is not None else None
-        if picture is not None:
-            height, width = picture.shape[:2]
-            line, column = divmod(place, side)
-            corner = (column * TILE + (TILE - width) // 2, line * TILE + (TILE - height) // 2)
-            whole.paste(Image.fromarray(picture), corner)
-    return whole
+    """Every picture row by row on black; a black square where one cannot be read."""
+    assert source.pictures is not None
+    tiles = [source.pictures.small(row, TILE) for row in source.rows.tolist()]
+    side = max(1, int(np.ceil(np.sqrt(len(tiles)))))
+    return Image.fromarray(sheet(tiles, TILE, side)).convert("RGB")
 
 
 def _projector_config(source: Source, pictures: bool) -> str:

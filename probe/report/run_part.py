@@ -202,6 +202,7 @@ def _neighbours(ids: Sequence[str], source: Source | None) -> dict[str, tuple[Sh
         return {}
     index = source.store.index
     train = source.store.rows(TRAIN)
+    train = train[index.labels[train] >= 0]
     wanted = np.unique(source.rows_of(ids))
     wanted = np.intersect1d(wanted[wanted >= 0], source.rows)
     if not len(train) or not len(wanted):

@@ -65,7 +65,7 @@ class Pictures:
         tiles = [(row, picture) for row, picture in read if picture is not None]
         whole = SHEET_TILES**2
         parts = [tiles[start : start + whole] for start in range(0, len(tiles), whole)]
-        uris = tuple(data_uri(_sheet([picture for _, picture in part])) for part in parts)
+        uris = tuple(data_uri(sheet([picture for _, picture in part], TILE, SHEET_TILES)) for part in parts)
         return Sheets(np.array([row for row, _ in tiles], np.intp), uris)
 
 
@@ -75,17 +75,19 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
     return pixels.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else pixels
 
 
-def _sheet(tiles: Sequence[Pixels]) -> Pixels:
-    """(H, W, 4): every tile in the middle of its square, nothing around it."""
-    lines = -(-len(tiles) // SHEET_TILES)
-    sheet = np.zeros((lines * TILE, min(len(tiles), SHEET_TILES) * TILE, 4), np.uint8)
+def sheet(tiles: Sequence[Pixels | None], side: int, columns: int) -> Pixels:
+    """(H, W, 4): `columns` squares of `side` pixels a line, a tile in the middle of each."""
+    lines = -(-len(tiles) // columns)
+    whole = np.zeros((lines * side, min(len(tiles), columns) * side, 4), np.uint8)
     for number, tile in enumerate(tiles):
-        line, column = divmod(number, SHEET_TILES)
+        if tile is None:
+            continue
+        line, column = divmod(number, columns)
         height, width = tile.shape[:2]
-        top, left = line * TILE + (TILE - height) // 2, column * TILE + (TILE - width) // 2
-        place = sheet[top : top + height, left : left + width]
+        top, left = line * side + (side - height) // 2, column * side + (side - width) // 2
+        place = whole[top : top + height, left : left + width]
         place[..., :3], place[..., 3] = tile, 255
-    return sheet
+    return whole
 
 
 def data_uri(pixels: Pixels) -> str:
