@@ -57,7 +57,11 @@ def wrapped(text: str, width: int, *, first: int = 0, indent: int = 2) -> list[s
 
 
 def brief(value: object) -> str:
-    """A value with four digits where it is a fraction."""
+    """A value with four digits where it is a fraction, and what is in a list or mapping likewise."""
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{name} {brief(part)}" for name, part in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(brief, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

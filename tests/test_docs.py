@@ -22,6 +22,8 @@ def test_the_reference_is_what_the_commands_say() -> None:
     # Words, not line breaks: where click wraps a line differs between its versions.
     assert found.split() == module.page().split(), "run: python docs/make_commands.py"
     assert all(f"## `probe {name}" in found for name in COMMANDS)
+    # That is no word for a reader: what an option is without a value has to be said.
+    assert '[default: ""]' not in found
 
 
 def test_every_command_the_readme_names_exists() -> None:

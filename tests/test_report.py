@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import probe
 from probe.errors import UnknownNameError, UsageError
 from probe.fit.rows import source_of
 from probe.report.maps import Rows, principal_components
@@ -284,6 +285,19 @@ def test_principal_components_are_those_of_scikit_learn(made: Reported) -> None:
     theirs = other.transform(source[:])
     for ours, column in zip(found.scores.T, theirs.T, strict=True):
         assert abs(np.corrcoef(ours, column)[0, 1]) > 0.9999
+
+
+def test_neighbours_of_mistakes_are_images_that_were_trained_on(made: Reported, tmp_path: Path) -> None:
+    lines = (made.pictures.parent / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.rsplit(",", 1)[0] + "," if number % 4 else line for number, line in enumerate(lines[1:])]
+    (tmp_path / "labels.csv").write_text("\n".join([lines[0], *rows]), encoding="utf-8")
+    space = probe.Workspace(tmp_path / "home", quiet=True)
+    store = space.extract(made.pictures, backbone="pixels", size=4, labels=tmp_path / "labels.csv")
+    run = space.fit("majority", store)
+    text = space.report(run, output=tmp_path / "x.html").read_text(encoding="utf-8")
+    mistakes = text.split("most confident mistakes</h")[1].partition("<h2")[0]
+    assert "cosine" in mistakes
+    assert "no label" not in mistakes
 
 
 def test_the_nearest_training_images_are_found(made: Reported) -> None:

@@ -119,6 +119,8 @@ def test_data_sets_are_opened_with_the_options_of_commands(space: probe.Workspac
     assert len(data) == 8
     with pytest.raises(UsageError, match="limit is too small"):
         space.data.open(PHOTOS, limit=0)
+    with pytest.raises(UsageError, match="split_seed is too small"):
+        space.data.open(PHOTOS, split_seed=-1)
 
 
 def test_new_images_are_predicted_with_all_probabilities(

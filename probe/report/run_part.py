@@ -210,8 +210,7 @@ def _neighbours(ids: Sequence[str], source: Source | None) -> dict[str, tuple[Sh
     places, cosines = nearest(source.features(train), source.features(wanted), NEIGHBOURS)
 
     def shown(row: int, cosine: float) -> Shown:
-        label = int(index.labels[row])
-        name = str(index.classes[label]) if label >= 0 else "no label"
+        name = str(index.classes[index.labels[row]])
         return Shown(str(index.ids[row]), source.picture(str(index.ids[row])), (name, f"cosine {cosine:.3f}"))
 
     return {
