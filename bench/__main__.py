@@ -12,6 +12,7 @@ MEASUREMENTS = (
     "photos",
     "rows",
     "store_reading",
+    "stored",
     "heads",
     "survey",
     "classes",

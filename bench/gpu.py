@@ -5,6 +5,7 @@ Checked against the CPU, each line says ``ok`` or what is wrong:
 * ``features``   every network and precision, by the cosine to float32 on a CPU;
 * ``shards``     an extraction in two parts, one after the other, against one that is not: the same features;
 * ``jobs``       the same by two processes;
+* ``place``      features are computed on the device of the call, in bfloat16 by the CPU's pass on the CPU;
 * ``devices``    33 pictures in batches of 8 trained on all devices, twice in one process: losses are numbers.
 
 Measured: images a second of every network and batch, and beside them decoding alone and the share of copying.
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows += [
         _checked("shards", lambda: _same_features(asked, _by_shards)),
         _checked("jobs", lambda: _same_features(asked, _by_jobs)),
+        _checked("place", lambda: _places(devices)),
         _checked("devices", lambda: _trains_on(devices)),
     ]
     print_table("GPUs", rows)
@@ -187,6 +189,25 @@ def _by_shards(job: ExtractJob, home: Home) -> None:
 
 def _by_jobs(job: ExtractJob, home: Home) -> None:
     extract_in_processes(job, home, 2)
+
+
+def _places(devices: Sequence[str]) -> str:
+    """Which features lie elsewhere than where they were asked for; the network is traced on the first."""
+    pixels, wrong = _noise(2, 32), []
+    for precision in ("fp32", "bf16"):
+        try:
+            expect_capable(precision)
+        except ProbeError:
+            continue
+        with tf.device(devices[0]):
+            extractor = _extractor("efficientnet-lite0", 32, precision, 2)
+        passed = precision == "bf16" and not tf.config.list_physical_devices("GPU")
+        for device in devices:
+            with tf.device(device):
+                found = {tensor.device for tensor in extractor.tensors(pixels).values()}
+            expected = "CPU:0" if passed else device[-5:]
+            wrong += [f"{precision} of {device} on {place}" for place in found if place[-5:] != expected]
+    return ", ".join(wrong)
 
 
 def _trains_on(devices: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from bench.common import machine, print_table, write_results
 from bench.extraction import make_photos
 from probe import backbones
-from probe.backbones import resolve
+from probe.backbones import BackboneSpec, resolve
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import Dataset
@@ -36,8 +36,12 @@ from probe.store import remove_store
 
 BACKBONE, BATCH = "resnet50", 8
 """A small batch, as one per cent of the pictures is then about whole batches."""
-SCENARIOS = (("all after 10 %", 200, 0.1, 5), ("1 % more", 1500, 0.99, 1))
-"""What is measured, of how many pictures, the share of them that is known, and rounds."""
+SCENARIOS = (
+    ("all after 10 %", 200, 0.1, 3, "auto"),
+    ("1 % more", 1500, 0.99, 1, "auto"),
+    ("1 % more", 1500, 0.99, 1, "fp32"),
+)
+"""What is measured, of how many pictures, the share of them that is known, rounds, and the precision."""
 
 PLAIN_ROWS = 20_000
 
@@ -55,11 +59,17 @@ def main(quick: bool = False) -> None:
     facts = machine()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
-        for name, images, share, rounds in SCENARIOS:
-            photos = make_photos(Path(folder) / name, images // 10 if quick else images)
+        for name, images, share, rounds, precision in SCENARIOS:
+            photos = Path(folder) / name
+            if not photos.exists():
+                make_photos(photos, images // 10 if quick else images)
             data = open_dataset(str(photos), Home(Path(folder) / "home"))
-            costs = [_round(data, share, Path(folder) / "homes") for _ in range(1 if quick else rounds)]
-            rows.append({"what": name, "pictures": len(data), "rounds": len(costs), **_medians(costs)})
+            spec = resolve(BACKBONE, weights="random", precision=precision, home=Home(Path(folder)))
+            costs = [_round(data, spec, share, Path(folder) / "homes") for _ in range(1 if quick else rounds)]
+            computed_by = {"engine": spec.engine, "precision": spec.precision}
+            rows.append(
+                {"what": name, **computed_by, "pictures": len(data), "rounds": len(costs), **_medians(costs)}
+            )
             print(rows[-1], flush=True)
         print_table(f"{BACKBONE}: costs relative to computing all at once (medians)", rows)
         plain = _plain(Path(folder))
@@ -67,18 +77,18 @@ def main(quick: bool = False) -> None:
     write_results("rows", [*rows, *plain], facts)
 
 
-def _round(data: Dataset, share: float, folder: Path) -> dict[str, Any]:
+def _round(data: Dataset, spec: BackboneSpec, share: float, folder: Path) -> dict[str, Any]:
     """The cost of going from a share of the pictures to all, relative to computing all at once."""
     count = len(data)
     known = np.sort(np.random.default_rng(0).permutation(count)[: round(share * count)])
     home = Home(folder)
-    whole = _extract(data, home)
+    whole = _extract(data, spec, home)
     assert whole.result is not None
     kept = _chunks(whole.result)
     # The known rows are copied from the whole, which is then taken away.
-    _extract(data.take(known), home)
+    _extract(data.take(known), spec, home)
     remove_store(home, whole.result.store)
-    cost = _extract(data, home)
+    cost = _extract(data, spec, home)
     assert cost.result is not None
     found = {
         "computed": cost.result.rows_computed,
@@ -100,10 +110,10 @@ def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _extract(data: Dataset, home: Home) -> Cost:
+def _extract(data: Dataset, spec: BackboneSpec, home: Home) -> Cost:
     """What ``extract`` costs without loading the network."""
     load, loads = backbones.load, []
-    job = ExtractJob(data, resolve(BACKBONE, weights="random", home=home), BATCH)
+    job = ExtractJob(data, spec, BATCH)
 
     def counted(*args: Any, **named: Any) -> Any:
         loaded: list[Any] = []

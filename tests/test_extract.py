@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from probe import backbones
 from probe.backbones import BackboneSpec, resolve
+from probe.backbones.backbone import Extractor, Features
 from probe.config import Home
 from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.extract import ExtractJob, Shard, estimate, extract
-from probe.store import find_store, open_store, verify_store
+from probe.store import LocalFiles, find_store, open_store, read_manifest, verify_store
 
 PROJECT = Path(__file__).parents[1]
 
@@ -63,6 +66,44 @@ def test_a_second_extract_reuses_the_store_without_loading_the_backbone(
     second = extract(pixels_job(folder, home), home)
     assert second.reused
     assert (second.store, second.rows_computed, second.rows_resumed) == (first.store, 0, 12)
+
+
+class OnADevice:
+    """Pixels, as from an engine that computes beside the program; `events` are what was asked of it."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.batch_size, self.shapes = extractor.batch_size, extractor.shapes
+        self._extractor, self.events = extractor, list[str]()
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Features:
+        return self.dispatch(pixels)()
+
+    def dispatch(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+        number = sum(event.startswith("begin") for event in self.events)
+        self.events.append(f"begin {number}")
+
+        def fetch() -> Features:
+            self.events.append(f"fetch {number}")
+            return self._extractor(pixels)
+
+        return fetch
+
+
+@pytest.mark.parametrize("unit", [4, 8])
+def test_the_next_batch_is_with_the_device_before_one_is_fetched(
+    folder: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: int
+) -> None:
+    monkeypatch.setattr("probe.extract.run.unit_rows", lambda *_: unit)
+    plain = extract(pixels_job(folder, home), home)
+    device, load = [], backbones.load
+    monkeypatch.setattr(
+        backbones, "load", lambda *args, **named: device.append(OnADevice(load(*args, **named))) or device[0]
+    )
+    other = Home(tmp_path / "other")
+    beside = extract(pixels_job(folder, other), other)
+    assert device[0].events == ["begin 0", "begin 1", "fetch 0", "begin 2", "fetch 1", "fetch 2"]
+    one, two = (read_manifest(LocalFiles(Path(result.path))) for result in (plain, beside))
+    assert one.digest == two.digest
 
 
 def other_backbone(job: ExtractJob) -> ExtractJob:

@@ -31,7 +31,7 @@ def test_its_checks_pass_on_two_devices(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    for check in ("shards", "jobs", "devices"):
+    for check in ("shards", "jobs", "place", "devices"):
         assert [check, "ok"] in lines, done.stdout
     assert ["features", "efficientnet-lite0", "fp32", "ok"] in lines
     assert "images/s" in done.stdout

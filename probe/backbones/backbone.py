@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,6 +172,10 @@ class BackboneSpec:
             raise StoreError("a backbone's record cannot be read", found=repr(error)) from error
 
 
+Features = dict[str, NDArray[np.float32]]
+"""Output name -> (B, …) of a batch."""
+
+
 class Extractor(Protocol):
     """A loaded backbone: uint8 pixels in, float32 features out, always with one fixed batch shape.
 
@@ -181,8 +185,17 @@ class Extractor(Protocol):
     batch_size: int
     shapes: Mapping[str, tuple[int, ...]]
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Features:
         """(B, S, S, 3) uint8 RGB -> output name -> (B, …) float32. B is always `batch_size`."""
+        ...
+
+
+@runtime_checkable
+class Dispatcher(Protocol):
+    """An `Extractor` of an engine that may compute on a device while the program does something else."""
+
+    def dispatch(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+        """Begin with a batch, which stays as it is meanwhile; what is returned waits for its features."""
         ...
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.backbone import Backbone, BackboneSpec, expect_pixels
+from probe.backbones.backbone import Backbone, BackboneSpec, Features, expect_pixels
 from probe.tensorflow_setup import tf
 
 CPU = "/CPU:0"
@@ -40,13 +40,22 @@ class GraphExtractor:
         # The first call also optimises the graph and lays the weights out, seconds that belong to loading.
         self(np.zeros(self._input_shape, np.uint8))
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Features:
         """See `Extractor`."""
+        return self.dispatch(pixels)()
+
+    def dispatch(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+        """See `Dispatcher`."""
+        features = self.tensors(pixels)
+        return lambda: {output: value.numpy() for output, value in features.items()}
+
+    def tensors(self, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+        """The features as tensors where they are computed; a GPU may not have come to them yet."""
         expect_pixels(pixels, self._input_shape)
         # A function is placed where it is called from; where it was traced has no say in it.
-        with _bfloat16(self._bf16), tf.device(self._device):
+        with _bfloat16(self._bf16), tf.device(self._device) if self._device else nullcontext():
             features = self._graph(tf.constant(pixels))
-        return {output: value.numpy() for output, value in zip(self.shapes, features, strict=True)}
+        return dict(zip(self.shapes, features, strict=True))
 
 
 def lowered(row: Backbone, spec: BackboneSpec) -> str:

@@ -20,7 +20,7 @@ from probe.datasets import DatasetOptions
 from probe.errors import EXIT_DONE, EXIT_UNREADABLE
 from probe.text import table
 from probe.workspace.context import Context
-from probe.workspace.extract import ExtractKeywords, Workers, extract, prepare
+from probe.workspace.extract import DTYPES, ExtractKeywords, Workers, extract, prepare
 from probe.workspace.keywords import read_keywords
 
 
@@ -73,7 +73,11 @@ from probe.workspace.keywords import read_keywords
 )
 @click.option("--exif", is_flag=True, help="Turn images as their EXIF orientation says.")
 @click.option(
-    "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
+    "--store-dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="What features are stored in; int8 is a quarter of the bytes: 8 bits, and a scale for every vector.",
 )
 @click.option("--views", type=click.IntRange(min=0), default=0, help="Augmented views stored per image.")
 @click.option(

@@ -31,6 +31,7 @@ from probe.store import (
     list_stores,
     open_store,
     remove_store,
+    rounding_text,
     store_folder,
     verify_store,
 )
@@ -115,6 +116,7 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         _backbone_line(backbone),
         f"weights    {backbone['weights']}",
         f"outputs    {shapes_text(layout['shapes'])}",
+        f"stored     {_stored_text(layout['dtype'], facts.get('rounding'))}",
         f"created    {facts.get('created')} in {facts.get('seconds')} s",
         *(f"note       {line}" for line in facts.get("notes", [])),
     ]
@@ -137,6 +139,10 @@ def _show_lines(record: dict[str, Any]) -> list[str]:
         if len(unreadable) > len(shown):
             lines.append(f"           … and {len(unreadable) - len(shown):,} more (--json lists all)")
     return lines
+
+
+def _stored_text(dtype: str, rounding: float | None) -> str:
+    return dtype if rounding is None else rounding_text(rounding)
 
 
 def _told(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,9 +1,8 @@
 """data set × backbone -> store."""
 
-from probe.extract.compute import HalfRangeError
 from probe.extract.engine import said_of_engine, settle_engine
 from probe.extract.estimate import Estimate, estimate, missing_rows
-from probe.extract.job import ExtractJob, Views
+from probe.extract.job import ExtractJob, Views, expect_fits
 from probe.extract.parallel import extract_in_processes, extract_on_cluster
 from probe.extract.reopen import backbone_of, dataset_of, has_images, has_network
 from probe.extract.repair import repair
@@ -15,12 +14,12 @@ __all__ = [
     "STANDARDISE",
     "ExtractJob",
     "ExtractResult",
-    "HalfRangeError",
     "Shard",
     "Views",
     "backbone_of",
     "dataset_of",
     "estimate",
+    "expect_fits",
     "extract",
     "extract_in_processes",
     "extract_on_cluster",

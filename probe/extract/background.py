@@ -45,6 +45,8 @@ class BackgroundWriter:
         while (content := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._writer.write_unit(content.unit, content.arrays, content.unreadable, content.turned)
+                    self._writer.write_unit(
+                        content.unit, content.arrays, content.unreadable, content.turned, content.rounding
+                    )
                 except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                     self._error = error

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.backbone import Extractor
-from probe.errors import DataError
+from probe.backbones.backbone import Dispatcher, Extractor, Features
 from probe.extract.copies import Copies
 from probe.extract.guard import Guard
 from probe.extract.job import ExtractJob
 from probe.images.augment import draw, transform_pixels, view_seed
 from probe.images.reader import Batch
-from probe.store import Layout
-
-
-class HalfRangeError(DataError):
-    """A feature is too large for float16."""
+from probe.store import INT8, Layout, encode, rounding_of
 
 
 @dataclass
@@ -33,6 +29,7 @@ class UnitContent:
     arrays : array name -> (r, …).
     unreadable : row -> (status, reason).
     turned : rows of images with an EXIF orientation other than upright.
+    rounding : at most so much of its length every vector differs from float32, None unless it is 8 bits.
     """
 
     unit: int
@@ -40,6 +37,7 @@ class UnitContent:
     arrays: dict[str, NDArray[Any]]
     unreadable: dict[int, tuple[int, str]] = field(default_factory=dict)
     turned: list[int] = field(default_factory=list)
+    rounding: float | None = None
 
     def __len__(self) -> int:
         return len(self.arrays["status"])
@@ -77,7 +75,10 @@ def compute_units(
         content = UnitContent(unit, start, _empty_arrays(layout, len(rows)))
         if computed is not None:
             computed.move(missing, content)
-        content.turned += copies.fill(start, content.arrays)
+        copied = copies.fill(start, content.arrays)
+        content.turned += copied.turned
+        if layout.dtype == INT8:
+            content.rounding = max(copied.rounding, computed.rounding if computed is not None else 0.0)
         guard.end_unit()
         yield content
 
@@ -85,17 +86,25 @@ def compute_units(
 def _empty_arrays(layout: Layout, count: int) -> dict[str, NDArray[Any]]:
     """Every array of a store for `count` rows; views are absent until they are put in."""
     return {
-        name: np.full(
-            (count, *layout.row_shape(name)), np.nan if "@" in name else 0, layout.array_dtype(name)
-        )
+        name: np.full((count, *layout.row_shape(name)), _unfilled(layout, name), layout.array_dtype(name))
         for name in layout.array_names()
     }
+
+
+def _unfilled(layout: Layout, array: str) -> float | int:
+    """What a row has until it is filled: no features where they are those of a view, which not all have."""
+    return layout.absent(array) if "@" in array else 0
 
 
 class _ComputedRows:
     """Rows that are computed, ascending, and wait until their unit takes them.
 
-    No more wait than fill a unit and a batch, whatever the units that they belong to.
+    No more wait than fill a unit and a batch, whatever the units that they belong to; and no more batches
+    are with the engine than the one that is waited for and the next.
+
+    Attributes
+    ----------
+    rounding : the most that a vector has lost so far (`probe.store.rounding_of`).
     """
 
     def __init__(
@@ -107,13 +116,15 @@ class _ComputedRows:
         guard: Guard,
         batches: Iterator[Batch],
     ) -> None:
-        self._extractor, self._copies, self._guard, self._batches = extractor, copies, guard, batches
+        self._copies, self._guard, self._layout = copies, guard, layout
+        self._features = _in_turn(extractor, batches)
+        self.rounding = 0.0
         self._most = layout.unit_rows
         self._arrays = _empty_arrays(layout, layout.unit_rows + extractor.batch_size)
         self._rows: list[int] = []
         self._problems: dict[int, tuple[int, str]] = {}
         self._turned: set[int] = set()
-        self._views = _Views(job, extractor, guard) if job.views else None
+        self._views = _Views(job, extractor, guard, self._put) if job.views else None
         while not self._rows:  # what is computed to be compared comes first
             self._next()
 
@@ -144,14 +155,13 @@ class _ComputedRows:
 
     def _next(self) -> None:
         """Compute one batch; and the views at hand, where no more rows may wait for a full batch of them."""
-        batch = next(self._batches, None)
+        batch, features = next(self._features, (None, {}))
         if batch is not None:
-            self._add(batch)
+            self._add(batch, features)
         if self._views is not None and (batch is None or len(self._rows) >= self._most):
             self._views.flush(self._rows, self._arrays)
 
-    def _add(self, batch: Batch) -> None:
-        features = self._extractor(batch.pixels)
+    def _add(self, batch: Batch, features: Features) -> None:
         self._guard.look(batch, features)
         copied = self._copies.has(batch.rows)
         for place in np.flatnonzero(copied).tolist():
@@ -161,41 +171,53 @@ class _ComputedRows:
         here = slice(len(self._rows), len(self._rows) + len(places))
         self._rows += batch.rows[places].tolist()
         for name, column in self._arrays.items():
-            column[here] = np.nan if "@" in name else 0
+            column[here] = _unfilled(self._layout, name)
         for output, values in features.items():
-            _put(self._arrays[f"features/{output}"], here, values[places])
+            self._put(output, here, values[places])
         for row in sorted(set(batch.problems) & set(self._rows[here])):
             status, reason = batch.problems[row]
             at = self._rows.index(row)
-            for output in features:
-                self._arrays[f"features/{output}"][at] = np.nan
+            for array in (array for output in features for array in self._layout.arrays_of(output)):
+                self._arrays[array][at] = self._layout.absent(array)
             self._arrays["status"][at] = status
             self._problems[row] = (int(status), reason)
         self._turned |= set(batch.turned_rows) & set(self._rows[here])
         if self._views is not None:
             self._views.add(batch, places, self._rows, self._arrays)
 
+    def _put(self, output: str, places: Any, values: NDArray[np.float32]) -> None:
+        """Store the `values` of an output, or of a view of one, in the rows at `places`."""
+        encoded = encode(values, self._layout.dtype)
+        self.rounding = max(self.rounding, rounding_of(values, encoded))
+        for array, content in zip(self._layout.arrays_of(output), encoded, strict=True):
+            self._arrays[array][places] = content
 
-def _put(column: NDArray[Any], places: Any, values: NDArray[np.float32]) -> None:
-    """Store `values`; `HalfRangeError` rather than infinities where float16 cannot hold them."""
-    try:
-        with np.errstate(over="raise"):
-            column[places] = values
-    except FloatingPointError as error:
-        raise HalfRangeError(
-            "these features do not fit in float16",
-            expected="values up to 65,504",
-            found=f"{np.abs(values).max():,.0f}",
-            hint="--store-dtype float32",
-        ) from error
+
+def _in_turn(extractor: Extractor, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Features]]:
+    """Each batch with its features, in order; the next is with the engine while one is waited for."""
+    if not isinstance(extractor, Dispatcher):
+        yield from ((batch, extractor(batch.pixels)) for batch in batches)
+        return
+    under_way: deque[tuple[Batch, Callable[[], Features]]] = deque()
+    for batch in batches:
+        under_way.append((batch, extractor.dispatch(batch.pixels)))
+        if len(under_way) > 1:
+            before, fetch = under_way.popleft()
+            yield before, fetch()
+    for batch, fetch in under_way:
+        yield batch, fetch()
+
+
+Put = Callable[[str, Any, NDArray[np.float32]], None]
+"""Stores the values of an output, or of a view of it, at places."""
 
 
 class _Views:
     """Collects rows that have views into full batches: a batch of test images alone costs nothing more."""
 
-    def __init__(self, job: ExtractJob, extractor: Extractor, guard: Guard) -> None:
+    def __init__(self, job: ExtractJob, extractor: Extractor, guard: Guard, put: Put) -> None:
         assert job.views is not None
-        self._views, self._extractor, self._guard = job.views, extractor, guard
+        self._views, self._extractor, self._guard, self._put = job.views, extractor, guard, put
         self._viewed, self._hashes = job.viewed_rows(), job.dataset.hashes
         self._rows: list[int] = []
         self._pixels = np.zeros((extractor.batch_size, job.backbone.size, job.backbone.size, 3), np.uint8)
@@ -234,6 +256,6 @@ class _Views:
             features = self._extractor(pixels)
             self._guard.finite(features, np.array(self._rows), list(range(len(places))))
             for output, values in features.items():
-                _put(arrays[f"features/{output}@{view}"], places, values[: len(places)])
+                self._put(f"{output}@{view}", places, values[: len(places)])
         arrays["viewed"][places] = 1
         self._rows.clear()

@@ -22,17 +22,24 @@ from probe.errors import StoreError
 from probe.extract.job import ExtractJob
 from probe.images.path import same_pixels
 from probe.store import (
+    INT8,
     CopySource,
     LocalFiles,
     Manifest,
+    encode,
     hash_bytes,
     is_finished,
     open_copy_source,
     read_layout,
     read_manifest,
+    rounding_of,
     store_folders,
+    stored_arrays,
 )
 
+SERVING = {INT8: (INT8, "float32")}
+"""Type -> those of stores whose rows serve, where its own are not all: 8 bits are made of float32 by one
+rule, whether a row is computed or copied."""
 CHECKED_ROWS = 8
 """Copied rows that are computed once more where a batch has room for them."""
 
@@ -43,6 +50,14 @@ class LostSourceError(Exception):
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(reason)
         self.number, self.reason = number, reason
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What is to be known of rows that were copied: those `turned`, and the `rounding` of a `UnitContent`."""
+
+    turned: list[int]
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def _same_code_path(manifest: Manifest, job: ExtractJob) -> bool:
     return (
         isinstance(recorded, dict)
         and {**recorded, "outputs": backbone["outputs"]} == backbone
-        and spec.get("dtype") == job.dtype
+        and spec.get("dtype") in SERVING.get(job.dtype, (job.dtype,))
         and _has_outputs(manifest, job, recorded.get("outputs"))
         and bool(_same_pixels(manifest, job).any())
     )
@@ -194,13 +209,14 @@ class Copies:
 
     def _arrays(self, manifest: Manifest) -> list[str]:
         """The arrays of a source that are looked at."""
-        plain = [f"features/{output}" for output in self._job.backbone.outputs]
-        views = self._view_arrays() if _has_views(manifest, self._job) else []
-        return [*plain, *views, "status", *(["viewed"] if views else [])]
+        views = self._view_outputs() if _has_views(manifest, self._job) else []
+        outputs = [*self._job.backbone.outputs, *views]
+        arrays = [array for output in outputs for array in manifest.layout.arrays_of(output)]
+        return [*arrays, "status", *(["viewed"] if views else [])]
 
-    def _view_arrays(self) -> list[str]:
+    def _view_outputs(self) -> list[str]:
         count = self._job.views.count if self._job.views else 0
-        return [f"features/{o}@{view}" for view in range(1, count + 1) for o in self._job.backbone.outputs]
+        return [f"{o}@{view}" for view in range(1, count + 1) for o in self._job.backbone.outputs]
 
     def has(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """(n,) whether each row is copied."""
@@ -225,32 +241,57 @@ class Copies:
         """LostSourceError unless what is computed for a copied row, at `place` of a batch, is the copy."""
         number = int(self._source[row])
         for output, values in features.items():
-            copied = self._read(number, f"features/{output}", np.array([row]))
-            with np.errstate(over="ignore"):
-                computed = values[place].astype(copied.dtype)
-            if computed.tobytes() != copied.tobytes():
+            copied, _ = self._encoded(number, output, np.array([row]))
+            computed = encode(values[place : place + 1], self._job.dtype)
+            if any(a.tobytes() != b.tobytes() for a, b in zip(computed, copied, strict=True)):
                 raise LostSourceError(number, "its features are not the bits that are computed here today")
 
-    def fill(self, start: int, arrays: Mapping[str, NDArray[Any]]) -> list[int]:
-        """Put the copied rows of a unit that begins at `start` in place; which have an EXIF orientation.
+    def fill(self, start: int, arrays: Mapping[str, NDArray[Any]]) -> Copied:
+        """Put the copied rows of a unit that begins at `start` in place.
 
         LostSourceError where a source cannot be read any more.
         """
         numbers = self._source[start : start + len(arrays["status"])]
         turned: list[int] = []
+        roundings = [0.0]
         for number in np.unique(numbers[numbers >= 0]).tolist():
             rows = start + np.flatnonzero(numbers == number)
             with_views = rows[self._viewed[rows]]
             for output in self._job.backbone.outputs:
-                array = f"features/{output}"
-                arrays[array][rows - start] = self._read(number, array, rows)
+                roundings.append(self._fill_output(number, output, rows, start, arrays))
             if len(with_views):
-                for array in self._view_arrays():
-                    arrays[array][with_views - start] = self._read(number, array, with_views)
+                for output in self._view_outputs():
+                    roundings.append(self._fill_output(number, output, with_views, start, arrays))
                 arrays["viewed"][with_views - start] = 1
             known = self._sources[number].turned
             turned += [row for row in rows.tolist() if int(self._row[row]) in known]
-        return turned
+        return Copied(turned, max(roundings))
+
+    def _fill_output(
+        self,
+        number: int,
+        output: str,
+        rows: NDArray[np.intp],
+        start: int,
+        arrays: Mapping[str, NDArray[Any]],
+    ) -> float:
+        """Put an output of `rows` in place; by how much of its length a vector differs from float32."""
+        encoded, rounding = self._encoded(number, output, rows)
+        for array, content in zip(stored_arrays(output, self._job.dtype), encoded, strict=True):
+            arrays[array][rows - start] = content
+        return rounding
+
+    def _encoded(
+        self, number: int, output: str, rows: NDArray[np.intp]
+    ) -> tuple[tuple[NDArray[Any], ...], float]:
+        """An output of `rows` as the job stores it, and the rounding of it."""
+        source = self._sources[number]
+        stored = source.manifest.layout
+        found = tuple(self._read(number, array, rows) for array in stored.arrays_of(output))
+        if stored.dtype == self._job.dtype:
+            return found, source.rounding(self._row[rows]) if stored.dtype == INT8 else 0.0
+        encoded = encode(found[0], self._job.dtype)
+        return encoded, rounding_of(found[0], encoded)
 
     def _read(self, number: int, array: str, rows: NDArray[np.intp]) -> NDArray[Any]:
         try:

@@ -11,13 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.backbone import BackboneSpec
+from probe.backbones.backbone import NO_WEIGHTS, BackboneSpec
 from probe.config import Home
 from probe.datasets.dataset import TRAIN, Dataset
-from probe.errors import DataError
+from probe.errors import DataError, UsageError
 from probe.images.augment import Augment
 from probe.images.path import PixelPath, pixel_path
-from probe.store import Index, StoreSpec, images_digest, store_path
+from probe.store import INT8, Index, StoreSpec, images_digest, store_path
+
+
+def expect_fits(dtype: str, backbone: str, *, is_network: bool) -> None:
+    """UsageError where what a backbone gives is not to be stored in `dtype`."""
+    if dtype == INT8 and not is_network:
+        raise UsageError(
+            f"{backbone} cannot be stored as int8",
+            expected="features of a network",
+            found="256 whole numbers, of which 127 steps of a scale would lose every second",
+            hint="--store-dtype float16, which keeps them as they are",
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class ExtractJob:
     ----------
     batch_size : images the network computes at once; None takes the store's own, or a trial's choice.
     exif : apply the EXIF orientation (changes the pixels, so it is part of the key).
-    dtype : of the stored features, ``float32`` or ``float16``.
+    dtype : of the stored features, ``float32``, ``float16`` or ``int8``.
     internal : a prefix cache, never "the newest store".
     """
 
@@ -60,6 +71,7 @@ class ExtractJob:
     def __post_init__(self) -> None:
         if not len(self.dataset):
             raise DataError(f"{self.dataset.name} has no images")
+        expect_fits(self.dtype, self.backbone.name, is_network=self.backbone.weights != NO_WEIGHTS)
         if self.views is not None and not self.viewed_rows().any():
             raise DataError(
                 f"{self.dataset.name} has no training part to take views of",

@@ -37,6 +37,7 @@ from probe.store import (
     read_layout,
     read_manifest,
     reuse_finished,
+    rounding_text,
     unit_rows,
 )
 from probe.text import count_of
@@ -61,6 +62,8 @@ class ExtractResult:
         home, and rows it found finished.
     copied_from : store -> rows copied from it.
     passed_over : store -> why rows that it has, or may have, were not copied.
+    rounding : by how much of its length a vector of the whole store differs from float32 at most, None unless
+        it is stored in 8 bits.
     unreadable : rows of the whole store whose image could not be read.
     label_conflicts : pictures that lie in the set under more than one label.
     broken : which of those are known to be broken as the data set is published.
@@ -93,6 +96,7 @@ class ExtractResult:
     rows_copied: int = 0
     copied_from: Mapping[str, int] = field(default_factory=dict)
     passed_over: Mapping[str, str] = field(default_factory=dict)
+    rounding: float | None = None
 
     @property
     def surprises(self) -> int:
@@ -123,6 +127,8 @@ class ExtractResult:
             f"passed  {name}, which may have more of these rows: {why}"
             for name, why in self.passed_over.items()
         ]
+        if self.rounding is not None:
+            lines.append(f"stored  {rounding_text(self.rounding)}")
         if self.broken:
             number = count_of(len(self.broken), "image")
             lines.append(f"broken  {number} as published: {', '.join(self.broken)}")
@@ -267,6 +273,7 @@ def summarise(path: Path, job: ExtractJob, work: Work, started: float) -> Extrac
         rows_copied=copied,
         copied_from=work.copied_from,
         passed_over=work.passed_over,
+        rounding=manifest.facts.get("rounding") if manifest else None,
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from probe.config import Home
 from probe.errors import StoreError
-from probe.extract import ExtractJob, ExtractResult, HalfRangeError, Views, extract
+from probe.extract import ExtractJob, ExtractResult, Views, extract
 from probe.finetune.cut import Cut
-from probe.store import Store, open_store, remove_store, verify_store
+from probe.store import HalfRangeError, Store, open_store, remove_store, verify_store
 
 DTYPES = ("float16", "float32")
 """What a cache is stored in: the second where a value does not fit the first."""

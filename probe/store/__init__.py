@@ -19,6 +19,7 @@ from probe.store.catalog import (
 )
 from probe.store.columns import hash_bytes
 from probe.store.copying import CopySource, open_copy_source
+from probe.store.encoding import HalfRangeError, encode, rounding_of, rounding_text
 from probe.store.files import LocalFiles
 from probe.store.finding import Serves, find_store, fits_a_store, is_store_name, newest_of
 from probe.store.index import Index
@@ -26,7 +27,7 @@ from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.reader import FeatureArray, Store, open_store
 from probe.store.repair import Repair, mend, unsealed_store
-from probe.store.spec import IMPORTED, Layout, StoreSpec, images_digest, unit_rows
+from probe.store.spec import IMPORTED, INT8, Layout, StoreSpec, images_digest, stored_arrays, unit_rows
 from probe.store.verify import Verification, verify_store
 from probe.store.writer import StoreWriter, create, finished_rows
 
@@ -34,6 +35,8 @@ __all__ = [
     "IMPORTED",
     "CopySource",
     "FeatureArray",
+    "HalfRangeError",
+    "INT8",
     "Index",
     "Layout",
     "LocalFiles",
@@ -46,6 +49,7 @@ __all__ = [
     "StoreWriter",
     "Verification",
     "create",
+    "encode",
     "find_store",
     "finished_rows",
     "fits_a_store",
@@ -65,10 +69,13 @@ __all__ = [
     "read_manifest",
     "remove_store",
     "reuse_finished",
+    "rounding_of",
+    "rounding_text",
     "slug",
     "store_folder",
     "store_folders",
     "store_path",
+    "stored_arrays",
     "unit_rows",
     "unsealed_store",
     "verify_store",

@@ -49,7 +49,7 @@ def _create(place: str | MemoryStore, spec: Mapping[str, Any], layout: Layout) -
             chunks=(layout.unit_rows, *shape),
             dtype=dtype,
             compressors=[Crc32cCodec()],
-            fill_value=float("nan") if dtype.kind == "f" else int(Status.NOT_COMPUTED),
+            fill_value=layout.absent(name) if "/" in name else int(Status.NOT_COMPUTED),
             dimension_names=layout.dimensions(name),
         )
 

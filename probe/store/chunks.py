@@ -25,7 +25,7 @@ MISPLACED = "is whole, but not the one that was committed there"
 def read_rows(
     files: LocalFiles, layout: Layout, array: str, start: int, stop: int, committed: NDArray[np.int64]
 ) -> NDArray[Any]:
-    """The rows from `start` to `stop`, (stop − start, …): features as float32, bookkeeping as it is stored.
+    """The rows from `start` to `stop`, (stop − start, …): floats as float32, all else as it is stored.
 
     `committed` (units,) is the checksum of each chunk as `probe.store.commits.checksums` has it, so that a
     whole chunk in another's place is found too. StoreError where a chunk is damaged or not the one.

@@ -42,6 +42,8 @@ class Commit:
     unreadable : row -> (status, reason) of every image that could not be read.
     turned : how many images have an EXIF orientation other than upright.
     turned_rows : which these are; None in lines from before it was recorded.
+    rounding : at most so much of its length every vector of the unit differs from float32
+        (`probe.store.encoding`); None where it is not stored in 8 bits.
     """
 
     unit: int
@@ -50,6 +52,7 @@ class Commit:
     turned: int = 0
     checksums: Mapping[str, int] = field(default_factory=dict)
     turned_rows: tuple[int, ...] | None = None
+    rounding: float | None = None
 
     def to_line(self, layout: Layout) -> bytes:
         record = {
@@ -62,6 +65,8 @@ class Commit:
         }
         if self.turned_rows is not None:
             record["turned_rows"] = list(self.turned_rows)
+        if self.rounding is not None:
+            record["rounding"] = self.rounding
         return json.dumps({**record, OWN_HASH: _own_hash(record)}, sort_keys=True).encode()
 
     @classmethod
@@ -79,6 +84,7 @@ class Commit:
                 int(value.get("turned", 0)),
                 {str(name): int(checksum) for name, checksum in value.get("crc32c", {}).items()},
                 tuple(map(int, value["turned_rows"])) if "turned_rows" in value else None,
+                float(value["rounding"]) if "rounding" in value else None,
             )
             fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):

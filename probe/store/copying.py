@@ -81,6 +81,11 @@ class CopySource:
             return None
         return hashlib.sha256(self._files.read(name, None)).hexdigest()
 
+    def rounding(self, rows: NDArray[np.intp]) -> float:
+        """What `Commit` says of it, of the units that `rows` lie in; 0 where they say nothing."""
+        units = np.unique(rows // self._layout.unit_rows).tolist()
+        return max((self._commits[unit].rounding or 0.0 for unit in units), default=0.0)
+
     def are_read(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """(n,) whether each row has features, by its own status."""
         return np.asarray(self.read("status", rows) == Status.READ)

@@ -13,7 +13,7 @@ from probe.errors import StoreError
 from probe.records import read_record
 from probe.store.commits import Commit, commits_digest
 from probe.store.files import LocalFiles
-from probe.store.spec import SCHEMA, Layout, spec_key
+from probe.store.spec import SCHEMAS, Layout, schema_of, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
@@ -62,7 +62,8 @@ class Manifest:
         return spec_key(self.spec)
 
     def to_bytes(self) -> bytes:
-        record = asdict(self) | {"schema": SCHEMA, "layout": self.layout.as_json()}
+        schema = schema_of(self.layout.dtype)
+        record = asdict(self) | {"schema": schema, "layout": self.layout.as_json()}
         del record["intact"]
         record |= {OWN_HASH: _own_hash(record)}
         return json.dumps(record, indent=1, sort_keys=True).encode()
@@ -85,10 +86,10 @@ def read_manifest(files: LocalFiles) -> Manifest:
         )
     value = files.read_json(MANIFEST, MANIFEST_CAP)
     schema = value.get("schema") if isinstance(value, dict) else None
-    if schema != SCHEMA:
+    if schema not in SCHEMAS:
         raise StoreError(
             f"{where} was written by another version of probe",
-            expected=f"store schema {SCHEMA}",
+            expected=f"store schema {' or '.join(map(str, SCHEMAS))}",
             found=f"store schema {schema!r}",
             hint="extract again, or use the version that wrote it",
         )
@@ -158,6 +159,7 @@ class _Facts:
     weights_path: str | None = None
     pixel_policy: str | None = None
     exif_turned: int = 0
+    rounding: float | None = None
     origin: _Origin | None = None
 
 

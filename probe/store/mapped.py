@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.store.encoding import decode
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
 
@@ -16,7 +17,7 @@ OPEN_UNITS = 4096
 
 
 class MappedRows:
-    """(n, …) rows of one stored output, in the type they are stored in; ``rows[places]`` copies some.
+    """(n, …) rows of one stored output, as stored, or float32 of 8 bits; ``rows[places]`` copies some.
 
     A chunk file is R uncompressed rows and a checksum, so it can be mapped: reading a row touches its own
     bytes and no others, and the operating system keeps in memory what fits. Checksums are not looked at here;
@@ -24,10 +25,10 @@ class MappedRows:
     """
 
     def __init__(self, files: LocalFiles, layout: Layout, output: str, rows: NDArray[np.intp]) -> None:
-        self._array = f"features/{output}"
+        self._arrays = layout.arrays_of(output)
         self._files, self._layout, self._rows = files, layout, rows
-        self.dtype = np.dtype(layout.dtype)
-        self.shape = (len(rows), *layout.row_shape(self._array))
+        self.dtype = np.dtype(layout.values_dtype)
+        self.shape = (len(rows), *layout.shapes[output])
         self._unit = lru_cache(OPEN_UNITS)(self._map_unit)
 
     def __len__(self) -> int:
@@ -39,10 +40,12 @@ class MappedRows:
         units = wanted // self._layout.unit_rows
         for unit in np.unique(units).tolist():
             mine = units == unit
-            out[mine] = self._unit(unit)[wanted[mine] - unit * self._layout.unit_rows]
+            inside = wanted[mine] - unit * self._layout.unit_rows
+            out[mine] = decode(*(self._unit(array, unit)[inside] for array in self._arrays))
         return out
 
-    def _map_unit(self, unit: int) -> NDArray[Any]:
-        path = self._files.path(self._layout.chunk_name(self._array, unit))
-        shape = (self._layout.unit_rows, *self.shape[1:])
-        return np.memmap(path, self.dtype.newbyteorder("<"), "r", shape=shape)
+    def _map_unit(self, array: str, unit: int) -> NDArray[Any]:
+        path = self._files.path(self._layout.chunk_name(array, unit))
+        shape = (self._layout.unit_rows, *self._layout.row_shape(array))
+        kind = np.dtype(self._layout.array_dtype(array)).newbyteorder("<")
+        return np.memmap(path, kind, "r", shape=shape)

@@ -19,6 +19,7 @@ from probe.notebook import facts_html
 from probe.store.arrays import read_layout
 from probe.store.chunks import read_rows
 from probe.store.commits import Commit, checksums, read_commits
+from probe.store.encoding import decode
 from probe.store.files import LocalFiles
 from probe.store.index import Index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
@@ -84,7 +85,8 @@ class Store:
     def features(self, output: str | None = None, view: int = 0) -> FeatureArray:
         """One output of all N rows, unread; `view` 0 is the plain image, 1 … K the augmented ones."""
         name = self._output_name(output, view)
-        self._check_chunks(f"features/{name}")
+        for array in self.manifest.layout.arrays_of(name):
+            self._check_chunks(array)
         return FeatureArray(self, name)
 
     def _output_name(self, output: str | None, view: int) -> str:
@@ -279,11 +281,12 @@ class FeatureArray:
         return self.read(rows).reshape(len(rows), math.prod(self.shape[1:]))
 
     def mapped(self, rows: NDArray[np.intp]) -> MappedRows:
-        """`rows` for reading in any order, as stored; nothing is read yet."""
+        """`rows` for reading in any order, see `MappedRows`; nothing is read yet."""
         return MappedRows(LocalFiles(self.store.path), self.store.manifest.layout, self.name, rows)
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
-        return self.store.read(f"features/{self.name}", start, stop)
+        arrays = self.store.manifest.layout.arrays_of(self.name)
+        return decode(*(self.store.read(array, start, stop) for array in arrays))
 
 
 def expect_own(manifest: Manifest, path: Path) -> None:

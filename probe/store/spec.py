@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from probe.config import canonical_json
 from probe.errors import StoreError
 
-SCHEMA = 1
+INT8 = "int8"
+DTYPES = ("float32", "float16", INT8)
+"""What features can be stored in."""
+SCHEMAS = (1, 2)
+"""The second is that of stores in 8 bits, so that a version that does not know them says so."""
 IMPORTED = "imported"
 """The backbone's name in stores of embeddings that were computed elsewhere."""
 
@@ -37,7 +41,7 @@ class StoreSpec:
     backbone : `BackboneSpec.key_part()`: name, weights hash, size, preprocessing, outputs, precision.
     pixels : decode and resize policy, EXIF handling.
     views : count, augmentation, seed and the digest of the rows that have views; None without views.
-    dtype : of the stored features.
+    dtype : of the stored features, one of `DTYPES`.
     images : `images_digest` of the ids and content hashes, in row order.
     """
 
@@ -58,7 +62,18 @@ class StoreSpec:
 
 def spec_key(spec: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of a specification and the schema version, 64 hex digits."""
-    return hashlib.sha256(canonical_json({"schema": SCHEMA, **spec}).encode()).hexdigest()
+    schema = schema_of(spec.get("dtype"))
+    return hashlib.sha256(canonical_json({"schema": schema, **spec}).encode()).hexdigest()
+
+
+def schema_of(dtype: Any) -> int:
+    """The schema version of a store whose features are stored in `dtype`."""
+    return SCHEMAS[dtype == INT8]
+
+
+def stored_arrays(output: str, dtype: str) -> list[str]:
+    """The arrays of an output, or of a view of it: its values, and where they are 8 bits their scales."""
+    return [f"features/{output}", *([f"scales/{output}"] if dtype == INT8 else [])]
 
 
 def images_digest(ids: NDArray[np.str_], hashes: NDArray[np.str_]) -> str:
@@ -91,7 +106,7 @@ class Layout:
     unit_rows : R, rows written and committed together; the chunk length of every array.
     batch_size : rows the network computes at once; divides R, so a resumed unit sees the same batches.
     shapes : array name under ``features/`` -> shape of one row, ``(D,)`` or ``(H, W, C)``.
-    dtype : of the features.
+    dtype : of the features, one of `DTYPES`.
     internal : prefix caches are stores, but never the newest one.
     """
 
@@ -122,20 +137,38 @@ class Layout:
 
     def array_names(self) -> list[str]:
         """Every array of the group, the bookkeeping ones last."""
-        names = [f"features/{name}" for name in self.shapes]
+        names = [array for output in self.shapes for array in self.arrays_of(output)]
         return [*names, "status", *(["viewed"] if self.has_views else [])]
 
+    def arrays_of(self, output: str) -> list[str]:
+        """See `stored_arrays`."""
+        return stored_arrays(output, self.dtype)
+
+    @property
+    def values_dtype(self) -> str:
+        """What features are given out in that were not asked for as float32."""
+        return "float32" if self.dtype == INT8 else self.dtype
+
     def row_shape(self, array: str) -> tuple[int, ...]:
-        return self.shapes[array.removeprefix("features/")] if array.startswith("features/") else ()
+        kind, _, output = array.partition("/")
+        if kind == "scales":
+            return self.shapes[output][:-1]
+        return self.shapes[output] if kind == "features" else ()
 
     def dimensions(self, array: str) -> tuple[str, ...]:
         """Names of an array's axes: ``image``, then those of its network output, which are no other's."""
-        name, rank = array.removeprefix("features/").partition("@")[0], len(self.row_shape(array))
+        output = array.partition("/")[2]
+        name, rank = output.partition("@")[0], len(self.shapes.get(output, ()))
         inner = AXES.get(rank, tuple(f"axis{number}" for number in range(rank)))
-        return ("image", *(f"{name}_{axis}" for axis in inner))
+        return ("image", *(f"{name}_{axis}" for axis in inner))[: 1 + len(self.row_shape(array))]
 
     def array_dtype(self, array: str) -> str:
-        return self.dtype if array.startswith("features/") else "uint8"
+        kind = array.partition("/")[0]
+        return {"features": self.dtype, "scales": "float32"}.get(kind, "uint8")
+
+    def absent(self, array: str) -> float | int:
+        """What stands where a row has no features: NaN, which 8 bits leave to their scales."""
+        return math.nan if np.dtype(self.array_dtype(array)).kind == "f" else 0
 
     def chunk_name(self, array: str, unit: int) -> str:
         """File of a unit's chunk: rows are chunked by R, every other axis is whole."""
@@ -145,6 +178,11 @@ class Layout:
         """Exact size of a chunk file: zarr pads the last unit, and crc32c adds four bytes."""
         values = self.unit_rows * math.prod(self.row_shape(array))
         return values * np.dtype(self.array_dtype(array)).itemsize + 4
+
+    def row_bytes(self, output: str) -> int:
+        """Of one row of an output."""
+        sizes = ((math.prod(self.row_shape(a)), self.array_dtype(a)) for a in self.arrays_of(output))
+        return sum(values * np.dtype(dtype).itemsize for values, dtype in sizes)
 
     def total_bytes(self) -> int:
         return self.units * sum(self.chunk_bytes(name) for name in self.array_names())
@@ -170,7 +208,7 @@ class Layout:
         plain = all(OUTPUT_NAME.fullmatch(name) for name in layout.shapes) and not all(
             "@" in name for name in layout.shapes
         )
-        known = layout.dtype in ("float32", "float16")
+        known = layout.dtype in DTYPES
         sane = known and layout.rows > 0 and 0 < layout.batch_size <= layout.unit_rows and plain
         sane = sane and all(min(shape, default=0) > 0 for shape in layout.shapes.values())
         sane = sane and layout.units <= MOST_UNITS and layout.total_bytes() <= MOST_BYTES

@@ -130,14 +130,16 @@ class StoreWriter:
         arrays: Mapping[str, NDArray[Any]],
         unreadable: Mapping[int, tuple[int, str]],
         turned: Collection[int] = (),
+        rounding: float | None = None,
     ) -> None:
         """Write, fsync and commit one unit.
 
         Parameters
         ----------
-        arrays : ``features/<output>``, ``status`` (and ``viewed``) -> (r, …) rows of this unit.
+        arrays : every array of the layout -> (r, …) rows of this unit.
         unreadable : row -> (status, reason).
         turned : rows of images with an EXIF orientation other than upright.
+        rounding : see `Commit`.
         """
         start, stop = self.layout.unit_range(unit)
         names = {name: self.layout.chunk_name(name, unit) for name in self.layout.array_names()}
@@ -154,7 +156,7 @@ class StoreWriter:
             checksums[name] = int.from_bytes(content[-CHECKSUM_BYTES:], "little")
         reach("unit-synced")
         rows = tuple(sorted(turned))
-        commit = Commit(unit, chunks, unreadable, len(rows), checksums, rows)
+        commit = Commit(unit, chunks, unreadable, len(rows), checksums, rows, rounding)
         self._log.append(commit.to_line(self.layout))
         reach("unit-committed")
 
@@ -170,9 +172,16 @@ class StoreWriter:
                 spec.as_json(),
                 commits_digest(commits),
                 {str(ids[row]): problems[row] for row in sorted(problems)[:MOST_LISTED]},
-                {**facts, "exif_turned": sum(commit.turned for commit in commits.values())},
+                {**facts, **_added_up(commits.values())},
                 len(problems),
             )
             self._files.write(MANIFEST, manifest.to_bytes())
             reach("seal-done")
         return done
+
+
+def _added_up(commits: Collection[Commit]) -> dict[str, Any]:
+    """Facts of a store that its units have a part of each, whoever computed them."""
+    roundings = [commit.rounding for commit in commits if commit.rounding is not None]
+    worst = {"rounding": max(roundings)} if roundings else {}
+    return {"exif_turned": sum(commit.turned for commit in commits), **worst}

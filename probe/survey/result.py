@@ -288,12 +288,11 @@ def _row(entry: Entry, best: str, pairs: Sequence[PairResult]) -> SurveyRow:
 
 def _costs(store: Store, output: str) -> dict[str, Any]:
     """Speed, width and megabytes of an output."""
-    layout, width = store.manifest.layout, math.prod(store.output_shapes[output])
-    item = 2 if layout.dtype == "float16" else 4
+    layout = store.manifest.layout
     return {
         "images_per_s": _speed(store.manifest.facts),
-        "width": width,
-        "megabytes": round(layout.rows * width * item / 1e6, 3),
+        "width": math.prod(store.output_shapes[output]),
+        "megabytes": round(layout.rows * layout.row_bytes(output) / 1e6, 3),
     }
 
 

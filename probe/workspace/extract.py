@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from probe.extract import ExtractJob, ExtractResult, Shard
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "int8")
 VIEWED = ("train", "all")
 
 
@@ -37,7 +37,7 @@ class ExtractKeywords:
     engine : ``auto``, or what ``probe doctor`` lists, such as ``tensorflow`` or ``openvino``.
     batch_size : images at once, fixed for the store; None leaves the choice to it.
     exif : turn images as their EXIF orientation says.
-    store_dtype : ``float32`` or ``float16``.
+    store_dtype : ``float32``, ``float16``, or ``int8``: 8 bits and a scale a vector.
     views, augment, view_seed, views_of : augmented views stored per image, what they are drawn from, and of
         which images (``train`` or ``all``).
     """
@@ -85,12 +85,14 @@ def prepare(context: Context, dataset: str, wanted: ExtractKeywords, options: Da
     Raises what backbones and data sets raise; what can be refused of the backbone is refused before pictures
     are fetched, read and hashed.
     """
-    from probe.extract import said_of_engine, settle_engine
+    from probe.backbones import find_row
+    from probe.extract import expect_fits, said_of_engine, settle_engine
 
     choice = choose(context, wanted.backbone, wanted.size, wanted.preprocess)
     features = [choice.features] if choice.features else None
     outputs = list(wanted.outputs or ()) or features
     check_choice(choice, outputs=outputs, precision=wanted.precision, engine=wanted.engine)
+    expect_fits(wanted.store_dtype, wanted.backbone, is_network=find_row(choice.name).is_network)
     job = make_job(context, read_images(context, dataset, options), choice, wanted)
     for line in job.dataset.notes:
         context.say(line)

@@ -120,7 +120,8 @@ def _content(store: Store, output: str | None) -> _Content:
     rows, index = store.rows(), store.index
     if not len(rows):
         raise StoreError(f"{store.name} has no row whose image was read")
-    return _Content(store.features(output), rows, index.take(rows), np.dtype(store.manifest.layout.dtype))
+    dtype = np.dtype(store.manifest.layout.values_dtype)
+    return _Content(store.features(output), rows, index.take(rows), dtype)
 
 
 def _whole(path: Path, write: Callable[[Path, _Content], None], content: _Content) -> None:
