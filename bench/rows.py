@@ -37,7 +37,7 @@ from probe.store import remove_store
 BACKBONE, BATCH = "resnet50", 8
 """A small batch, as one per cent of the pictures is then about whole batches."""
 SCENARIOS = (
-    ("all after 10 %", 200, 0.1, 3, "auto"),
+    ("all after 10 %", 200, 0.1, 3, "fp32"),
     ("1 % more", 1500, 0.99, 1, "auto"),
     ("1 % more", 1500, 0.99, 1, "fp32"),
 )

@@ -39,7 +39,7 @@ def main(quick: bool = False) -> None:
                 store_dtype=dtype,
             )
             for head, (output, options) in HEADS.items():
-                run = w.fit(head, store, outputs=(output,), **options)
+                run = w.fit(head, store, output=(output,), **options)
                 whole.setdefault(head, run)
                 layout = store.manifest.layout
                 rows.append(
