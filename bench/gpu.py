@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.common import machine, print_table, write_results
-from probe.backbones import BACKBONES, find_row, load, resolve
+from probe.backbones import BACKBONES, BackboneSpec, find_row, load, resolve
 from probe.backbones.precision import expect_capable
 from probe.config import Home
 from probe.datasets import open_dataset
@@ -44,6 +45,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 PICTURES = Path(__file__).parents[1] / "data" / "samples" / "photos"
 LEAST = {"fp32": 0.99999, "bf16": 0.999, "fp16": 0.999}
 """Cosine to float32 on a CPU."""
+ENGINE = "tensorflow"
+"""The one for GPUs, also where there is none."""
 ROUNDS = 3
 
 
@@ -134,8 +137,14 @@ def _speeds(network: str, size: int | None, batches: Sequence[int], device: str)
 
 
 def _extractor(network: str, size: int | None, precision: str, batch: int) -> Any:
+    return load(_spec(network, size, precision), batch_size=batch)
+
+
+def _spec(network: str, size: int | None, precision: str, engine: str = "") -> BackboneSpec:
+    """By TensorFlow, in the version that is for this machine, or in that of `engine`."""
     choices = {"weights": "random", "precision": precision, "engine": "tensorflow"}
-    return load(resolve(network, size=size, home=Home(Path("none")), **choices), batch_size=batch)
+    spec = resolve(network, size=size, home=Home(Path("none")), **choices)
+    return replace(spec, engine=engine or spec.engine)
 
 
 def _seconds(run: Callable[[Any], Any], pixels: NDArray[np.uint8]) -> float:
@@ -200,7 +209,7 @@ def _places(devices: Sequence[str]) -> str:
         except ProbeError:
             continue
         with tf.device(devices[0]):
-            extractor = _extractor("efficientnet-lite0", 32, precision, 2)
+            extractor = load(_spec("efficientnet-lite0", 32, precision, ENGINE), batch_size=2)
         passed = precision == "bf16" and not tf.config.list_physical_devices("GPU")
         for device in devices:
             with tf.device(device):
