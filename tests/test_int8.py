@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from probe.config import Home
 from probe.store import Store, open_store
 
 from .onnx_files import cnn
-from .shell import Shell
+from .shell import PROJECT, Shell
 
 OUTPUTS = ("features", "features:map")
 BAD = "cats/00.png"
@@ -159,6 +161,20 @@ def test_everything_that_reads_a_store_reads_it(
         np.testing.assert_array_equal(arrays["features"], store.features("features").read(store.rows()))
     shell("stores", "import", file)
     assert newest(shell).manifest.layout.dtype == "float32"
+
+
+def test_the_reader_of_the_page_reads_it(photos: Path, words: tuple[object, ...], shell: Shell) -> None:
+    """It knows nothing of the package (``docs/store-format.md``)."""
+    ours = open_store(Path(shell.json(*words, "int8", photos, code=4)["path"]))
+    page = (PROJECT / "docs" / "store-format.md").read_text(encoding="utf-8")
+    (code,) = (c for c in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "class Store" in c)
+    space: dict[str, Any] = {}
+    exec(code, space)
+    theirs = space["Store"](ours.path)
+    for output in OUTPUTS:
+        found = theirs.features(output)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, ours.features(output).read())
 
 
 def newest(shell: Shell) -> Store:
