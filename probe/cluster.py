@@ -15,7 +15,7 @@ CONNECT_S = 15
 def connect(address: str, *, progress: bool = False) -> Any:
     """A `distributed.Client` of the scheduler at `address` (``tcp://host:port``) with at least one worker.
 
-    A scheduler that does not answer is waited for for `CONNECT_S`; `progress` says so on stderr.
+    One that does not answer is waited for, `CONNECT_S`; `progress` says so on stderr.
     UsageError when distributed is not installed or nothing answers, ProbeError when there are no workers.
     """
     try:
@@ -25,7 +25,8 @@ def connect(address: str, *, progress: bool = False) -> Any:
     try:
         with Progress(f"wait for the scheduler at {address}", shown=progress):
             client = Client(address, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as error:
+    # Of another program's answer the first bytes are taken for a length: memory that nobody has.
+    except (OSError, TimeoutError, ValueError, MemoryError) as error:
         raise UsageError(
             f"no Dask scheduler answers at {address}", found=str(error), hint="dask scheduler; dask worker"
         ) from error

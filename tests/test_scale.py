@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -103,8 +105,6 @@ def start_worker(address: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_dask_worker_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:
-    from threading import Thread
-
     from distributed import LocalCluster
 
     npz = make_npz(tmp_path / "many.npz", 2500, 250, 250)
@@ -142,6 +142,19 @@ def test_no_scheduler_is_one_clear_message(npz: Path, home: Home, monkeypatch: p
     monkeypatch.setattr("probe.cluster.CONNECT_S", 0.2)
     with pytest.raises(UsageError, match="no Dask scheduler answers"):
         extract_on_cluster(job_on(npz, home), home, "tcp://127.0.0.1:1")
+
+
+def test_another_program_in_the_scheduler_s_place_is_one_clear_message(npz: Path, home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            taken, _ = server.accept()
+            with taken:
+                taken.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        with pytest.raises(UsageError, match="no Dask scheduler answers"):
+            extract_on_cluster(job_on(npz, home), home, f"tcp://127.0.0.1:{server.getsockname()[1]}")
 
 
 VIEWS = Views(3, parse_augment("flip,rotate=20,zoom=0.2"), seed=5)
