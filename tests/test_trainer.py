@@ -233,6 +233,22 @@ def test_a_start_that_counts_is_epoch_0_of_every_rule(keep, stops, kept, epochs)
     assert all(same) is (kept == 0)
 
 
+def test_a_network_is_traced_once_to_be_trained_and_once_to_be_scored():
+    """Its Python code runs when TensorFlow traces it, which takes seconds for a large network."""
+    traced = []
+
+    class Watched(keras.layers.Layer):
+        def call(self, inputs, training=False):
+            traced.append(training)
+            return inputs
+
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(Watched()(inputs)))
+    traced.clear()
+    fit_loop(model, RisingLoss(), settings(epochs=3), start_counts=True)
+    assert sorted(traced) == [False, True]
+
+
 def test_a_start_that_does_not_count_is_not_scored():
     result = fit_loop(build((), (2,), 2), RisingLoss(), settings(keep="val_loss", epochs=2))
     assert (result.start, result.kept_epoch) == (None, 1)

@@ -179,6 +179,7 @@ def _train(
 
     Arrays are prepared already.
     """
+    from probe.networks.builder import build_metrics
     from probe.tensorflow_setup import keras, pin
 
     pin()
@@ -191,6 +192,8 @@ def _train(
         loss=losses.BinaryCrossentropy(from_logits=True) if sigmoid else softmax,
         weighted_metrics=[metrics.BinaryAccuracy("accuracy", threshold=0.0) if sigmoid else "accuracy"],
     )
+    model.optimizer.build(model.trainable_variables)
+    build_metrics(model)
     weights = balanced_weights(train.labels, classes) if options.class_weight else None
     stop = keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)
     counted = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: step())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from probe.errors import UsageError
 from probe.networks.layers import (
     Activation,
@@ -59,6 +61,16 @@ def build(
     inputs = keras.Input(input_shape, name="input")
     hidden = apply(network, inputs, dtype=dtype, kernel_l2=kernel_l2, seed=seed)
     return keras.Model(inputs, output_layer(hidden, classes, seed=seed, binary=binary))
+
+
+def build_metrics(model: keras.Model) -> None:
+    """Make the metrics of a compiled classifier (N, …) -> (N, C) of labels (N,) before its first step.
+
+    Keras makes them within that step otherwise, and traces a step twice that has made variables: forward,
+    backward and update. The optimiser's have to be there as well.
+    """
+    model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, *model.output_shape[1:]), np.float32))
+    model.reset_metrics()
 
 
 def apply(

@@ -116,6 +116,8 @@ def _fit_loop(
     progress: bool,
     name: str,
 ) -> LoopResult:
+    from probe.networks.builder import build_metrics
+
     settings.check(has_validation=inputs.validation() is not None)
     with model.distribute_strategy.scope():
         optimiser = settings.keras_optimiser(inputs.steps)
@@ -123,6 +125,8 @@ def _fit_loop(
         optimiser.build(model.trainable_variables)
     if model.distribute_strategy.num_replicas_in_sync > 1:
         _build_metrics(model, inputs)
+    else:
+        build_metrics(model)
     run = Training(model, optimiser, settings, folder, settings.identity(identity))
     run.open(resume=resume)
     if start_counts and run.state.start is None:

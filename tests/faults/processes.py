@@ -90,10 +90,12 @@ class Processes:
 
 def serve() -> None:
     """Answer until standard input ends."""
+    import gc
     import importlib
 
     for module in LOADED:
         importlib.import_module(module)
+    gc.freeze()  # what is loaded is shared by all that are forked, and no search for garbage touches it
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
         sys.stdout.flush()
