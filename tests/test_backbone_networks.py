@@ -109,7 +109,7 @@ def test_the_lites_know_a_cat_and_a_cup_of_coffee(name: str, photographs: NDArra
     model = lite.network(name, include_top=True, input_shape=photographs.shape[1:])
     network.load_weights(model, Path(spec.weights_path))
     values = preprocess.convention(spec.preprocess).apply(photographs[:2].astype(np.float32))
-    assert model.predict(values, verbose=0).argmax(1).tolist() == [CAT, COFFEE]
+    assert model(values, training=False).numpy().argmax(1).tolist() == [CAT, COFFEE]
 
 
 def test_the_file_of_one_lite_is_refused_by_another() -> None:
@@ -135,8 +135,8 @@ def test_outputs_of_one_pass_agree_with_each_other_and_with_the_network() -> Non
     names = ("block2b_project_conv", "head_relu")
     submodel = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     values = preprocess.convention(spec.preprocess).apply(pixels.astype(np.float32))
-    for name, expected in zip(names, submodel.predict(values, verbose=0), strict=True):
-        pooled = expected.mean((1, 2))
+    for name, expected in zip(names, submodel(values, training=False), strict=True):
+        pooled = expected.numpy().mean((1, 2))
         assert np.abs(features[name] - pooled).max() < 1e-4 * np.abs(pooled).max()
 
 

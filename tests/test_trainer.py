@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -514,28 +515,32 @@ def of_another_network(path):
 SPOILERS = (cut_short, flipped, folder_instead, of_another_network, lambda path: path.write_bytes(b""))
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a training that has ended, its model, and what `fit_loop` said of it."""
+    folder, model = tmp_path_factory.mktemp("finished"), build((), (2,), 2)
+    return folder, model, fit_loop(model, FallingLoss(), TWO_EPOCHS, folder=folder)
+
+
+TWO_EPOCHS = settings(keep="val_loss", epochs=2)
+
+
 @pytest.mark.parametrize("file", ["state.npz", "best.npz"])
 @pytest.mark.parametrize("spoil", SPOILERS)
-def test_a_damaged_state_counts_as_none(tmp_path, file, spoil, capsys):
-    rules = settings(keep="val_loss", epochs=2)
-
-    def run(folder, resume):
-        model = build((), (2,), 2)
-        return model, fit_loop(model, FallingLoss(), rules, folder=folder, resume=resume)
-
-    undisturbed, expected = run(tmp_path, resume=False)
-    spoil(tmp_path / file)
-    again, result = run(tmp_path, resume=True)
+def test_a_damaged_state_counts_as_none(tmp_path, finished, file, spoil, capsys):
+    folder, undisturbed, expected = finished
+    shutil.copytree(folder, tmp_path / "damaged")
+    spoil(tmp_path / "damaged" / file)
+    again = build((), (2,), 2)
+    result = fit_loop(again, FallingLoss(), TWO_EPOCHS, folder=tmp_path / "damaged", resume=True)
     assert "damaged, and it starts anew" in capsys.readouterr().err
     assert result.history == expected.history
     assert_same_weights(again, undisturbed)
 
 
-def test_the_best_weights_that_are_gone_make_the_training_start_anew(tmp_path):
-    rules = settings(keep="val_loss", epochs=2)
-    first = fit_loop(build((), (2,), 2), FallingLoss(), rules, folder=tmp_path)
-    (tmp_path / "best.npz").unlink()
-    assert (
-        fit_loop(build((), (2,), 2), FallingLoss(), rules, folder=tmp_path, resume=True).history
-        == first.history
-    )
+def test_the_best_weights_that_are_gone_make_the_training_start_anew(tmp_path, finished):
+    folder, _, expected = finished
+    shutil.copytree(folder, tmp_path / "lost")
+    (tmp_path / "lost" / "best.npz").unlink()
+    again = fit_loop(build((), (2,), 2), FallingLoss(), TWO_EPOCHS, folder=tmp_path / "lost", resume=True)
+    assert again.history == expected.history
