@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,6 +78,20 @@ def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A network that is computed in many homes is built once, for all processes that run tests.
+
+    Its graph is known by all that decides it, and believed by its hash, wherever it lies.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        for engine in ("graph_cache", "engine_openvino"):
+            patch.setattr(f"probe.backbones.{engine}.FOLDER", str(shared / engine))
+        yield
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
@@ -83,6 +100,28 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path / "home", capsys)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a network that is tuned within seconds, and of pictures for it."""
+    from tests.tiny_tuning import write_material
+
+    return write_material(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with what most fine-tunings of it extract first: the embeddings, and what crosses two cuts."""
+    from tests.tiny_tuning import extract_tiny
+
+    return extract_tiny(tiny, Home(tmp_path_factory.mktemp("tiny") / "home"))
+
+
+@pytest.fixture
+def begun(tiny_home: Path, tmp_path: Path) -> Home:
+    """A home of one's own that begins as `tiny_home`."""
+    return Home(Path(shutil.copytree(tiny_home, tmp_path / "begun")))
 
 
 @pytest.fixture(scope="session")

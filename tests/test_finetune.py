@@ -13,20 +13,25 @@ from probe.finetune.run import finetune, plan
 from probe.images.augment import Augment
 from probe.store import find_store, list_stores
 from probe.train.rules import Optimiser
-from tests.tiny_tuning import tiny_job, trained, write_material
+from tests.tiny_tuning import tiny_job, trained
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_material(tmp_path_factory.mktemp("material"))
+def folder(tiny):
+    return tiny
+
+
+@pytest.fixture
+def home(begun):
+    return begun
 
 
 def test_the_prefix_cache_changes_nothing(folder, home):
     history = {}
     for cached in (True, False):
         for head in (None, "GAP D8 R"):
-            gentle = Optimiser("rmsprop", 1e-4)
-            job = tiny_job(folder, home, unfreeze="conv3", head=head, optimiser=gentle, prefix_cache=cached)
+            gentle = {"optimiser": Optimiser("rmsprop", 1e-4), "head_epochs": 1}
+            job = tiny_job(folder, home, unfreeze="conv3", head=head, prefix_cache=cached, **gentle)
             run = finetune(job, home)
             assert run.result["plan"]["prefix_cache"] is cached
             history[cached, head] = run.result["history"]
@@ -52,7 +57,7 @@ def test_a_trunk_trains_in_inference_mode_and_a_frozen_one_does_not_move_by_one_
     pixels = np.random.default_rng(1).normal(size=(4, 16, 16, 3)).astype(np.float32)
 
     def values(model, layer):
-        return keras.Model(model.input, model.get_layer(layer).output).predict(pixels, verbose=0)
+        return keras.Model(model.input, model.get_layer(layer).output)(pixels, training=False).numpy()
 
     np.testing.assert_array_equal(values(before, "add1"), values(after, "add1"))
     assert (values(before, "add2") != values(after, "add2")).any()

@@ -16,12 +16,11 @@ from probe.images.decode import resize
 from probe.runs import open_run
 from probe.workspace.finetune import one_of_each
 from tests.shell import PHOTOS
-from tests.tiny_tuning import write_material
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_material(tmp_path_factory.mktemp("material"))
+def folder(tiny):
+    return tiny
 
 
 def test_the_three_lines_of_the_customer(shell, folder, monkeypatch, tmp_path):

@@ -14,12 +14,17 @@ from probe.errors import UsageError
 from probe.finetune.recompute import most_kept, recomputed, values_of
 from probe.finetune.run import finetune, plan
 from probe.train.rules import Optimiser
-from tests.tiny_tuning import tiny_job, trained, write_material
+from tests.tiny_tuning import tiny_job, trained
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_material(tmp_path_factory.mktemp("material"))
+def folder(tiny):
+    return tiny
+
+
+@pytest.fixture
+def home(begun):
+    return begun
 
 
 def network():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,17 @@ import numpy as np
 import pytest
 
 from probe.finetune.run import finetune
-from tests.tiny_tuning import tiny_job, with_large_pictures, write_material
+from tests.tiny_tuning import tiny_job, with_large_pictures
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_material(tmp_path_factory.mktemp("material"))
+def folder(tiny):
+    return tiny
+
+
+@pytest.fixture
+def home(begun):
+    return begun
 
 
 PROJECT = Path(__file__).parents[1]
@@ -69,7 +75,9 @@ def start(*arguments):
     )
 
 
-def test_killed_in_the_second_epoch_and_resumed_ends_with_the_same_weights(folder, tmp_path):
+def test_killed_in_the_second_epoch_and_resumed_ends_with_the_same_weights(folder, tiny_home, tmp_path):
+    for name in ("killed", "undisturbed"):
+        shutil.copytree(tiny_home, tmp_path / name)
     killed = start(folder, tmp_path / "killed", "anew")
     seen = []
     for line in killed.stdout:
@@ -104,7 +112,7 @@ from probe.finetune.run import finetune
 from tests.tiny_tuning import tiny_job
 folder, home = Path(sys.argv[1]), Home(Path(sys.argv[2]))
 devices = ["CPU:0", "CPU:1"]
-job = tiny_job(folder, home, unfreeze="conv2", epochs=2)
+job = tiny_job(folder, home, unfreeze="conv2", epochs=1)
 print(*finetune(job, home, devices=devices).result["history"]["val_loss"])
 # Sixty pictures in batches of 59: a device without a row would make batch normalisation NaN. And validation
 # on 60 pictures in batches of 59 begins with one that cannot be halved.
@@ -113,9 +121,9 @@ print(*finetune(odd, home, devices=devices).result["history"]["val_loss"])
 """
 
 
-def test_two_devices_train_one_network(folder, home, tmp_path):
+def test_two_devices_train_one_network(folder, home):
     done = subprocess.run(
-        [sys.executable, "-c", MIRRORED, str(folder), str(tmp_path)],
+        [sys.executable, "-c", MIRRORED, str(folder), str(home.root)],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -123,5 +131,5 @@ def test_two_devices_train_one_network(folder, home, tmp_path):
     assert done.returncode == 0, done.stderr
     together, odd = ([float(value) for value in line.split()] for line in done.stdout.splitlines())
     assert np.isfinite(odd).all()
-    alone = finetune(tiny_job(folder, home, unfreeze="conv2", epochs=2), home).result["history"]["val_loss"]
+    alone = finetune(tiny_job(folder, home, unfreeze="conv2", epochs=1), home).result["history"]["val_loss"]
     np.testing.assert_allclose(together, alone, rtol=1e-3)

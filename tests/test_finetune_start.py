@@ -29,12 +29,17 @@ from probe.runs.weight import FEW
 from probe.store import find_store, list_stores
 from probe.train.loop import LoopResult
 from probe.train.rules import Optimiser
-from tests.tiny_tuning import tiny_job, trained, with_large_pictures, write_material
+from tests.tiny_tuning import tiny_job, trained, with_large_pictures
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_material(tmp_path_factory.mktemp("material"))
+def folder(tiny):
+    return tiny
+
+
+@pytest.fixture
+def home(begun):
+    return begun
 
 
 STILL = {"unfreeze": "conv3", "optimiser": Optimiser("sgd", 1e-12), "epochs": 1}

@@ -208,6 +208,11 @@ print([name for name in ("keras", "sklearn", "matplotlib", "pandas") if name in 
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def graphs() -> None:
+    """Here every home keeps its own."""
+
+
 class TestKeptGraphs:
     @pytest.fixture
     def spec(self, tmp_path: Path) -> BackboneSpec:

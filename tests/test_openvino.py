@@ -26,6 +26,12 @@ from probe.store import find_store
 from probe.tensorflow_setup import keras
 from tests.shell import PHOTOS, Shell
 
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs() -> None:
+    """Here every home keeps its own."""
+
+
 OUTPUTS = ["avg_pool", "block3:map", "head_relu", "block2b_project_conv"]
 """Of EfficientNet-Lite0: the default, a map, its first by another name, and a convolution before its norm."""
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from probe import backbones
 from probe.datasets import open_dataset
-from probe.finetune.plan import TuneJob, TuneSettings
+from probe.extract import extract
+from probe.finetune.material import open_material
+from probe.finetune.plan import TuneJob, TuneSettings, prepare
 from probe.train.rules import Optimiser
 
 
@@ -48,6 +50,17 @@ def tiny_job(folder, home, preprocess="unit", **choices):
     )
     settings = TuneSettings(**{"optimiser": Optimiser("adam", 1e-3), "epochs": 2, "batch_size": 8, **choices})
     return TuneJob(open_dataset(str(folder / "toy.npz"), home), spec, row, settings)
+
+
+def extract_tiny(folder, home):
+    """Extract in `home` what `tiny_job` is with two of its cuts tuned from; returns its folder."""
+    job = tiny_job(folder, home)
+    extract(job.images, home)
+    for stage in ("conv2", "conv3"):
+        job = tiny_job(folder, home, unfreeze=stage)
+        ready = prepare(job, backbones.network_of(job.row, job.backbone), job.count_parts(), home)
+        open_material(ready, home)
+    return home.root
 
 
 def trained(run):

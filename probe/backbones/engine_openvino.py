@@ -30,6 +30,7 @@ from probe.machine import usable_cpus
 from probe.scratch import wait_for
 from probe.whole import read_json
 
+FOLDER = "openvino"
 CONVERSION = 1
 """Part of what a kept graph is called: another number where the same network would be converted otherwise."""
 GRAPH, CONSTANTS, RECORD = "graph.xml", "graph.bin", "graph.json"
@@ -148,7 +149,7 @@ def _graph(row: Backbone, spec: BackboneSpec, home: Home | None) -> Any:
 
 def _kept(row: Backbone, spec: BackboneSpec, home: Home) -> Any:
     identity = _identity(spec)
-    folder = home.cache / "openvino" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = home.cache / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:32]
     if not _is_whole(folder, identity):
         home.mark()
         folder.parent.mkdir(parents=True, exist_ok=True)
