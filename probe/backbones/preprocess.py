@@ -46,9 +46,10 @@ class Convention:
         if self.grey:
             pixels = pixels @ np.array(GREY, np.float32)[:, None]
         # What changes nothing is left out: TensorFlow would compute it.
-        if any(self.mean):
-            pixels = pixels - np.array(self.mean, np.float32)
-        return pixels if set(self.std) == {1.0} else pixels / np.array(self.std, np.float32)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        if mean.any():
+            pixels = pixels - mean
+        return pixels if (std == 1).all() else pixels / std
 
 
 IMAGENET = Convention(
