@@ -19,18 +19,28 @@ from probe.config import Home
 from tests.shell import Shell
 
 LONGEST = (
-    "test_trainer.py",
-    "test_backbone_networks.py",
-    "test_studies.py",
-    "test_transfer.py",
     "test_heads.py",
-    "test_export.py",
+    "test_backbone_networks.py",
     "test_finetune_resume.py",
+    "test_hub.py",
+    "test_studies.py",
+    "test_trainer.py",
+    "test_export.py",
+    "test_audit.py",
+    "test_transfer.py",
     "test_finetune.py",
-    "test_reproduce.py",
+    "test_survey.py",
     "test_cli.py",
+    "test_reproduce.py",
+    "test_interrupted.py",
+    "test_finetune_start.py",
+    "test_race.py",
+    "test_gpu.py",
+    "test_sweep.py",
+    "test_finetune_recompute.py",
+    "test_report_browser.py",
 )
-"""Files that take a minute and more, the longest first."""
+"""Files that take a fiftieth of the time and more, the longest first."""
 
 
 def pytest_configure() -> None:
