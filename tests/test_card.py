@@ -10,6 +10,7 @@ from tests.reported import make_reported
 FACTS = {
     "input": {"shape": [None, 4, 4, 3], "decoding": "a 4 × 4 picture"},
     "classes": ["<script>alert(1)</script>", "b|c", "plain"],
+    "needs": ["keras"],
 }
 
 

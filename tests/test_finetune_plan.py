@@ -133,6 +133,16 @@ def test_all_none_last_and_first_count_keras_layers(network):
     assert cut(network, "vgg16", unfreeze="block4_conv2").crossing == ("block4_conv1",)
 
 
+def test_the_last_blocks_are_the_stages_that_are_called_so(network):
+    for count, stage in ((1, "block5"), (2, "block4"), (5, "all"), (0, "none")):
+        counted = cut(network, "vgg16", unfreeze=f"last:{count}blocks")
+        assert counted.frozen == cut(network, "vgg16", unfreeze=stage).frozen
+    within = cut(network, "vgg16", trunk="block3", unfreeze="last:1block")
+    assert within.frozen == cut(network, "vgg16", trunk="block3", unfreeze="block3").frozen
+    with pytest.raises(UsageError, match="no blocks of this network"):
+        cut_network(network("vgg16"), {}, unfreeze="last:2blocks")
+
+
 @pytest.mark.parametrize(
     ("choices", "error", "says"),
     [
@@ -140,6 +150,8 @@ def test_all_none_last_and_first_count_keras_layers(network):
         ({"unfreeze": "block4", "trunk": "block3"}, UnknownNameError, "block3_pool"),
         ({"trunk": "blok3"}, UnknownNameError, "block3_pool"),
         ({"unfreeze": "last:9999"}, UsageError, "19 layers"),
+        ({"unfreeze": "last:6blocks"}, UsageError, "N from 0 to 5: block1, block2"),
+        ({"unfreeze": "last:2bricks"}, UnknownNameError, "last:Nblocks"),
         ({"freeze": "last:3"}, UsageError, "first:N"),
         ({"freeze": "first:3", "unfreeze": "all"}, UsageError, "exclude"),
     ],

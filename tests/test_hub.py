@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras_hub
 import numpy as np
+import onnxruntime
 import pytest
 from keras_hub.src.models.clip.clip_vision_encoder import CLIPVisionEncoder
 from keras_hub.src.models.metaclip_2.metaclip_2_vision_encoder import MetaCLIP2VisionEncoder
 from keras_hub.src.models.siglip.siglip_vision_encoder import SigLIPVisionEncoder
 from numpy.typing import NDArray
 
-from probe.backbones import build_embedder, find_row, list_outputs, load, resolve
+from probe import backbones
+from probe.backbones import find_row, load, resolve
+from probe.cli import main
 from probe.config import Home
 from probe.errors import ProbeError, UsageError, WeightsError
+from probe.finetune.cut import Cut, cut_network
+from probe.finetune.recompute import values_of
+from probe.fit.export import export
+from probe.fit.predict import load_predictor
+from probe.networks.builder import clone
+from probe.runs import find_run
 from probe.tensorflow_setup import keras
 from tests.shell import PHOTOS, Shell
 
@@ -31,7 +43,9 @@ SIZES = {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "im
 TOWER = {**SIZES, "intermediate_dim": 32}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "vit": lambda: models.ViTBackbone(mlp_dim=32, **SIZES),
-    "vit_without_class": lambda: models.ViTBackbone(mlp_dim=32, use_class_token=False, **SIZES),
+    "vit_without_class": lambda: models.ViTBackbone(
+        mlp_dim=32, use_class_token=False, use_patch_bias=False, **SIZES
+    ),
     "deit": lambda: models.DeiTBackbone(**TOWER),
     "dinov2": lambda: models.DINOV2Backbone(num_register_tokens=2, **TOWER),
     "dinov3": lambda: models.DINOV3Backbone(num_register_tokens=2, **TOWER),
@@ -78,6 +92,7 @@ def write(folder: Path, family: str, **converter: Any) -> Any:
 
 
 def features(folder: Path, *outputs: str, **choices: Any) -> list[NDArray[Any]]:
+    """As an extraction computes them."""
     choices = {"preprocess": "unit", "precision": "fp32", "size": SIDE, **choices}
     spec = resolve(f"hub:{folder}", outputs=outputs or None, home=HOME, **choices)
     return list(load(spec, batch_size=3)(PIXELS).values())
@@ -89,22 +104,45 @@ def own_call(network: Any, values: Any = UNIT) -> NDArray[Any]:
     return np.asarray(network(inputs, training=False))
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A preset in a folder, what keras-hub computes of `UNIT` with it, and our network of it."""
+
+    folder: Path
+    own: Any
+    theirs: NDArray[Any]
+    row: backbones.Backbone
+    network: Any
+
+    def ours(self, *outputs: str) -> list[NDArray[Any]]:
+        tensors = {output: self.network.get_layer(output).output for output in outputs}
+        found = keras.Model(self.network.inputs, tensors)(UNIT)
+        return [np.asarray(found[output]) for output in outputs]
+
+    def cut(self, unfreeze: str) -> Cut:
+        stages = backbones.stages_of(self.row, self.network)
+        return cut_network(self.network, stages, unfreeze=unfreeze, trunk=self.row.default_output)
+
+
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, NDArray[Any]]]:
-    """Family -> its preset, made once, and what keras-hub computes of `UNIT` with it."""
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Preset]:
+    """Family -> its preset, made once."""
 
     @cache
-    def made(family: str) -> tuple[Path, NDArray[Any]]:
+    def made(family: str) -> Preset:
         folder = tmp_path_factory.mktemp("presets") / family
-        return folder, own_call(write(folder, family))
+        own = write(folder, family)
+        spec = resolve(f"hub:{folder}", preprocess="unit", precision="fp32", size=SIDE, home=HOME)
+        network = backbones.build_network(spec)
+        return Preset(folder, own, own_call(own), find_row(str(folder)), network)
 
     return made
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in BEFORE])
 def test_the_default_output_is_what_keras_hub_computes(preset: Any, family: str) -> None:
-    folder, theirs = preset(family)
-    (ours,) = features(folder)
+    made = preset(family)
+    (ours,), theirs = made.ours(made.row.default_output), made.theirs
     theirs = theirs.mean(axis=tuple(range(1, theirs.ndim - 1))) if theirs.ndim > 2 else theirs
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -113,28 +151,76 @@ def test_the_default_output_is_what_keras_hub_computes(preset: Any, family: str)
 def test_class_token_and_patches_are_keras_hubs_and_registers_are_in_no_mean(
     preset: Any, family: str
 ) -> None:
-    folder, theirs = preset(family)
-    assert find_row(str(folder)).default_output == "cls"
-    patches = theirs[:, BEFORE[family] :]
-    cls, mean, tokens, first = features(folder, "cls", "mean", "tokens:map", "block1:map")
-    np.testing.assert_allclose(cls, theirs[:, 0], atol=1e-5)
+    made = preset(family)
+    assert made.row.default_output == "cls"
+    patches = made.theirs[:, BEFORE[family] :]
+    cls, mean, tokens, first = made.ours("cls", "mean", "tokens", "block1")
+    np.testing.assert_allclose(cls, made.theirs[:, 0], atol=1e-5)
     np.testing.assert_allclose(mean, patches.mean(1), atol=1e-5)
     np.testing.assert_allclose(tokens, patches.reshape(3, 4, 4, 16), atol=1e-5)
     assert first.shape == tokens.shape
     assert np.abs(first - tokens).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("family", "names"),
-    [
-        ("vit", {"block1", "block2", "tokens", "mean", "cls"}),
-        ("siglip", {"block1", "block2", "mean", "pooled"}),
-        ("resnet", {"block2", "block3", "avg_pool"}),
-    ],
-)
-def test_outputs_are_listed_by_the_names_people_use(preset: Any, family: str, names: set[str]) -> None:
-    listed = {output.name for output in list_outputs(f"hub:{preset(family)[0]}", size=SIDE, home=HOME)}
-    assert names <= listed
+def test_the_tokens_of_siglip_are_those_that_its_pooling_takes(preset: Any) -> None:
+    made = preset("siglip")
+    theirs = own_call(keras.Model(made.own.inputs, made.own.post_layer_norm.output))
+    tokens, mean = features(made.folder, "tokens:map", "mean")
+    np.testing.assert_allclose(tokens, theirs.reshape(3, 4, 4, 16), atol=1e-5)
+    np.testing.assert_allclose(mean, theirs.mean(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_is_cut_below_its_last_block_and_saved(preset: Any, family: str, tmp_path: Path) -> None:
+    cut = preset(family).cut("last:1blocks")
+    assert cut.has_prefix
+    assert len(cut.crossing) == 1
+    whole = np.asarray(cut.trunk(UNIT))
+    upper = clone(cut.suffix(), "float32", trainable=True)
+    np.testing.assert_allclose(upper(cut.prefix()(UNIT)), whole, atol=1e-5)
+    path = tmp_path / "trunk.keras"
+    cut.trunk.save(path)
+    spec = resolve(str(path), preprocess="unit", precision="fp32", size=SIDE, home=HOME)
+    loaded = backbones.build_network(spec)
+    backbones.expect_kept(loaded)  # and can be saved again
+    np.testing.assert_array_equal(loaded(UNIT), whole)
+
+
+def test_a_block_is_what_is_listed_as_one(preset: Any) -> None:
+    for family, blocks in (("vit", ["stem", "block1", "block2"]), ("resnet", ["block2", "block3"])):
+        made = preset(family)
+        assert list(backbones.stages_of(made.row, made.network)) == blocks
+        listed = {output.name for output in backbones.list_outputs(str(made.folder), size=SIDE, home=HOME)}
+        assert {*blocks, made.row.default_output} <= listed
+    vit = preset("vit")
+    assert vit.cut("last:2blocks").crossing == ("stem",)
+    assert vit.cut("last:0blocks").frozen == vit.cut("none").frozen
+    with pytest.raises(UsageError, match="N from 0 to 2: block1, block2"):
+        vit.cut("last:3blocks")
+
+
+def test_the_memory_of_a_block_is_that_of_the_layers_within(preset: Any) -> None:
+    block = preset("vit").network.get_layer("transformer_block_1")
+    tokens, hidden, mlp, heads = 17, 16, 32, 2
+    within = tokens * (2 * hidden + 4 * hidden + mlp + hidden) + 2 * heads * tokens**2
+    assert values_of(block) == tokens * hidden + within
+
+
+def test_what_keras_hub_saves_otherwise_than_it_computes_is_not_trained(preset: Any) -> None:
+    cut = preset("dinov2").cut("all")
+    with pytest.raises(UsageError, match="cannot be trained"):
+        backbones.expect_kept(cut.trunk, trained=cut.trunk.layers)
+
+
+def test_a_network_that_cannot_be_made_again_is_refused() -> None:
+    class Own(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    Own.__module__ = "keras_hub.own"
+    pixels = keras.Input((4, 4, 3))
+    with pytest.raises(UsageError, match="cannot save and load"):
+        backbones.expect_kept(keras.Model(pixels, Own()(pixels)))
 
 
 def test_size_and_values_are_those_of_the_picture_converter(tmp_path: Path) -> None:
@@ -147,8 +233,8 @@ def test_size_and_values_are_those_of_the_picture_converter(tmp_path: Path) -> N
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_the_weights_are_all_files_of_the_folder(tmp_path: Path) -> None:
-    write(tmp_path / "a", "vit")
+def test_the_weights_are_all_files_of_the_folder(preset: Any, tmp_path: Path) -> None:
+    shutil.copytree(preset("vit").folder, tmp_path / "a")
     first = resolve(f"hub:{tmp_path / 'a'}", preprocess="unit", home=HOME)
     (tmp_path / "a").rename(tmp_path / "b")
     assert resolve(f"hub:{tmp_path / 'b'}", preprocess="unit", home=HOME).weights == first.weights
@@ -160,16 +246,66 @@ def test_the_weights_are_all_files_of_the_folder(tmp_path: Path) -> None:
     assert resolve(f"hub:{tmp_path / 'b'}", preprocess="unit", home=HOME).weights != first.weights
 
 
-def test_extract_fit_and_predict(tmp_path: Path, shell: Shell) -> None:
-    write(tmp_path / "vit", "vit", image_size=(SIDE, SIDE), scale=1 / 127.5, offset=-1.0)
-    made = shell.json("extract", "--backbone", f"hub:{tmp_path / 'vit'}", "--split", "0.6,0,0.4", PHOTOS)
-    assert made["rows"] > 0
-    shell("fit", "logreg", "--c", "0.1")
+@pytest.fixture(scope="module")
+def worked(preset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a preset and a home: features, a head on them, and the upper block fine-tuned."""
+    folder = tmp_path_factory.mktemp("worked")
+    shutil.copytree(preset("vit").folder, folder / "vit")
+    keras_hub.layers.ImageConverter(image_size=(SIDE, SIDE), scale=1 / 127.5, offset=-1.0).save_to_preset(
+        str(folder / "vit")
+    )
+    for line in (
+        f"extract --backbone hub:{folder / 'vit'} --split 0.6,0,0.4 {PHOTOS}",
+        "fit logreg --c 0.1",
+        "finetune --unfreeze last:1blocks --epochs 1 --lr 0.001",
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["--home", str(folder / "home"), *shlex.split(line), "--quiet"])
+        assert stop.value.code == 0, line
+    return folder
+
+
+@pytest.mark.parametrize("run", ["latest:2", "latest"])
+def test_a_head_and_a_fine_tuned_network_are_exported_as_they_predict(
+    worked: Path, run: str, tmp_path: Path
+) -> None:
+    home = Home(worked / "home")
+    found = find_run(home, run)
+    pixels = np.resize(PIXELS, (32, SIDE, SIDE, 3))
+    expected = load_predictor(found, home)(pixels)
+    assert expected.std() > 0
+    keras_file, onnx_file = (export(found, home, kind, tmp_path / f"m.{kind}") for kind in ("keras", "onnx"))
+    assert keras_file.facts["needs"] == ["keras", "keras-hub"]
+    assert "keras-hub" in keras_file.card.read_text()
+    model = keras.models.load_model(keras_file.model, safe_mode=True)
+    np.testing.assert_allclose(model.predict(pixels, verbose=0), expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(onnx_file.model, providers=["CPUExecutionProvider"])
+    (ours,) = session.run(["probabilities"], {"pixels": pixels.astype(np.float32)})
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_fine_tuned_runs_stand_on_their_own(worked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shell = Shell(worked / "home", capsys)
+    run = find_run(Home(worked / "home"), "latest")
+    tuned = run.result
+    assert tuned["plan"]["crossing"] == {"transformer_block_1": [17, 16]}
+    assert tuned["plan"]["prefix_cache"]
+    assert tuned["plan"]["trunk"] == "cls"
+    assert "logreg" in tuned["comparison"]["name_b"]
+    again = ("finetune", "--unfreeze", "last:1blocks", "--epochs", 1, "--lr", 0.001, "--resume")
+    assert shell.json(*again)["run"] == run.name
+    shell("compare", "latest", "latest:2")
     picture = next(PHOTOS.rglob("*.jpg"))
+    (worked / "vit").rename(worked / "elsewhere")
     assert shell.json("predict", "latest", picture)
-    (tmp_path / "vit").rename(tmp_path / "elsewhere")
-    shell("predict", "latest", picture, code=1)
+    assert shell.json("finetune", "--backbone", "latest", "--unfreeze", "last:1", "--dry-run", PHOTOS)
+    shell("finetune", "--backbone", "latest", "--unfreeze", "last:1blocks", "--dry-run", PHOTOS, code=2)
+    assert "no blocks of this network are known by name" in shell.error
+    shell("predict", "latest:2", picture, code=1)
     assert "hub:vit" in shell.error
+    shell("finetune", "--unfreeze", "last:1blocks", code=1)
+    assert "hub:vit" in shell.error
+    (worked / "elsewhere").rename(worked / "vit")
 
 
 def text_preset(folder: Path) -> None:
@@ -183,17 +319,11 @@ def no_json(folder: Path) -> None:
     (folder / "config.json").write_text("[1]")
 
 
-def no_weights(folder: Path) -> None:
-    write(folder, "vit")
-    (folder / "model.weights.h5").unlink()
-
-
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (text_preset, "no backbone for pictures"),
         (no_json, "cannot be read as a part of a preset"),
-        (no_weights, "cannot be loaded"),
         (lambda folder: None, "there is no folder"),
     ],
 )
@@ -205,12 +335,13 @@ def test_what_is_no_preset_of_pictures_is_one_message(
         features(tmp_path / "p")
 
 
-def test_an_unknown_name_is_no_download(tmp_path: Path) -> None:
+def test_a_preset_without_its_weights_is_one_message(preset: Any, tmp_path: Path) -> None:
+    shutil.copytree(preset("vit").folder, tmp_path / "p")
+    (tmp_path / "p" / "model.weights.h5").unlink()
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        features(tmp_path / "p")
+
+
+def test_an_unknown_name_is_no_download() -> None:
     with pytest.raises(WeightsError, match="knows no preset dinov9"):
         resolve("hub:dinov9", home=HOME)
-
-
-def test_there_is_nothing_to_train_in_a_preset(preset: Any) -> None:
-    spec = resolve(f"hub:{preset('vit')[0]}", preprocess="unit", home=HOME)
-    with pytest.raises(UsageError, match="computed as it is"):
-        build_embedder(spec)

@@ -32,7 +32,6 @@ from probe.registry import load_object
 
 __all__ = [
     "BACKBONES",
-    "KERAS_FILE",
     "Backbone",
     "BackboneSpec",
     "Extractor",
@@ -43,14 +42,17 @@ __all__ = [
     "by_any_engine",
     "check",
     "choose_precision",
+    "expect_kept",
     "find_row",
     "list_outputs",
     "load",
     "network_of",
+    "packages_of",
     "recorded",
     "resolve",
     "respecify",
     "row_of",
+    "stages_of",
 ]
 
 
@@ -207,12 +209,31 @@ def network_of(row: Backbone, spec: BackboneSpec) -> Any:
     return load_object("probe.backbones.network:build")(row, spec)
 
 
+def stages_of(row: Backbone, network: Any) -> Mapping[str, str]:
+    """Stage -> its last layer in the network that was built of a row, shallow to deep."""
+    if row.kind != HUB_PRESET:
+        return row.stages
+    found: dict[str, str] = load_object("probe.backbones.hub_network:stages")(network)
+    return found
+
+
+def expect_kept(model: Any, *, trained: Sequence[Any] = ()) -> None:
+    """UsageError where Keras cannot save a network and load it again; of its layers `trained` will change."""
+    load_object("probe.backbones.hub_layers:expect_kept")(model, trained)
+
+
+def packages_of(model: Any) -> list[str]:
+    """The packages whose layers a network has: what it takes to load it."""
+    found: list[str] = load_object("probe.backbones.hub_layers:packages_of")(model)
+    return found
+
+
 def build_embedder(spec: BackboneSpec) -> Any:
     """Preprocessing, network and pooling as one `keras.Model`: what an exported model starts with.
 
     (B, S, S, 3) RGB from 0 to 255 -> the outputs of `spec` side by side, maps flattened, (B, D) float32. It
-    is made of layers of Keras only, and computes in float32 whatever the precision of `spec`, but for what a
-    saved model does by its own layers.
+    is made of layers of Keras only, of a preset's of keras-hub too, and computes in float32 whatever the
+    precision of `spec`, but for what a saved model does by its own layers.
 
     Raises
     ------
@@ -251,10 +272,9 @@ def list_outputs(name: str, *, size: int | None = None, home: Home) -> list[Outp
 
 
 def _expect_keras(row: Backbone) -> None:
-    if row.kind in (ONNX_FILE, HUB_PRESET):
-        what = "an ONNX file" if row.kind == ONNX_FILE else "a preset of keras-hub"
+    if row.kind == ONNX_FILE:
         raise UsageError(
-            f"{row.name} is {what}, which is computed as it is",
+            f"{row.name} is an ONNX file, which is computed as it is",
             expected="a network in Keras, to train or to export with a head",
             hint="extract, fit and predict take it",
         )

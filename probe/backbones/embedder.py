@@ -22,8 +22,8 @@ FLOAT32 = {"dtype": "float32"}
 def of_network(row: Backbone, spec: BackboneSpec) -> Any:
     """The `keras.Model` (B, S, S, 3) RGB from 0 to 255 -> the outputs of `spec` side by side, (B, D) float32.
 
-    Maps are flattened row by row. It holds layers of Keras only, so that it loads without this package, and
-    batch normalisation as it was trained.
+    Maps are flattened row by row. It holds layers of Keras and keras-hub only, so that it loads without this
+    package, and batch normalisation as it was trained.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from probe.archives import OF_ARCHIVES, read_member
 from probe.backbones.backbone import KERAS_FILE, Backbone
+from probe.backbones.hub_preset import EXTRA
 from probe.errors import UsageError
 from probe.records import load_json
 from probe.whole import RECORD
@@ -32,6 +34,8 @@ HALVES = {"float16": "fp16", "bfloat16": "bf16"}
 PIXEL_INTEGERS = ("uint8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 """Types of input that hold 0 to 255, and nothing that preprocessing makes of it."""
 PROBABILITIES = ("softmax", "sigmoid")
+OF_KERAS = ("keras", "keras_hub")
+"""Packages whose layers need no code of the user's; Keras imports the second where it is installed."""
 PASSED_THROUGH = ("Activation", "Softmax", "Dropout")
 """Layers that may stand between a classifier's last dense layer and its output."""
 
@@ -159,11 +163,21 @@ def _expect_layers_of_keras(path: Path, saved: Saved) -> None:
 
 
 def _foreign(layer: Mapping[str, Any]) -> Iterator[str]:
-    kind = str(layer.get("class_name"))
-    if kind == "Lambda" or not str(layer.get("module") or "keras").startswith("keras"):
-        yield kind
+    for inner in _with_inner(layer):
+        kind = str(inner.get("class_name"))
+        if kind == "Lambda" or _package(inner) not in OF_KERAS:
+            yield kind
+
+
+def _with_inner(layer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A layer's description, and those of the layers of a nested model."""
+    yield layer
     for inner in layer.get("config", {}).get("layers") or []:
-        yield from _foreign(inner)
+        yield from _with_inner(inner)
+
+
+def _package(layer: Mapping[str, Any]) -> str:
+    return str(layer.get("module") or "keras").partition(".")[0]
 
 
 def _names(described: Any) -> list[str]:
@@ -287,16 +301,27 @@ def load(path: Path) -> Any:
 
     Raises
     ------
-    UsageError : Keras cannot load it.
+    UsageError : Keras cannot load it, or it has layers of keras-hub, which is not installed.
     """
+    from probe.backbones.hub_layers import keep_whole_configs
     from probe.tensorflow_setup import keras, pin
 
     pin()
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise UsageError(
             f"Keras cannot load {path}",
             found=str(error).strip().partition("\n")[0],
-            hint="save it without Lambda layers and without classes of your own",
+            hint=_how_to_load(path),
         ) from error
+    keep_whole_configs(model)
+    return model
+
+
+def _how_to_load(path: Path) -> str:
+    layers = _read(path).layers.values()
+    theirs = any(_package(inner) == "keras_hub" for layer in layers for inner in _with_inner(layer))
+    if theirs and importlib.util.find_spec("keras_hub") is None:
+        return EXTRA
+    return "save it without Lambda layers and without classes of your own"

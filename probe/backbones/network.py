@@ -34,7 +34,7 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
     if row.kind == KERAS_FILE and path is not None:
         return _in_fresh_keras(lambda: keras_file.load(path))
     if row.kind == HUB_PRESET and path is not None:
-        return _in_fresh_keras(lambda: load_object("probe.backbones.hub_network:build")(path, spec.size))
+        return _in_fresh_keras(lambda: load_object("probe.backbones.hub_network:build")(path))
     model = _in_fresh_keras(lambda: _construct(row, spec))
     if path is not None:
         load_weights(model, path)

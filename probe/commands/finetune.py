@@ -23,7 +23,7 @@ from probe.workspace.tracking import check_trackers, log_run
 @click.option(
     "--backbone",
     shell_complete=backbones,
-    help="Name, .keras file, RUN or MODULE:FUNCTION; by default that of the newest store.",
+    help="Name, .keras file, hub:PRESET, RUN or MODULE:FUNCTION; by default that of the newest store.",
 )
 @click.option(
     "--store",
@@ -31,7 +31,9 @@ from probe.workspace.tracking import check_trackers, log_run
     help="Store whose backbone and data set are taken.  [default: the newest]",
 )
 @click.option(
-    "--unfreeze", help="all, none, last:N, or the stage or layer from which on layers train.  [default: none]"
+    "--unfreeze",
+    help="all, none, last:N (layers), last:Nblocks, or the stage or layer from which on layers train."
+    "  [default: none]",
 )
 @click.option(
     "--freeze",

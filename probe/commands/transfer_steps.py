@@ -147,7 +147,7 @@ def _unfrozen_text(step: Mapping[str, Any]) -> str:
     said = {
         "none": "all frozen",
         "all": "all trained",
-        "last": f"last {count} layers trained",
+        "last": f"last {count} layers trained" if count.isdigit() else f"trained: {which}",
         "first": f"first {count} layers frozen",
     }.get(kind, f"trained from {which} on")
     return said + (f", cut off at {step['trunk']}" if step["trunk"] else "")

@@ -13,6 +13,9 @@ from probe.backbones.outputs import AVG_POOL
 from probe.errors import UsageError, unknown_name
 
 NUMBERED = re.compile(r"(first|last):([0-9]{1,6})")
+LAST_BLOCKS = re.compile(r"last:([0-9]{1,6})blocks?")
+BLOCK = re.compile(r"block[0-9]+")
+"""The stages that are counted as blocks: those of a transformer, and the stages of other networks."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ def cut_network(
     Parameters
     ----------
     stages : stage -> its last layer, shallow to deep.
-    unfreeze : ``all``, ``none``, ``last:N`` or the stage or layer from which on layers are trained; ``none``
-        when neither this nor `freeze` is given.
+    unfreeze : ``all``, ``none``, ``last:N`` layers, ``last:Nblocks`` or the stage or layer from which on
+        layers are trained; ``none`` when neither this nor `freeze` is given.
     freeze : ``first:N``, the layers that are not trained, the input layer counted as the studies did.
     trunk : stage or layer at which the network ends; by default its own end.
 
@@ -118,7 +121,7 @@ def cut_network(
 def _trunk(network: Any, stages: Mapping[str, str], name: str | None) -> Any:
     from probe.tensorflow_setup import keras
 
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
+    if len(network.inputs) != 1 or (name is None and len(network.outputs) != 1):
         raise UsageError(
             "only a network with one input and one output can be fine-tuned",
             found=f"{len(network.inputs)} inputs, {len(network.outputs)} outputs",
@@ -139,18 +142,43 @@ def _first_trained(layers: Sequence[str], stages: Mapping[str, str], text: str) 
         return 0
     if NUMBERED.fullmatch(text):
         return len(layers) - _numbered("--unfreeze", text, "last", len(layers))
+    if blocks := LAST_BLOCKS.fullmatch(text):
+        text = _first_of_last(int(blocks[1]), stages, text)
+        if text == "none":
+            return len(layers)
     if text in stages:
         names = list(stages)
         before = names.index(text) - 1
         return layers.index(stages[names[before]]) + 1 if before >= 0 else 0
-    return layers.index(_layer_of("unfreeze", text, stages, layers, ["all", "none", "last:N"]))
+    return layers.index(
+        _layer_of("unfreeze", text, stages, layers, ["all", "none", "last:N", "last:Nblocks"])
+    )
+
+
+def _first_of_last(count: int, stages: Mapping[str, str], text: str) -> str:
+    """The first of the last `count` blocks among the stages; ``none`` of 0."""
+    blocks = [stage for stage in stages if BLOCK.fullmatch(stage)]
+    if not blocks:
+        raise UsageError(
+            "no blocks of this network are known by name",
+            expected="--unfreeze all, none, last:N layers, or the layer from which on layers train",
+            found=f"--unfreeze {text}",
+            hint="probe extract --backbone … --outputs list names the layers",
+        )
+    if count > len(blocks):
+        raise UsageError(
+            "--unfreeze cannot be read",
+            expected=f"last:Nblocks with N from 0 to {len(blocks)}: {', '.join(blocks)}",
+            found=text,
+        )
+    return blocks[-count] if count else "none"
 
 
 def _layer_of(
     purpose: str, name: str, stages: Mapping[str, str], layers: Sequence[str], words: Sequence[str] = ()
 ) -> str:
     """The layer called so, or the last one of the stage; `words` are what else would have been understood."""
-    wanted = stages.get(name, name)
+    wanted = name if name in layers else stages.get(name, name)
     if wanted not in layers:
         raise unknown_name(f"stage or layer to {purpose}", name, [*words, *stages, *layers])
     return wanted

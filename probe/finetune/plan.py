@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.backbone import Backbone, BackboneSpec
+from probe import backbones
+from probe.backbones.backbone import HUB_PRESET, Backbone, BackboneSpec
 from probe.config import Home, canonical_json
 from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, Dataset
 from probe.extract import ExtractJob, Views
@@ -225,9 +226,12 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
     `parts` are the numbers of labelled images a split. Raises as `cut_network` and `probe.networks.parse` do.
     """
     settings, size = job.settings, job.backbone.size
+    stages = backbones.stages_of(job.row, network)
     cut = cut_network(
-        network, job.row.stages, unfreeze=settings.unfreeze, freeze=settings.freeze, trunk=settings.trunk
+        network, stages, unfreeze=settings.unfreeze, freeze=settings.freeze, trunk=settings.trunk
     )
+    if job.row.kind == HUB_PRESET:
+        backbones.expect_kept(cut.trunk, trained=cut.trunk.layers[cut.frozen :])
     shapes = cut.shapes(size)
     cache = choose_cache(
         cut,

@@ -102,9 +102,20 @@ def most_kept(model: Any, layers: Sequence[Any]) -> int:
 
 
 def values_of(layer: Any) -> int:
-    """How many values a layer gives for one image."""
-    shape = getattr(layer.output, "shape", ())
-    return math.prod(side or 0 for side in shape[1:])
+    """How many values a layer gives for one image, those of the layers within a transformer's block included."""
+    output = layer.output[0] if isinstance(layer.output, list | tuple) else layer.output
+    shape = [side or 0 for side in output.shape[1:]]
+    return math.prod(shape) + (_inner_values(layer, shape[0]) if len(shape) == 2 else 0)
+
+
+def _inner_values(layer: Any, tokens: int) -> int:
+    """A bias has a value for each that its layer gives of a token; attention has two of any two tokens."""
+    inner = list(layer._flatten_layers(include_self=False))
+    if not inner:
+        return 0
+    widths = sum(math.prod(weight.shape) for weight in layer.weights if weight.name in ("bias", "beta"))
+    heads = max(getattr(part, "num_heads", 0) for part in inner)
+    return tokens * widths + 2 * heads * tokens**2
 
 
 def _joints(model: Any) -> set[str]:

@@ -41,6 +41,7 @@ def _use(facts: Mapping[str, Any], name: str) -> list[str]:
         f"* decoding and size: {_plain(facts['input']['decoding'])}",
         f"* output: probabilities, batch × {len(facts['classes'])}, in the order of the classes",
         f"* classes: {', '.join(map(_plain, facts['classes']))}",
+        f"* to load it: {', '.join(facts['needs'])}",
         f"* for programs: {name}.json",
     ]
 

@@ -69,7 +69,7 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
     write = _writer(kind)
     path = _checked(path or Path(f"{run.name}.{kind}"), kind)
     model = whole_model(load_network(run)) if keeps_network(run) else _fitted_model(run, home)
-    facts = _describe(run, kind, model.inputs[0].shape[1])
+    facts = _describe(run, kind, model)
     with replacing(path) as partial:
         write(model, partial, facts)
     description = path.with_name(path.name + ".json")
@@ -120,13 +120,14 @@ def _checked(path: Path, kind: str) -> Path:
     return path
 
 
-def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
+def _describe(run: Run, kind: str, model: Any) -> dict[str, Any]:
     """What a program needs to know to use the model."""
-    record = run.record
+    record, size = run.record, model.inputs[0].shape[1]
     return {
         "schema": SCHEMA,
         "format": kind,
         "run": run.name,
+        "needs": ["onnxruntime"] if kind == "onnx" else backbones.packages_of(model),
         "input": {
             "name": "pixels",
             "shape": [None, size, size, 3],
@@ -147,6 +148,7 @@ def _describe(run: Run, kind: str, size: int) -> dict[str, Any]:
 
 def _write_keras(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
     """Keras's own format has no place for the class names; they are in the description only."""
+    backbones.expect_kept(model)
     model.save(path)
 
 
@@ -160,7 +162,17 @@ def _write_onnx(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
     def predict(pixels: Any) -> dict[str, Any]:
         return {"probabilities": model(pixels, training=False)}
 
-    proto, _ = tf2onnx.convert.from_function(predict, input_signature=predict.input_signature, opset=OPSET)
+    try:
+        proto, _ = tf2onnx.convert.from_function(
+            predict, input_signature=predict.input_signature, opset=OPSET
+        )
+    except Exception as error:  # whatever the converter raises of an operation it does not know
+        raise FitError(
+            "this network cannot be written as ONNX",
+            expected="operations that tf2onnx knows",
+            found=f"{type(error).__name__}: {error}".partition("\n")[0],
+            hint="--format keras",
+        ) from error
     onnx.helper.set_model_props(
         proto, {"classes": json.dumps(facts["classes"]), "probe": json.dumps(dict(facts))}
     )

@@ -38,8 +38,8 @@ class TuneKeywords:
     Attributes
     ----------
     backbone : name, .keras file or run; None takes that of the store.
-    unfreeze, freeze : ``all``, ``none``, ``last:N`` or the stage or layer from which on layers train; or
-        ``first:N`` layers that stay as they are.
+    unfreeze, freeze : ``all``, ``none``, ``last:N`` layers, ``last:Nblocks`` or the stage or layer from which
+        on layers train; or ``first:N`` layers that stay as they are.
     trunk, head : where the backbone is cut off, and the layers between there and the output.
     size, preprocess, weights : of the backbone; None takes what is stored, or the backbone's own.
     optimiser, lr, momentum, nesterov, decay, schedule : of head and unfrozen layers together.
@@ -239,6 +239,7 @@ def make_job(
 ) -> TuneJob:
     """Resolve the backbone and put the job together; for counting, weights need not be here."""
     from probe.backbones import row_of
+    from probe.backbones.backbone import HUB_PRESET
     from probe.finetune.plan import TuneJob
 
     if wanted.backbone is not None:
@@ -249,7 +250,7 @@ def make_job(
             raise UsageError("--weights belongs to --backbone", hint="name the backbone as well")
         spec, trunk = _stored_backbone(context, data, base, wanted)
     row = row_of(spec)
-    trunk = wanted.trunk or trunk
+    trunk = wanted.trunk or trunk or (row.default_output if row.kind == HUB_PRESET else None)
     spec = replace(spec, outputs=(trunk or row.default_output,))
     return TuneJob(data, spec, row, tune_settings(wanted, trunk), wanted.exif)
 
@@ -257,11 +258,13 @@ def make_job(
 def _named_backbone(
     context: Context, data: Dataset, name: str, wanted: TuneKeywords, counted_only: bool
 ) -> tuple[BackboneSpec, str | None]:
+    from probe.backbones import find_row
+    from probe.backbones.backbone import KERAS
     from probe.extract import STANDARDISE
 
     choice = choose(context, name, wanted.size, wanted.preprocess)
     weights = wanted.weights or "imagenet"
-    if counted_only and not choice.name.endswith(".keras"):
+    if counted_only and find_row(choice.name).kind == KERAS:
         # Counting needs no trained weights, nor the numbers of a standardisation.
         weights = "random"
     if counted_only and choice.preprocess == STANDARDISE:
@@ -282,15 +285,16 @@ def _stored_backbone(
     context: Context, data: Dataset, base: Store, wanted: TuneKeywords
 ) -> tuple[BackboneSpec, str | None]:
     """The backbone of a store, with another size or preprocessing where one is asked for."""
-    from probe.backbones import KERAS_FILE, respecify, row_of
+    from probe.backbones import respecify, row_of
+    from probe.backbones.backbone import HUB_PRESET, KERAS_FILE
     from probe.extract import backbone_of
 
     spec = backbone_of(base, context.home)
     size = wanted.size or spec.size
     preprocess = standardised(wanted.preprocess, data, size, wanted.exif)
     spec = respecify(spec, size=size, preprocess=preprocess, precision=wanted.precision)
-    is_saved = row_of(spec).kind == KERAS_FILE
-    return spec, spec.outputs[0].partition(":")[0] if is_saved else None
+    brings_its_own = row_of(spec).kind in (KERAS_FILE, HUB_PRESET)
+    return spec, spec.outputs[0].partition(":")[0] if brings_its_own else None
 
 
 def tune_settings(wanted: TuneKeywords, trunk: str | None) -> TuneSettings:
