@@ -102,7 +102,7 @@ def most_kept(model: Any, layers: Sequence[Any]) -> int:
 
 
 def values_of(layer: Any) -> int:
-    """How many values a layer gives for one image, those of the layers within a transformer's block included."""
+    """How many values a layer gives for one image; of a block of layers, those within count as well."""
     output = layer.output[0] if isinstance(layer.output, list | tuple) else layer.output
     shape = [side or 0 for side in output.shape[1:]]
     return math.prod(shape) + (_inner_values(layer, shape[0]) if len(shape) == 2 else 0)
