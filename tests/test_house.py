@@ -200,6 +200,7 @@ FOREIGN = {
     "_outbound_nodes": "Keras",
     "_keras_history": "Keras has no public way from a tensor to its layer",
     "_nodes_by_depth": "Keras",
+    "_flatten_layers": "Keras has no public way from a layer to the layers within",
     "_maybe_symbolic_build": "Keras: what fails under several devices, see train/loop.py",
     "_fingerprint": "Hugging Face's datasets: what a split is known by",
     "_exit": "os: an end without clearing up",
