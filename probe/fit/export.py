@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from probe import backbones
 from probe.config import Home
 from probe.durable import replacing
@@ -156,16 +158,15 @@ def _write_onnx(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
     import onnx
     import tf2onnx
 
-    from probe.tensorflow_setup import tf
-
-    @tf.function(input_signature=[tf.TensorSpec(model.inputs[0].shape, tf.float32, name="pixels")])
-    def predict(pixels: Any) -> dict[str, Any]:
-        return {"probabilities": model(pixels, training=False)}
-
+    predict = _traced(model)
     try:
         proto, _ = tf2onnx.convert.from_function(
-            predict, input_signature=predict.input_signature, opset=OPSET
+            predict,
+            input_signature=predict.input_signature,
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_one_minus_erf, [])},
         )
+        onnx.checker.check_model(proto)
     except Exception as error:  # whatever the converter raises of an operation it does not know
         raise FitError(
             "this network cannot be written as ONNX",
@@ -176,8 +177,42 @@ def _write_onnx(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
     onnx.helper.set_model_props(
         proto, {"classes": json.dumps(facts["classes"]), "probe": json.dumps(dict(facts))}
     )
-    onnx.checker.check_model(proto)
     onnx.save(proto, path)
+
+
+def _traced(model: Any) -> Any:
+    """The `tf.function` ``pixels`` -> ``probabilities`` of a model."""
+    from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
+
+    signature = [tf.TensorSpec(model.inputs[0].shape, tf.float32, name="pixels")]
+
+    @tf.function(input_signature=signature)
+    def predict(pixels: Any) -> dict[str, Any]:
+        return {"probabilities": model(pixels, training=False)}
+
+    traced = predict.get_concrete_function()
+    if all(tensor.dtype == tf.resource for tensor in traced.captured_inputs):
+        return predict
+    # tf2onnx takes a tensor that a layer holds, and that is no variable, for one more input.
+    forward = tf.function(lambda pixels: [model(pixels, training=False)], input_signature=signature)
+    frozen = convert_variables_to_constants_v2(forward.get_concrete_function(), lower_control_flow=False)
+
+    @tf.function(input_signature=signature)
+    def without_captures(pixels: Any) -> dict[str, Any]:
+        return {"probabilities": frozen(pixels)[0]}
+
+    return without_captures
+
+
+def _one_minus_erf(graph: Any, node: Any, name: str, arguments: Any) -> Any:
+    """``Erfc``, which TensorFlow makes of GELU and ONNX does not have, for tf2onnx."""
+    (output,) = node.output
+    like = {"shapes": [graph.get_shape(output)], "dtypes": [graph.get_dtype(output)]}
+    inputs = list(node.input)
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    erf = graph.make_node("Erf", inputs, name=f"{name}_erf", **like).output[0]
+    return graph.make_node("Sub", [one, erf], outputs=[output], name=name, **like)
 
 
 WRITERS: dict[str, Callable[[Any, Path, Mapping[str, Any]], None]] = {
