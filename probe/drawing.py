@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from probe.durable import replacing
 from probe.errors import UsageError
 
 DrawT = TypeVar("DrawT", bound=Callable[..., Any])
@@ -101,7 +102,8 @@ def check_format(path: Path) -> None:
 def save(figure: Any, path: Path) -> Path:
     """Write a ``matplotlib.figure.Figure``; the suffix of `path` decides the format. Returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI)
     return path
 
 

@@ -6,6 +6,7 @@ content is made durable first, then the name.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from probe.scratch import scratch_folder
 
 WRITING = ".writing-"
 """How the names of folders begin in which something is being written; what a dead process leaves is swept."""
+MANY = 64
+"""Files in a folder, from which on the whole file system is synced at once: each alone takes milliseconds."""
 
 
 @contextmanager
@@ -43,6 +46,24 @@ def settle(made: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def settle_once(made: Path, folder: Path) -> None:
+    """Move a finished folder to `folder`, as `settle` does, unless another process has been faster."""
+    try:
+        settle(made, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def link(path: Path, other: Path) -> None:
+    """Give a file a second name, of which a file goes; a copy where the file system has no such names."""
+    other.unlink(missing_ok=True)
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
 def discard(path: Path) -> None:
     """Remove a file, or whatever folder lies in its place; nothing where there is neither."""
     if path.is_dir() and not path.is_symlink():
@@ -57,9 +78,26 @@ def sync_tree(path: Path) -> None:
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
         return
-    for inside in path.iterdir():
-        sync_tree(inside)
+    inside = list(path.iterdir())
+    if len(inside) >= MANY and sync_disk(path):
+        return
+    for part in inside:
+        sync_tree(part)
     sync_folder(path)
+
+
+def sync_disk(folder: Path) -> bool:
+    """Make all of the file system durable that a folder lies on; False where the system has no such call."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "syncfs"):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if library.syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from probe.durable import WRITING, link, settle
 from probe.errors import DownloadError
 from probe.failpoints import reach
+from probe.scratch import scratch_folder
 
 Progress = Callable[[str, int, int], None]
 """Called with the file's name, the bytes that are here and the bytes there are (0 when unknown)."""
@@ -69,8 +71,9 @@ def answers(url: str) -> bool:
 def download(file: RemoteFile, folder: Path, *, progress: Progress | None = None, pause: float = 1.0) -> Path:
     """Bring `file` to ``folder / file.name``, going on with the ``.part`` that an earlier call left there.
 
-    Nothing appears under that name whose hash is not the pinned one. One process at a time: the caller holds
-    a lock. `pause` is the time before the first repetition in seconds, doubled after each fruitless one.
+    Nothing appears under that name whose hash is not the pinned one, and what does outlasts a power cut. One
+    process at a time: the caller holds a lock. `pause` is the time before the first repetition in seconds,
+    doubled after each fruitless one.
 
     Raises
     ------
@@ -79,14 +82,22 @@ def download(file: RemoteFile, folder: Path, *, progress: Progress | None = None
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    downloader = ResumingDownloader(file, folder / f"{file.name}.part", progress, pause)
+    target, part = folder / file.name, folder / f"{file.name}.part"
+    kind, _, digest = file.known_hash.partition(":")
+    if target.is_file() and pooch.file_hash(str(target), alg=kind) == digest:
+        part.unlink(missing_ok=True)
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    downloader = ResumingDownloader(file, part, progress, pause)
     while True:
         resumed_before = downloader.resumed
         try:
-            return Path(
-                pooch.retrieve(file.url, file.known_hash, fname=file.name, path=folder, downloader=downloader)
-            )
+            with scratch_folder(folder, WRITING) as scratch:
+                settle(_retrieve(file, scratch, downloader), target)
+            part.unlink()
+            return target
         except ValueError as error:
+            part.unlink(missing_ok=True)
             # What was kept of an earlier attempt may belong to another version: once more, from nothing.
             if downloader.resumed and not resumed_before:
                 continue
@@ -97,6 +108,14 @@ def download(file: RemoteFile, folder: Path, *, progress: Progress | None = None
                 found=found[1] if found else str(error),
                 hint="it was deleted; its publisher may have changed it",
             ) from error
+
+
+def _retrieve(file: RemoteFile, folder: Path, downloader: ResumingDownloader) -> Path:
+    """The file in `folder`; ValueError for another hash than the pinned one."""
+    import pooch
+
+    found = pooch.retrieve(file.url, file.known_hash, fname=file.name, path=folder, downloader=downloader)
+    return Path(found)
 
 
 @dataclass
@@ -125,7 +144,8 @@ class ResumingDownloader:
             try:
                 if self._transfer(url):
                     reach("fetch-whole")
-                    self.part.replace(output_file)
+                    # The part stays until the file has its name: a kill while it is hashed costs no transfer.
+                    link(self.part, Path(output_file))
                     return
                 reason, patience = "the server ended the transfer early", FRUITLESS_ATTEMPTS
             except _Again as again:

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, overload
 
+from probe.durable import replacing
 from probe.plain import cell, one_line
 from probe.text import table
 
@@ -66,7 +67,8 @@ class Table(Sequence[Mapping[str, Any]]):
         writer.writeheader()
         writer.writerows({name: cell(value) for name, value in row.items()} for row in self._rows)
         if path is not None:
-            Path(path).write_text(out.getvalue(), encoding="utf-8")
+            with replacing(Path(path)) as partial:
+                partial.write_text(out.getvalue(), encoding="utf-8")
         return out.getvalue()
 
     def to_markdown(self) -> str:

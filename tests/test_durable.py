@@ -11,11 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probe import durable
 from probe.config import Home
-from probe.datasets import open_dataset
+from probe.datasets import DATASETS, open_dataset
+from probe.datasets.fetch import fetch
+from probe.datasets.unpack import unpack
+from probe.datasets.unzip import open_arrays
 from probe.durable import WRITING, replacing, settle
 from probe.errors import DataError
 from probe.train import pixels
+from tests import archives
+from tests.faulty_server import running_server, serve
 from tests.shell import Shell
 
 
@@ -69,6 +75,9 @@ def test_runs_and_stores_sweep_what_was_left_among_them(shell: Shell) -> None:
     shell("fit", "majority")
     assert not [path for path in places if path.exists()]
     assert not list(shell.home.rglob(f"{WRITING}*"))
+    index = leftover(shell.home / "cache/index", "in a folder that is only read")
+    shell("extract", "--backbone", "pixels", "--size", "4", "--limit", "60", "fashion-sample")
+    assert not index.exists()
     gone = leftover(shell.home / "stores")
     (store,) = (path for path in (shell.home / "stores").iterdir() if path.name[0] != ".")
     shell("stores", "rm", store.name, "--yes")
@@ -103,6 +112,11 @@ class ForgetfulDisk:
             self.names.add(str(path.parent.resolve()))
             return replace(made, path)
 
+        def noted_disk(folder: Path) -> bool:
+            self.synced |= {f.stat().st_ino: f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+            return True
+
+        monkeypatch.setattr(durable, "sync_disk", noted_disk)
         monkeypatch.setattr(os, "fsync", noted)
         monkeypatch.setattr(Path, "replace", checked)
 
@@ -149,6 +163,53 @@ def test_nothing_that_a_command_finished_is_lost_in_a_power_cut(
         assert disk.names == set(), line
         kept = [shell.home / part for part in ("stores", "runs", "sweeps")]
         assert [file for folder in kept for file in disk.unsynced(folder)] == [], line
+
+
+@pytest.mark.parametrize("pictures", [3, durable.MANY])
+def test_nothing_that_was_unpacked_is_lost_in_a_power_cut(
+    pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many files are synced with the whole disk: that takes seconds where one by one takes minutes."""
+    archive = archives.write_zip(tmp_path / "x.zip", {f"a/{n}.jpg": b"x" for n in range(pictures)})
+    disk = ForgetfulDisk(monkeypatch)
+    unpack([archive], tmp_path / "set")
+    assert len(list((tmp_path / "set" / "a").iterdir())) == pictures
+    assert (disk.renames, disk.lost, disk.names) == (1, [], set())
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_nothing_that_was_fetched_is_lost_in_a_power_cut(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = archives.write_tar(tmp_path / "cifar-10-binary.tar.gz", archives.cifar10(3))
+    contents = {packed.name: packed.read_bytes()} if name == "cifar10" else archives.fashion(6, 3)
+    home = Home(tmp_path / "home")
+    disk = ForgetfulDisk(monkeypatch)
+    with running_server() as server:
+        fetch(serve(server, DATASETS[name], contents), home, pause=0)
+    assert disk.renames >= 1 + len(contents)
+    assert (disk.lost, disk.names) == ([], set())
+    assert disk.unsynced(home.datasets) == []
+
+
+def test_arrays_that_were_unpacked_outlast_a_power_cut_and_are_taken_only_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache = tmp_path / "set.npz", tmp_path / "cache"
+    np.savez_compressed(path, a=np.arange(500))
+    disk = ForgetfulDisk(monkeypatch)
+    open_arrays(path, cache, in_memory=100)
+    assert (disk.renames, disk.lost, disk.names) == (1, [], set())
+    (unpacked,) = cache.rglob("*.npy")
+    for spoil in (flip, shorten, no_array):
+        spoil(unpacked, path)
+        np.testing.assert_array_equal(open_arrays(path, cache, in_memory=100)["a"], np.arange(500))
+
+
+def test_a_sync_of_the_whole_disk_is_a_call_of_the_system(tmp_path: Path) -> None:
+    assert durable.sync_disk(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        durable.sync_disk(tmp_path / "none")
 
 
 def save_network(path: Path) -> None:

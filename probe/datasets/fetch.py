@@ -9,6 +9,7 @@ from probe.config import Home
 from probe.datasets.place import data_folder
 from probe.datasets.row import DatasetRow
 from probe.datasets.unpack import UNPACKING, is_archive, unpack
+from probe.durable import link, settle_once
 from probe.errors import DataError, DownloadError
 from probe.internet import Progress, RemoteFile, download
 from probe.scratch import hold, lock_of, scratch_folder, sweep
@@ -59,7 +60,7 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
 
 
 def _put(paths: list[Path], target: Path) -> None:
-    """Archives are unpacked into the new folder `target`; other files are moved there as they are."""
+    """Archives are unpacked into the new folder `target`; other files become its own as they are."""
     archives = [path for path in paths if is_archive(path)]
     if archives:
         unpack(archives, target)
@@ -68,8 +69,9 @@ def _put(paths: list[Path], target: Path) -> None:
         part = scratch / "part"
         part.mkdir()
         for path in paths:
-            path.rename(part / path.name)
-        part.rename(target)
+            # A kill before the folder is whole then costs no transfer.
+            link(path, part / path.name)
+        settle_once(part, target)
 
 
 def _fetch_file(

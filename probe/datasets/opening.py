@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from probe.datasets.splits import CARVED_SHARE, Fractions, check_fractions, divi
 from probe.datasets.tables import list_table
 from probe.datasets.tfds_export import PREFIX as TFDS_PREFIX
 from probe.datasets.tfds_export import read_tfds
+from probe.durable import WRITING
 from probe.errors import DataError, UnknownNameError, UsageError, unknown_name
 from probe.registry import Registry, load_object
+from probe.scratch import sweep
 from probe.text import count_of
 from probe.units import count_groups
 
@@ -80,6 +83,7 @@ def finish(
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
     home.mark()
+    _sweep_caches(home)
     sides = None
     if hashes is None:
         contents = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
@@ -242,3 +246,11 @@ def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:
         expected=f"a path, or {unknown.expected}",
         hint=unknown.hint,
     )
+
+
+def _sweep_caches(home: Home) -> None:
+    """Remove what killed processes left where this one may have nothing to write any more."""
+    for folder in home.cache.glob("*/"):
+        # A home that cannot be written is read all the same.
+        with suppress(OSError):
+            sweep(folder, WRITING)

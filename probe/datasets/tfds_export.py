@@ -31,6 +31,7 @@ from probe.datasets.listing import (
     Listing,
 )
 from probe.datasets.split_names import SPLIT_FOLDERS
+from probe.durable import settle_once
 from probe.errors import DataError, UsageError
 from probe.hashing import file_stamp
 from probe.progress import Progress
@@ -132,7 +133,7 @@ def _export(name: str, where: str, folder: Path) -> None:
             _write(tfds, builder, keys, splits, part)
             if folder.is_dir():
                 shutil.rmtree(folder)
-            part.rename(folder)
+            settle_once(part, folder)
     except errors.OpError as error:
         raise DataError(
             f"{PREFIX}{name} cannot be read from {builder.data_path}",

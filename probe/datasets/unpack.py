@@ -2,8 +2,8 @@
 
 Member by member, regular files and folders only. A link, a device, an absolute name, a ``..``, a name that
 comes twice, an encrypted or sparse member, too many members or too many bytes: the archive is refused as a
-whole, and nothing of it stays. Everything is written beside the target and renamed when it is complete: a
-target folder that exists is whole.
+whole, and nothing of it stays. Everything is written beside the target, and gets its name when it is complete
+and durable: a target folder that exists is whole, after a power cut too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from probe.durable import settle_once
 from probe.errors import DataError
 from probe.failpoints import reach
 from probe.scratch import scratch_folder
@@ -80,12 +81,7 @@ def _unpack_beside(archives: Sequence[Path], target: Path, limits: Limits) -> No
         for archive in archives:
             _Unpacking(archive, part, limits).run()
         reach("unpack-written")
-        try:
-            part.rename(target)
-        except OSError:
-            # Another process may have finished the same work in the meantime; its folder is whole, too.
-            if not target.is_dir():
-                raise
+        settle_once(part, target)
 
 
 class _Unpacking:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.durable import WRITING, discard, settle_once
 from probe.errors import DataError
 from probe.hashing import file_stamp
+from probe.scratch import scratch_folder
 
 DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile)
 """What numpy and zipfile raise for a file that is not what its name says."""
@@ -31,21 +33,35 @@ def open_arrays(
 
     A compressed member cannot be mapped where it lies; when the file holds more than `in_memory` bytes its
     members are unpacked under `cache`, in a folder named after path and `file_stamp`, which serves from then
-    on unless all is to be read `anew`.
+    on while the checksums of the archive are its own, unless all is to be read `anew`.
     """
     with zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if sum(member.file_size for member in members) <= in_memory:
             return {_key(member): _read(archive, member) for member in members}
         folder = cache / "arrays" / _stamp(path)
-        if anew:
-            shutil.rmtree(folder, ignore_errors=True)
-        if not folder.is_dir():
+        if anew or not _is_whole(folder, members):
+            discard(folder)
             _unpack(path, archive, members, folder)
     return {
         _key(member): np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False)
         for place, member in enumerate(members)
     }
+
+
+def _is_whole(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
+    """Whether a folder has what the archive says of its members."""
+    places = [(folder / f"{place}.npy", member) for place, member in enumerate(members)]
+    return all(path.is_file() and _checksum(path) == member.CRC for path, member in places)
+
+
+def _checksum(path: Path) -> int:
+    """Of a file, as archives have it."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(_COPY_BYTES):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def reason_of(error: BaseException) -> str:
@@ -81,11 +97,11 @@ def _unpack(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]
             found=f"{free / 2**30:.1f} GiB",
             hint="set PROBE_HOME to a larger disk",
         )
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
-        part = Path(scratch) / "part"
+    with scratch_folder(folder.parent, WRITING) as scratch:
+        part = scratch / "part"
         part.mkdir()
         for place, member in enumerate(members):
             # ZipFile stops at the declared size and checks the CRC: no member writes more than was counted.
             with archive.open(member) as stream, (part / f"{place}.npy").open("wb") as file:
                 shutil.copyfileobj(stream, file, _COPY_BYTES)
-        part.rename(folder)
+        settle_once(part, folder)

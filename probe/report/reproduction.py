@@ -10,6 +10,7 @@ from pathlib import Path
 
 from probe.config import Home
 from probe.curves import picture_of
+from probe.durable import replacing
 from probe.errors import UsageError
 from probe.report.render import policy_of, render
 from probe.runs import course_of, find_run
@@ -56,7 +57,8 @@ def write_report(verdicts: Sequence[Verdict], path: Path, title: str, home: Home
     else:
         text = markdown(verdicts, title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def check_suffix(path: Path) -> None:

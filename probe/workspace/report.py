@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probe.durable import replacing
 from probe.progress import Progress
 from probe.runs import Run
 from probe.workspace.context import Context
@@ -38,5 +39,7 @@ def report(
         page = gather(context.home, runs, stores, map_method=map, title=title)
     for note in page.notes:
         context.say(f"note: {note}")
-    output.write_bytes(page_bytes(page))
+    content = page_bytes(page)
+    with replacing(output) as partial:
+        partial.write_bytes(content)
     return output
