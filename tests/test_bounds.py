@@ -20,6 +20,9 @@ from probe.datasets.labels import read_labels
 from probe.errors import DataError, FitOptionError, ProbeError, StoreError, UsageError
 from probe.extract import extract
 from probe.fit import Choice, FitJob, fit
+from probe.fit.rows import load_parts
+from probe.heads import HEADS
+from probe.heads.head import stack
 from probe.images import budget, decode
 from probe.images.path import IN_FULL
 from probe.store import StoreWriter, open_store, verify_store
@@ -165,6 +168,22 @@ def test_a_head_says_what_memory_it_needs_before_it_takes_it(stored: Home, head:
     needed = int(str(caught.value.expected).split()[1].removesuffix("MB")) * 1_000_000
     streamed = fit(FitJob(store, head, choice=Choice(memory=needed)), stored)
     assert streamed.test.accuracy == fit(FitJob(store, head), stored).test.accuracy
+
+
+def test_features_in_memory_are_there_once(stored: Home) -> None:
+    """A head that copies them, to turn them or to fit again on train and validation, has room or streams."""
+    (path,) = stored.stores.glob("photos-*")
+    store = open_store(path)
+    parts = load_parts(store, Choice())
+    train, val = parts["train"].samples, parts["val"].samples
+    both = stack(train, val)
+    assert np.shares_memory(both.features, train.features)
+    np.testing.assert_array_equal(both.features, np.concatenate([train.features, val.features]))
+    size = 4 * sum(np.prod(part.samples.features.shape) for part in parts.values())
+    for head, more in {"majority": False, "centroid": False, "logreg": True, "dense": True}.items():
+        just, all_of = (load_parts(store, Choice(memory=m), head=HEADS[head]) for m in (size, 100 * size))
+        assert isinstance(all_of["test"].samples.features, np.ndarray)
+        assert isinstance(just["test"].samples.features, np.ndarray) != more
 
 
 def test_a_store_that_says_it_is_another_is_not_filled(stored: Home, tmp_path: Path, shell: Shell) -> None:

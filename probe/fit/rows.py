@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.dataset import SPLITS, TRAIN, UNLABELLED, VAL
+from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import FitError, FitOptionError
-from probe.heads.head import Features, HeadRow, Samples
+from probe.heads.head import Features, HeadRow, Samples, block_slices
 from probe.store import FeatureArray, MappedRows, Serves, Store
 from probe.text import count_of
 
@@ -135,11 +135,12 @@ def load_parts(
 ) -> Mapping[str, Part]:
     """Train, val and test; unreadable and unlabelled rows are dropped.
 
-    Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all. What
-    fitting `head` holds in memory is left free of features.
+    Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all. The
+    features are read into memory where they, and what fitting `head` holds beside them, are no more than
+    `choice.memory`.
 
-    FitOptionError when that alone is more than there may be. FitError when nothing is
-    labelled, nothing is left to train on, or the views asked for are not stored.
+    FitOptionError when what it holds in any case is more than that. FitError when nothing is labelled,
+    nothing is left to train on, or the views asked for are not stored.
     """
     labels = store.index.labels
     if (labels == UNLABELLED).all():
@@ -161,20 +162,38 @@ def load_parts(
     if not len(rows_of[TRAIN]):
         raise FitError(f"{store.name} has no training images", hint="extract again with --split 0.7,0.1,0.2")
     total = sum(4 * source.shape[0] * source.shape[1] for source in sources.values())
-    left = choice.memory - (_held(head, sources, choice.memory, labels) if head is not None else 0)
+    beside = _beside(head, sources, choice.memory, labels) if head is not None else 0
+    features: Mapping[str, Features] = sources if total + beside > choice.memory else _in_memory(sources)
     parts = {}
     for split, source in sources.items():
-        features: Features = source if total > left else source[:]
-        samples = Samples(features, labels_of[split], source.map_shape, units=units_of[split])
+        samples = Samples(features[split], labels_of[split], source.map_shape, units=units_of[split])
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts
 
 
-def _held(head: HeadRow, sources: Mapping[str, StoredRows], memory: int, labels: NDArray[np.int32]) -> int:
-    """What fitting `head` on train and validation holds in memory; FitOptionError where it is too much."""
+def _in_memory(sources: Mapping[str, StoredRows]) -> dict[str, Features]:
+    """All parts as arrays; train and validation lie one below the other, so that `stack` copies nothing."""
+    train, rows = sources[TRAIN].shape[0], sources[TRAIN].shape[0] + sources[VAL].shape[0]
+    both = np.empty((rows, sources[TRAIN].shape[1]), np.float32)
+    found: dict[str, Features] = {}
+    for split, out in (
+        (TRAIN, both[:train]),
+        (VAL, both[train:]),
+        (TEST, np.empty(sources[TEST].shape, np.float32)),
+    ):
+        for some in block_slices(sources[split]):
+            out[some] = sources[split][some]
+        found[split] = out
+    return found
+
+
+def _beside(head: HeadRow, sources: Mapping[str, StoredRows], memory: int, labels: NDArray[np.int32]) -> int:
+    """What fitting `head` on train and validation holds beside features in memory; FitOptionError where what
+    it holds beside streamed ones is too much."""
     rows, width = sum(sources[split].shape[0] for split in (TRAIN, VAL)), sources[TRAIN].shape[1]
-    held = head.held_bytes(rows, width, int(labels.max()) + 1)
+    classes = int(labels.max()) + 1
+    held = head.held_bytes(rows, width, classes)
     if held > memory:
         raise FitOptionError(
             f"{head.name} on {rows:,} rows of {width:,} values needs more memory than it may have",
@@ -182,7 +201,7 @@ def _held(head: HeadRow, sources: Mapping[str, StoredRows], memory: int, labels:
             found=f"--memory {memory / 1e6:,.0f}MB",
             hint="fit logreg instead, which reads features from the disk, or use fewer outputs",
         )
-    return held
+    return held + head.copied_bytes(rows, width, classes)
 
 
 def with_views(store: Store, choice: Choice, part: Part) -> Part:

@@ -163,6 +163,7 @@ class HeadRow:
     needs_map : whether it is fitted on a stored feature map (``NAME:map``) and on nothing else.
     memory : ``module:name`` of a function that says what a fit holds in memory beside its features, in bytes,
         of rows, columns and classes; empty where that is not much.
+    copies : the same of what it holds beside features that are in memory, and spares where they are streamed.
     """
 
     name: str
@@ -174,10 +175,15 @@ class HeadRow:
     steps: str = ""
     needs_map: bool = False
     memory: str = ""
+    copies: str = ""
 
     def held_bytes(self, rows: int, width: int, classes: int) -> int:
         """What a fit on (rows, width) features holds in memory beside them."""
         return int(load_object(self.memory)(rows, width, classes)) if self.memory else 0
+
+    def copied_bytes(self, rows: int, width: int, classes: int) -> int:
+        """What it holds beside them, and beside `held_bytes`, where they are in memory."""
+        return int(load_object(self.copies)(rows, width, classes)) if self.copies else 0
 
     def fit(
         self,
@@ -299,10 +305,23 @@ def stack(train: Samples, val: Samples | None) -> Samples:
         units = np.concatenate([train.units, val.units])
     features: Features
     if isinstance(train.features, np.ndarray) and isinstance(val.features, np.ndarray):
-        features = np.concatenate([train.features, val.features])
+        features = _joined(train.features, val.features)
     else:
         features = _Stacked(train.features, val.features)
     return Samples(features, labels, train.map_shape, units=units)
+
+
+def _joined(first: Floats, second: Floats) -> Floats:
+    """Both in one array; no copy where they lie in one already, the second right below the first."""
+    whole = first.base
+    if not isinstance(whole, np.ndarray) or second.base is not whole or whole.shape[1:] != first.shape[1:]:
+        return np.concatenate([first, second])
+    start = (first.ctypes.data - whole.ctypes.data) // max(whole.strides[0], 1)
+    found: Floats = whole[start : start + len(first) + len(second)]
+    begins = (found[: len(first)].ctypes.data, found[len(first) :].ctypes.data)
+    same = begins == (first.ctypes.data, second.ctypes.data) and found.dtype == first.dtype
+    alike = first.strides == second.strides == found.strides
+    return found if same and alike else np.concatenate([first, second])
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class Search:
 USUAL = Search(stride=4, finest=1, patience=2)
 SHORT = Search(stride=8, finest=2, patience=1)
 """Where there are more logits than are kept in memory (`LOGITS`), every value costs minutes."""
+TIMES = 7
+"""Arrays of logits at once: of the point, of a direction, of three marked points, and two to work in."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,26 @@ def fit(
         return _fit_cross_validated(train, val, classes, options, refit)
     if val is None:
         return _fit_single(train, classes, options, _only(options.c))
+    (chosen, head, probabilities), rows, notes = _choose(train, val, classes, options)
+    fitted = {fact: chosen.row[fact] for fact in CERTIFICATE}
+    if refit:
+        again = _fit_single(stack(train, val), classes, options, chosen.c)
+        notes += _unfinished(again.path, "the fit of the choice on train + validation")
+        head, fitted = again.head, again.fitted  # type: ignore[assignment]
+    used_for = "choose C" if len(rows) > 1 else ""
+    return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, fitted=fitted, val_used_for=used_for)
+
+
+Best = tuple[Candidate, LogregHead, Floats]
+"""A value of C, the fit at it, and its probabilities on validation."""
+
+
+def _choose(
+    train: Samples, val: Samples, classes: int, options: LogregOptions
+) -> tuple[Best, list[dict[str, Any]], tuple[str, ...]]:
+    """The best value, what was tried, and notes. What the fits needed in memory is let go before a refit."""
     solver = Solver(train, classes, options)
-    best: tuple[Candidate, LogregHead, Floats] | None = None
+    best: Best | None = None
 
     def score(c: float) -> Candidate:
         nonlocal best
@@ -156,16 +176,14 @@ def fit(
     search = _search(train, classes)
     rows = [candidate.row for candidate in _try(score, options, search)]
     assert best is not None
-    fitted = {fact: best[0].row[fact] for fact in CERTIFICATE}
-    (chosen, head, probabilities) = best
-    notes = constant_columns(solver.rotation.scale) + _notes(chosen.c, rows, options.c or GRID)
-    notes += _shortened(train, classes, options, search)
-    if refit:
-        again = _fit_single(stack(train, val), classes, options, chosen.c)
-        notes += _unfinished(again.path, "the fit of the choice on train + validation")
-        head, fitted = again.head, again.fitted  # type: ignore[assignment]
-    used_for = "choose C" if len(rows) > 1 else ""
-    return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, fitted=fitted, val_used_for=used_for)
+    notes = constant_columns(solver.rotation.scale) + _notes(best[0].c, rows, options.c or GRID)
+    return best, rows, notes + _shortened(train, classes, options, search)
+
+
+def copied_bytes(rows: int, width: int, classes: int) -> int:
+    """The features along their axes, and the logits a few times over, unless there are too many of these."""
+    logits = rows * classes
+    return 4 * (rows * (min(rows, width) + 1) + TIMES * logits) if logits <= LOGITS else 0
 
 
 def _search(samples: Samples, classes: int) -> Search:

@@ -159,6 +159,11 @@ def _unfinished(path: list[dict[str, Any]], options: TrainingOptions) -> tuple[s
     return (f"{which} ended at {limit}, before validation loss had stopped improving: --epochs takes more",)
 
 
+def copied_bytes(rows: int, width: int, classes: int) -> int:
+    """Features in memory once more as the network takes them, and once more as TensorFlow does."""
+    return 2 * 4 * rows * width
+
+
 def _prepared(samples: Samples, prepare: Prepare) -> Samples:
     """Once for all trainings, where the features are in memory."""
     features = samples.features
