@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -94,6 +95,8 @@ class Damaged:
             "stores ls": ("stores", "ls", "--json"),
             "stores show": ("stores", "show", "--json", self.store),
             "stores verify": ("stores", "verify", "--full", self.store),
+            "stores export": ("stores", "export", self.store, "--json", "--output-file", f"HOME/{EXPORTED}"),
+            "stores repair": ("stores", "repair", "--quiet", self.store),
             "fit": ("fit", "centroid", "--json", self.store),
             "extract": (*EXTRACT, self._sets["few"]),
             "runs ls": ("runs", "ls", "--json"),
@@ -138,7 +141,8 @@ class Damaged:
             return ["runs ls", "runs show", "compare", "predict"]
         if file.startswith("cache/"):
             return ["extract", "fit"]
-        return ["stores ls", "stores show", "stores verify", "fit", "extract"]
+        stores = ("ls", "show", "verify", "export", "repair")
+        return [*(f"stores {name}" for name in stores), "fit", "extract"]
 
     def judge(self, case: Case, name: str) -> str:
         """``noticed``, ``harmless``, or what is wrong, of one command on the damaged home."""
@@ -152,7 +156,7 @@ class Damaged:
             return f"DIED of signal {-ended.code}"
         if ended.code:
             return "noticed" if ended.error.strip() or "DAMAGED" in ended.out else "ENDED WITHOUT A WORD"
-        if name == "extract":
+        if name in ("extract", "stores repair"):
             after = {key: value for key, value in fingerprint(self._copy).items() if self.store in key}
             wanted = {key: value for key, value in self.fingerprint.items() if self.store in key}
             same = all(after.get(key) == value for key, value in wanted.items())
@@ -163,14 +167,19 @@ class Damaged:
         return "noticed" if told else f"ANOTHER ANSWER, exit code 0: {_difference(said, self.said[name])}"
 
     def _say(self, name: str, home: Path) -> tuple[Ended, Any]:
-        ended = self._run(home, *self.commands[name])
+        ended = self._run(home, *(word.replace("HOME", str(home)) for word in self.commands[name]))
+        out, exported = ended.out.replace(str(home), "HOME"), home / EXPORTED
         try:
-            value = json.loads(ended.out)
+            value = _timeless(json.loads(out))
         except ValueError:
-            return ended, ended.out.replace(str(home), "HOME")
-        return ended, _timeless(value)
+            value = out
+        if exported.exists():
+            value = [value, hashlib.sha256(exported.read_bytes()).hexdigest()]
+            exported.unlink()
+        return ended, value
 
 
+EXPORTED = "exported.npy"
 PASSING = {"used", "run", "created", "seconds", "sequence", "path", "files", "images_per_s", "identity"}
 
 

@@ -1,7 +1,7 @@
 """Processes of ``probe`` that are killed or fail at a named place, a few milliseconds each.
 
-One process loads what the commands need, without TensorFlow, and is forked for every call: it is asked by a
-line of JSON and answers by one. It has a single thread whenever it forks.
+One process loads what the commands need and is forked for every call: it is asked by a line of JSON and
+answers by one. It computes nothing, with TensorFlow or without, before it forks.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from probe.datasets import RemoteFile
+
 PROJECT = Path(__file__).parents[2]
-SECONDS = 120
+SECONDS = 600
 """Of a call, at most: what takes longer hangs."""
+ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_DETERMINISTIC_OPS": "1"}
 LOADED = (
     "probe.workspace.workspace",
     "probe.extract",
     "probe.fit",
     "probe.heads.ridge",
     "probe.heads.centroid",
+    "pooch",
+    "requests",
 )
+TRAINING = (*LOADED, "probe.tensorflow_setup", "probe.finetune.run", "probe.studies.sweep_job")
+"""For works that train networks: loading these takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +50,29 @@ class Ended:
 class Processes:
     """A context that starts them, with the library `preload` before all others where there is one.
 
+    `published` are the files of data sets that are fetched, `loaded` the modules that are imported first;
     `failpoint` is as `probe.failpoints` has it.
     """
 
-    def __init__(self, preload: Path | None = None) -> None:
+    def __init__(
+        self,
+        preload: Path | None = None,
+        *,
+        published: Mapping[str, Sequence[RemoteFile]] | None = None,
+        loaded: Sequence[str] = LOADED,
+    ) -> None:
         self._preload = {"LD_PRELOAD": str(preload)} if preload is not None else {}
+        files = {name: [asdict(file) for file in found] for name, found in (published or {}).items()}
+        self._given = json.dumps({"published": files, "loaded": list(loaded)})
 
     def __enter__(self) -> Processes:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROBE_")}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.processes"],
+            [sys.executable, "-m", "tests.faults.processes", self._given],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT,
-            env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | self._preload,
+            env=environment | ALONE | self._preload,
             text=True,
         )
         return self
@@ -74,13 +91,22 @@ class Processes:
         memory: int = 0,
     ) -> Ended:
         """Run ``probe`` on a home; `memory` bounds its address space beyond what it has, in bytes."""
-        asked = {
-            "arguments": ["--home", str(home), *map(str, arguments)],
-            "home": str(home),
-            "failpoint": failpoint,
-            "broken": broken,
-            "memory": memory,
-        }
+        return self._ask(
+            {
+                "arguments": ["--home", str(home), *map(str, arguments)],
+                "home": str(home),
+                "failpoint": failpoint,
+                "broken": broken,
+                "memory": memory,
+            }
+        )
+
+    def make(self, function: str, path: Path) -> None:
+        """Call a function, ``module:name``, with a path in a process of its own."""
+        done = self._ask({"function": function, "path": str(path)})
+        assert done.code == 0, done
+
+    def _ask(self, asked: Mapping[str, Any]) -> Ended:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(asked) + "\n")
@@ -88,12 +114,18 @@ class Processes:
         return Ended(**json.loads(self._server.stdout.readline()))
 
 
-def serve() -> None:
+def serve(given: str) -> None:
     """Answer until standard input ends."""
     import gc
     import importlib
+    from dataclasses import replace
 
-    for module in LOADED:
+    from probe.datasets import DATASETS
+
+    read = json.loads(given)
+    for name, files in read["published"].items():
+        DATASETS.rows[name] = replace(DATASETS[name], files=tuple(RemoteFile(**file) for file in files))
+    for module in read["loaded"]:
         importlib.import_module(module)
     gc.freeze()  # what is loaded is shared by all that are forked, and no search for garbage touches it
     for line in sys.stdin:
@@ -118,15 +150,19 @@ def _run(asked: dict[str, Any], out: int, error: int) -> None:
     """In the child: never returns."""
     from probe import failpoints
     from probe.__main__ import main
+    from probe.registry import load_object
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(error, 2)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the line of the parent is not for this process
     signal.alarm(SECONDS)
-    sys.argv = ["probe", *asked["arguments"]]
     code: object = 1
     try:
+        if "function" in asked:
+            load_object(asked["function"])(Path(asked["path"]))
+            sys.exit()
+        sys.argv = ["probe", *asked["arguments"]]
         if asked["memory"]:
             used = (
                 int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
@@ -196,4 +232,4 @@ def _break(text: str, home: str) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

@@ -88,16 +88,26 @@ class Stores(RuleBasedStateMachine):
         if self.model[name] != WHOLE:
             self.model[name] = BEGUN
 
-    @rule(name=st.sampled_from(SETS), unit=st.integers(0, 2), place=st.integers(0, 5000))
-    def corrupt(self, name: str, unit: int, place: int) -> None:
+    @rule(
+        name=st.sampled_from(SETS),
+        unit=st.integers(0, 2),
+        place=st.integers(0, 5000),
+        how=st.sampled_from(("bit", "empty", "delete")),
+    )
+    def corrupt(self, name: str, unit: int, place: int, how: str) -> None:
         if self.model[name] not in (WHOLE, DAMAGED):
             return
         chunk = self.folder(name) / "data.zarr" / "features" / "pixels" / "c" / str(unit) / "0"
         if not chunk.exists():
             return
         content = bytearray(chunk.read_bytes())
-        content[place % len(content)] ^= 1
-        chunk.write_bytes(content)
+        if how == "delete":
+            chunk.unlink()
+        elif how == "empty":
+            chunk.write_bytes(b"")
+        elif content:
+            content[place % len(content)] ^= 1
+            chunk.write_bytes(content)
         self.model[name] = DAMAGED
 
     @rule(name=st.sampled_from(SETS))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from tests.faults.processes import Ended, Processes
+from probe.datasets import DATASETS, RemoteFile
+from tests import archives
+from tests.faults.processes import TRAINING, Ended, Processes
+from tests.faulty_server import Server, running_server, serve
 
 ROWS = 560
 """Three units of 256 rows."""
@@ -30,6 +37,7 @@ class Work:
     points : the places it passes, each with how often.
     damage : done to the home before it.
     again : exit codes that the same command may end with where it had been done already.
+    trains : whether it needs processes with TensorFlow, a second or two each.
     """
 
     name: str
@@ -38,6 +46,7 @@ class Work:
     points: dict[str, int]
     damage: Callable[[Path], None] | None = None
     again: tuple[int, ...] = (0,)
+    trains: bool = False
 
     def prepare(self, home: Path, run: Processes) -> None:
         """Make the home as it is before the command."""
@@ -71,6 +80,23 @@ def make_pictures(folder: Path) -> dict[str, str]:
     return places
 
 
+def save_network(path: Path) -> None:
+    """A saved network of a few weights."""
+    from probe.tensorflow_setup import keras
+
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    keras.Model(pixels, keras.layers.Conv2D(2, 3, name="last")(pixels)).save(path)
+
+
+def publish(server: Server, folder: Path) -> tuple[dict[str, Sequence[RemoteFile]], dict[str, str]]:
+    """Two sets on a server, one of them an archive: data set -> files; and where the archive lies too."""
+    packed = archives.write_tar(folder / "cifar-10-binary.tar.gz", archives.cifar10(2))
+    files = {"cifar10": {packed.name: packed.read_bytes()}, "fashion-mnist": archives.fashion(4, 2)}
+    published = {name: serve(server, DATASETS[name], contents).files for name, contents in files.items()}
+    return published, {"archive": str(packed)}
+
+
 def _flip(home: Path) -> None:
     """One bit of one chunk."""
     (chunk,) = home.glob("stores/*/data.zarr/features/pixels/c/1/0")
@@ -87,6 +113,10 @@ def works(sets: dict[str, str]) -> dict[str, Work]:
     settling = {"scratch-made": 5, "settle-written": 5, "settle-synced": 5, "settle-renamed": 5}
     mending = {"mend-metadata": 1, "mend-chunk": 1, "mend-index": 1, "mend-unsealed": 1}
     labels = (*few, "--drop-duplicates")
+    moved = ("settle-written", "settle-synced", "settle-renamed")
+    tune = ("finetune", "--preprocess", "unit", "--unfreeze", "all", "--limit", "60", "--resume", "--quiet")
+    grid = ("sweep", "cifar10/exp0", "--set", "batch_size=16,32", "--epochs", "1", "--limit", "60", "--quiet")
+    archive = (*EXTRACT, "--from", sets.get("archive", ""), "cifar10")
     found = [
         Work("extract", (), few, filling | sealing | settling),
         Work("append", (few,), more, filling | sealing),
@@ -113,13 +143,63 @@ def works(sets: dict[str, str]) -> dict[str, Work]:
                 "settle-renamed": 2,
             },
         ),
+        Work("unpack", (), archive, {"unpack-member": 8, "unpack-written": 1}),
+        Work(
+            "fetch an archive",
+            (),
+            ("data", "fetch", "cifar10", "--quiet"),
+            {"scratch-made": 2, "fetch-block": 1, "fetch-whole": 1, "unpack-member": 8, "unpack-written": 1}
+            | dict.fromkeys(moved, 2),
+        ),
+        Work(
+            "fetch files",
+            (),
+            ("data", "fetch", "fashion-mnist", "--quiet"),
+            {"scratch-made": 5, "fetch-block": 4, "fetch-whole": 4} | dict.fromkeys(moved, 5),
+        ),
+        Work(
+            "finetune",
+            (),
+            (
+                *tune,
+                "--epochs",
+                "2",
+                "--head-epochs",
+                "1",
+                "--backbone",
+                sets.get("network", ""),
+                sets["few"],
+            ),
+            {"epoch-done": 3, "state-written": 3, "run-predictions": 1, "run-files": 1},
+            trains=True,
+        ),
+        Work(
+            "sweep", (), (*grid, "--data", sets["few"]), {"cell-trained": 2, "cell-written": 2}, trains=True
+        ),
     ]
     return {work.name: work for work in found}
+
+
+TIMED = (
+    "run",
+    "created",
+    "seconds",
+    "training_seconds",
+    "extraction_seconds",
+    "sequence",
+    "versions",
+    "files",
+)
 
 
 def fingerprint(home: Path) -> dict[str, str]:
     """What a home holds of results, but for names and times: place -> hash."""
     found: dict[str, str] = {}
+    for path in sorted((home / "datasets").glob("[!.]*/**/*")):
+        if path.is_file():
+            found[str(path.relative_to(home))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted((home / "sweeps").glob("**/*.json")):
+        found[str(path.relative_to(home))] = json.dumps(_timeless(_json(path)), sort_keys=True)
     for store in sorted((home / "stores").glob("[!.]*")):
         for path in sorted(store.glob("data.zarr/**/*")):
             if path.name == "zarr.json":
@@ -133,10 +213,9 @@ def fingerprint(home: Path) -> dict[str, str]:
         found[f"{store.name} labels"] = str(_json(store / "index" / "CURRENT.json").get("index"))
     for number, run in enumerate(sorted((home / "runs").glob("[!.]*"))):
         result = _json(run / "result.json")
-        timed = ("run", "created", "seconds", "sequence", "versions", "files")
-        found[f"run {number}"] = json.dumps(
-            {k: v for k, v in result.items() if k not in timed}, sort_keys=True
-        )
+        found[f"run {number}"] = json.dumps(_timeless(result), sort_keys=True)
+        if (run / "network.keras").exists():
+            found[f"run {number} network"] = _weights_hash(run / "network.keras")
         with np.load(run / "predictions.npz") as arrays:
             found[f"run {number} predictions"] = hashlib.sha256(
                 b"".join(arrays[name].tobytes() for name in sorted(arrays.files))
@@ -144,13 +223,35 @@ def fingerprint(home: Path) -> dict[str, str]:
     return found
 
 
+def _weights_hash(path: Path) -> str:
+    """Of all weights of a saved network: the file has names in it that count what a process has built."""
+    import h5py
+
+    digest = hashlib.sha256()
+
+    def take(name: str, part: Any) -> None:
+        if isinstance(part, h5py.Dataset):
+            digest.update(name.encode() + part[()].tobytes())
+
+    with zipfile.ZipFile(path) as network, h5py.File(io.BytesIO(network.read("model.weights.h5"))) as file:
+        file.visititems(take)
+    return digest.hexdigest()
+
+
 def leftovers(home: Path) -> list[str]:
     """Files of work in progress."""
     return sorted(
         str(path.relative_to(home))
         for path in home.rglob("*")
-        if path.name.startswith((".writing-", ".unpacking-")) or path.name.endswith(".partial")
+        if path.name.startswith((".writing-", ".unpacking-", ".fetching-", ".exporting-"))
+        or path.name.endswith((".partial", ".part"))
     )
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in TIMED}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -177,3 +278,61 @@ def interrupt(
     if second.code not in work.again:
         return first, f"the same command then ended with {second.code}: {second.error.strip()[:200]}"
     return first, ""
+
+
+class Homes:
+    """A context with homes as they are before and after each work, made once, and processes to do it in.
+
+    `preload` is as in `Processes`.
+    """
+
+    def __init__(self, folder: Path, preload: Path | None = None) -> None:
+        self.folder, self._preload = folder, preload
+        self._after: dict[str, dict[str, str]] = {}
+        self._training: Processes | None = None
+
+    def __enter__(self) -> Homes:
+        self.folder.mkdir(exist_ok=True)
+        self._open = ExitStack()
+        server = self._open.enter_context(running_server())
+        published, places = publish(server, self.folder)
+        self._plain = self._open.enter_context(Processes(self._preload, published=published))
+        self._network = self.folder / "network.keras"
+        self.works = works(make_pictures(self.folder) | places | {"network": str(self._network)})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def run_of(self, work: Work) -> Processes:
+        """What a work is done by. The first that trains a network waits for TensorFlow."""
+        if not work.trains:
+            return self._plain
+        if self._training is None:
+            self._training = self._open.enter_context(Processes(self._preload, loaded=TRAINING))
+            self._training.make("tests.faults.works:save_network", self._network)
+        return self._training
+
+    def interrupt(self, work: Work, *, failpoint: str = "", broken: str = "") -> tuple[Ended, str]:
+        """How the disturbed command ended, and what is wrong after it was repeated; empty if all is well."""
+        run, before = self.run_of(work), self.folder / f"{work.name} before"
+        if work.name not in self._after:
+            after = self.folder / f"{work.name} after"
+            work.prepare(before, run)
+            if before.exists():
+                shutil.copytree(before, after)
+            done = run(after, *work.command(after))
+            assert done.code == 0, done
+            assert not leftovers(after), leftovers(after)
+            self._after[work.name] = fingerprint(after)
+        home = self.folder / "home"
+        first, wrong = interrupt(work, before, home, run, failpoint=failpoint, broken=broken)
+        if wrong:
+            return first, wrong
+        # A fit that was not disturbed is done once more, and is another run.
+        if fingerprint(home) != self._after[work.name] and not (first.code == 0 and work.name == "fit"):
+            return first, "other results than undisturbed"
+        left = leftovers(home)
+        return first, f"left behind: {left[0]}" if left else ""
