@@ -207,8 +207,8 @@ class Inputs(Protocol):
 class ArrayInputs:
     """`Inputs` over arrays in memory: shuffled by seed and epoch, augmented in the training part only.
 
-    `prepare` is applied to every batch of inputs after augmentation; by default they become float32. `least`
-    as in `Batches`.
+    `prepare` is applied to every batch of inputs after augmentation. By default they are handed over
+    as they are stored: the network makes float32 of float16, of half as many bytes. `least` as in `Batches`.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class ArrayInputs:
             raise DataError("there is nothing to train on", expected="at least one training image")
         self.train, self.val = train, val
         self.batch_size, self.seed = batch_size, seed
-        self.prepare = prepare or _as_float
+        self.prepare = prepare or _as_stored
         self.augment = augment or Augment()
         self.least = least
 
@@ -274,7 +274,7 @@ class Batches:
 
         self.part, self.batch_size, self.least = part, batch_size, least
         self.together = _batches_together(part.arrays, batch_size)
-        load = _loader(part, prepare or _as_float, fill)
+        load = _loader(part, prepare or _as_stored, fill)
 
         def load_several(*rows: Any) -> Any:
             return _divided(load(*rows), self.together)
@@ -369,7 +369,5 @@ def _divided(tensors: Any, count: int) -> Any:
     return tf.nest.map_structure(lambda tensor: tf.reshape(tensor, (count, -1, *tensor.shape[1:])), tensors)
 
 
-def _as_float(tensor: Any) -> Any:
-    from probe.tensorflow_setup import tf
-
-    return tf.cast(tensor, tf.float32)
+def _as_stored(tensor: Any) -> Any:
+    return tensor
