@@ -170,11 +170,11 @@ def works(sets: dict[str, str]) -> dict[str, Work]:
                 sets.get("network", ""),
                 sets["few"],
             ),
-            {"epoch-done": 3, "state-written": 3, "run-predictions": 1, "run-files": 1},
+            {"state-written": 3, "epoch-done": 3, "run-predictions": 1, "run-files": 1},
             trains=True,
         ),
         Work(
-            "sweep", (), (*grid, "--data", sets["few"]), {"cell-trained": 2, "cell-written": 2}, trains=True
+            "sweep", (), (*grid, "--data", sets["few"]), {"cell-written": 2, "cell-trained": 2}, trains=True
         ),
     ]
     return {work.name: work for work in found}
