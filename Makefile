@@ -36,7 +36,7 @@ check: $(STAMP)  ## Lint, format and types, changing nothing
 	$(BIN)/mypy
 
 test: check  ## Lint, types and the whole test suite, a file at a time on each of two cores
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)  ## Rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
