@@ -23,6 +23,7 @@ from tests.shell import PHOTOS, Shell
 
 HOME = Home(Path("no-such-home"))
 ENGINES = ("onnxruntime", "openvino")
+PYTORCH = Path(__file__).parent / "pytorch"
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 
 
@@ -52,6 +53,22 @@ def test_maps_are_pooled_or_kept_in_one_layout(tmp_path: Path, layout: str, engi
     assert whole.shape == (4, 4, 4, 8)
     np.testing.assert_allclose(whole, expected, atol=1e-5)
     np.testing.assert_allclose(pooled, expected.mean((1, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_networks_that_pytorch_wrote_are_computed_as_pytorch_does(engine: str) -> None:
+    """Files of both of its exporters, with weights in a file of their own and with a batch of any size."""
+    with np.load(PYTORCH / "computed.npz") as arrays:
+        computed = dict(arrays)
+    shown = {"preprocess": "unit", "engine": engine, "batch": 2, "pixels": computed["pixels"]}
+    first, mean, tokens = features(PYTORCH / "vit.onnx", "tokens:cls", "tokens:mean", "tokens:map", **shown)
+    np.testing.assert_allclose(first, computed["tokens"][:, 0], atol=1e-5)
+    np.testing.assert_allclose(mean, computed["tokens"][:, 1:].mean(1), atol=1e-5)
+    np.testing.assert_allclose(tokens, computed["tokens"], atol=1e-5)
+    pooled, whole, logits = features(PYTORCH / "cnn.onnx", "map", "map:map", "logits", **shown)
+    np.testing.assert_allclose(pooled, computed["map"].mean((2, 3)), atol=1e-5)
+    np.testing.assert_allclose(whole, computed["map"].transpose(0, 2, 3, 1), atol=1e-5)
+    np.testing.assert_allclose(logits, computed["logits"], atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
