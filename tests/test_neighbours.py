@@ -138,7 +138,17 @@ def test_so_is_one_that_does_not_say_which_labels_hold(
     first, *_ = list_stores(Home(neighbour))[0]
     ANYWHERE[what](first.path / name)
     found, problems = list_stores(Home(neighbour))
-    assert len(found), [path.name for path, _ in problems] == (1, [first.name])
+    assert (len(found), [path.name for path, _ in problems]) == (1, [first.name])
+
+
+def test_a_store_whose_labels_in_force_are_not_there_is_told(neighbour: Path, shell: Shell) -> None:
+    first, *_ = list_stores(Home(neighbour))[0]
+    changed(lambda record: record.update(index="0" * 64))(first.path / "index" / "CURRENT.json")
+    expect_passed_over(shell, "stores", first.name)
+    (_, why), *_ = list_stores(Home(neighbour))[1]
+    assert "is not an index" in str(why)
+    shell("stores", "repair", first.name)
+    assert len(shell.json("stores", "ls")) == 2
 
 
 def expect_passed_over(shell: Shell, kind: str, name: str) -> None:

@@ -318,10 +318,9 @@ def _no_index(files: LocalFiles, name: str, error: Exception) -> StoreError:
 
 def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
     """One index, checked against its own hash and the number of rows; its columns are read when asked for."""
+    expect_index(files, digest)
     name = _file_of(digest)
     try:
-        if not files.exists(name):
-            raise FileNotFoundError("there is no such file")
         recorded = read_arrays(files.path(name), ("digest",)).get("digest")
         index = StoredIndex.open(files, digest, rows) if recorded is not None else _read_older(files, name)
     except _DAMAGED as error:
@@ -342,6 +341,12 @@ def read_index(files: LocalFiles, digest: str, rows: int) -> Index:
             f"{files.path(name)} was changed", expected=digest, found=found, hint=files.repair_hint
         )
     return index
+
+
+def expect_index(files: LocalFiles, digest: str) -> None:
+    """StoreError where a store has no index of that hash: what names it is damaged, or another store's."""
+    if not files.exists(_file_of(digest)):
+        raise _no_index(files, _file_of(digest), FileNotFoundError("there is no such file"))
 
 
 def _read_older(files: LocalFiles, name: str) -> Index:

@@ -21,7 +21,7 @@ from probe.store.chunks import read_rows
 from probe.store.commits import Commit, checksums, read_commits
 from probe.store.encoding import decode
 from probe.store.files import LocalFiles
-from probe.store.index import Index, read_current, read_index
+from probe.store.index import Index, expect_index, read_current, read_index
 from probe.store.manifest import Manifest, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.spec import IMPORTED
@@ -312,6 +312,7 @@ def open_store(path: Path) -> Store:
     manifest = read_manifest(files)
     expect_own(manifest, path)
     current = read_current(files)
+    expect_index(files, current.index)
     first = manifest.facts.get("origin")
     origins = current.origins or ((first,) if first else ())
     return Store(path, manifest, current.index, current.used, current.sequence, origins)
