@@ -40,7 +40,7 @@ def without_numbers(home: Home) -> None:
     """Make the runs as they were before they had a number."""
     for run in list_runs(home)[0]:
         record = dict(run.result)
-        del record["sequence"]
+        del record["sequence"], record["files"]
         (run.path / "result.json").write_text(json.dumps(record))
 
 
@@ -128,7 +128,7 @@ def test_processes_that_finish_together_never_share_a_number(home: Home) -> None
 @pytest.mark.parametrize("number", [None, True, "7", -1.5, [1]])
 def test_a_number_that_is_none_counts_as_missing(home: Home, number: object) -> None:
     strange = keep(home, "z")
-    record = dict(strange.result) | {"sequence": number, "created": number}
+    record = dict(strange.result) | {"sequence": number, "created": number, "files": {}}
     (strange.path / "result.json").write_text(json.dumps(record))
     last = keep(home, "a")
     assert [run.name for run in list_runs(home)[0]] == [last.name, strange.name]

@@ -170,7 +170,7 @@ def test_a_damaged_run_is_told_and_passed_over(what: str, neighbour: Path, shell
 
 def test_a_number_that_nobody_counted_to_makes_nothing_the_latest(neighbour: Path, shell: Shell) -> None:
     older = list_runs(Home(neighbour))[0][1]
-    changed(lambda record: record.update(sequence=10**300))(older.path / "result.json")
+    changed(lambda record: record.update(sequence=10**300, files={}))(older.path / "result.json")
     store = list_stores(Home(neighbour))[0][1]
     changed(lambda record: record.update(sequence=10**300))(store.path / "index" / "CURRENT.json")
     made = shell.json("fit", "centroid")

@@ -101,6 +101,7 @@ def test_other_weights_are_refused(on_lite0: Shell, lite0: Path, tmp_path: Path)
     shutil.copytree(run.path, copy)
     record = json.loads((copy / "result.json").read_text())
     record["backbone"]["weights"] = "sha256:" + 64 * "0"
+    del record["files"]["result.json"]
     (copy / "result.json").write_text(json.dumps(record))
     on_lite0("predict", copy, PHOTOS, code=1)
     assert "not those that made the features" in on_lite0.error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from probe.config import Home
 from probe.errors import RunError, UnknownNameError
 from probe.runs import Predictions, Record, Run, find_run, list_runs, open_run, write_run
+from probe.runs.predictions import read_predictions, write_predictions
 from probe.runs.record import FitFacts, Scores, TrainFacts, TuneFacts
 from probe.table import Table
 from tests.shell import Shell, unwrapped
@@ -200,7 +201,7 @@ def test_a_run_is_written_with_name_number_time_versions_and_hashes(home: Home) 
     run = kept(home)
     assert run.record.run == run.name
     assert run.record.sequence == 1
-    assert set(run.record.files or {}) == {"predictions.npz"}
+    assert set(run.record.files or {}) == {"predictions.npz", "result.json"}
     assert {"probe", "python", "numpy"} <= set(run.record.versions)
     assert Record.from_json(run.result) == run.record
 
@@ -274,9 +275,37 @@ def test_damaged_predictions_are_an_error_that_names_them(content: bytes, shell:
     run = kept(Home(shell.home))
     (run.path / "predictions.npz").write_bytes(content)
     assert "predictions.npz cannot be read" in shell("runs", "show")
-    shutil.copytree(run.path, run.path.with_name("other"))
-    shell("compare", run.name, "other", code=1)
+    other = kept(Home(shell.home))
+    shell("compare", run.name, other.name, code=1)
     assert "predictions.npz cannot be read" in shell.error
+
+
+def exchange(one: Path, other: Path) -> None:
+    mine = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(mine)
+
+
+def test_predictions_of_another_run_are_refused(shell: Shell) -> None:
+    one, other = kept(Home(shell.home)), kept(Home(shell.home), columns=3)
+    content = read_predictions(other.path)
+    write_predictions(replace(content, labels=content.labels[::-1].copy()), other.path)
+    exchange(one.path / "predictions.npz", other.path / "predictions.npz")
+    shell("compare", one.name, other.name, code=1)
+    assert "predictions.npz was changed" in shell.error
+
+
+def test_a_result_that_was_changed_or_is_that_of_another_run_is_told(shell: Shell) -> None:
+    one, other = kept(Home(shell.home)), kept(Home(shell.home))
+    exchange(one.path / "result.json", other.path / "result.json")
+    assert shell.json("runs", "ls") == []
+    assert shell.error.count("is that of another run") == 2
+    shell("runs", "show", one.name, code=1)
+    exchange(one.path / "result.json", other.path / "result.json")
+    file = one.path / "result.json"
+    file.write_text(file.read_text().replace('"accuracy": 0.75', '"accuracy": 0.85'))
+    assert len(shell.json("runs", "ls")) == 1
+    assert "result.json was changed" in shell.error
 
 
 def test_a_diverged_head_has_no_figure_in_its_history(home: Home) -> None:

@@ -30,7 +30,8 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
     target = data_folder(row, home)
     downloads = home.datasets / f".fetching-{target.name}"
     if target.is_dir():
-        sweep(home.datasets, downloads.name)
+        for leftover in (downloads.name, UNPACKING):
+            sweep(home.datasets, leftover)
         return target
     if not row.files:
         raise DataError(

@@ -83,7 +83,7 @@ def finish(
     if not len(listing):
         raise DataError(f"the data set {listing.name} has no images")
     home.mark()
-    _sweep_caches(home)
+    _sweep(home)
     sides = None
     if hashes is None:
         contents = index_rows(listing.source, len(listing), home.cache, rehash=options.rehash)
@@ -248,9 +248,9 @@ def _nothing_there(table: Registry[DatasetRow], spec: str) -> UsageError:
     )
 
 
-def _sweep_caches(home: Home) -> None:
+def _sweep(home: Home) -> None:
     """Remove what killed processes left where this one may have nothing to write any more."""
-    for folder in home.cache.glob("*/"):
+    for folder in (home.stores, home.runs, *home.cache.glob("*/")):
         # A home that cannot be written is read all the same.
         with suppress(OSError):
             sweep(folder, WRITING)

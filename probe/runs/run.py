@@ -1,12 +1,13 @@
 """A result on disk: one folder, complete or absent.
 
-``result.json`` (versioned; it records the sha256 of every other file), ``predictions.npz`` (id, label,
-prediction, probabilities of the test images, and groups where there are any) and whatever the head or network
-needs to predict again.
+``result.json`` (versioned; it records the sha256 of itself and of every other file), ``predictions.npz``
+(id, label, prediction, probabilities of the test images, and groups where there are any) and whatever the
+head or network needs to predict again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from probe.config import Home
+from probe.config import Home, canonical_json
 from probe.durable import WRITING, settle
 from probe.errors import (
     NOT_WRITABLE,
@@ -81,9 +82,10 @@ class Run:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """Of the test images; RunError when the file is missing or damaged."""
+        """Of the test images; RunError when the file is missing, damaged or not the one of this run."""
         try:
             found = read_predictions(self.path)
+            _expect_own(self.path / PREDICTIONS, self.record)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / PREDICTIONS} cannot be read", found=str(error)) from error
         columns = found.probabilities.shape[1]
@@ -208,6 +210,7 @@ def _write_run(
                 created=now.isoformat(timespec="seconds"),
                 files=hashes,
             )
+            kept = replace(kept, files=hashes | {RESULT: _digest(kept.to_json())})
             text = json.dumps(kept.to_json(), indent=1, allow_nan=False)
             (temporary / RESULT).write_text(text, encoding="utf-8")
             settle(temporary, path)
@@ -244,7 +247,34 @@ def open_run(path: Path) -> Run:
             f"{where} was written by another version", expected=f"schema {SCHEMA}", found=f"schema {schema!r}"
         )
     run = Run(path, result)
-    run.record  # noqa: B018 - read now, so that a damaged one is known by whoever opens it
+    digest = (run.record.files or {}).get(
+        RESULT
+    )  # also reads the record: a damaged one is known from here on
+    if digest is not None and digest != _digest(result):
+        raise RunError(f"{where} was changed", expected=f"sha256 {digest[:12]}, as it says", found="another")
+    return run
+
+
+def _expect_own(file: Path, record: Record) -> None:
+    """RunError where a file of a run is not the one that was written; older runs recorded no hashes."""
+    expected = (record.files or {}).get(file.name)
+    if expected is not None and file_hash(file) != expected:
+        raise RunError(f"{file} was changed", expected=f"sha256 {expected[:12]}", found="another")
+
+
+def _digest(result: Mapping[str, Any]) -> str:
+    """sha256 of a result without what it says of itself."""
+    files = {name: digest for name, digest in result["files"].items() if name != RESULT}
+    return hashlib.sha256(canonical_json({**result, "files": files}).encode()).hexdigest()
+
+
+def _open_in_place(path: Path) -> Run:
+    """`open_run` of a folder of a home, whose name the result has to say."""
+    run = open_run(path)
+    if RESULT in (run.record.files or {}) and run.record.run != path.name:
+        raise RunError(
+            f"{path / RESULT} is that of another run", expected=path.name, found=run.record.run or "no name"
+        )
     return run
 
 
@@ -253,7 +283,7 @@ def list_runs(home: Home) -> tuple[list[Run], list[tuple[Path, RunError]]]:
     runs, problems = [], []
     for path in _folders(home):
         try:
-            runs.append(open_run(path))
+            runs.append(_open_in_place(path))
         except RunError as error:
             problems.append((path, error))
     return sorted(runs, key=_rank, reverse=True), problems
@@ -279,15 +309,15 @@ def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None 
         return _newest(home, back or 1, serves)
     folders = {path.name: path for path in _folders(home)}
     if name in folders:
-        return open_run(folders[name])
+        return _open_in_place(folders[name])
     called = [path for path in folders.values() if name and read_naming(path).name == name]
     if len(called) == 1:
-        return open_run(called[0])
+        return _open_in_place(called[0])
     if name and (Path(name) / RESULT).is_file():
         return open_run(Path(name))
     matches = [path for path in folders.values() if name and name in path.name]
     if len(matches) == 1:
-        return open_run(matches[0])
+        return _open_in_place(matches[0])
     if matches:
         raise ambiguous_name("run", name, {path.name: _facts(path) for path in matches})
     raise unknown_name("run", name, folders, home.runs)

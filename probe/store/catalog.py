@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from probe.durable import WRITING
 from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.failpoints import reach
 from probe.order import Rank, one_at_a_time, rank
-from probe.scratch import scratch_folder
+from probe.scratch import scratch_folder, sweep
 from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
 from probe.store.locks import alone, writing
@@ -126,6 +127,9 @@ def store_folder(home: Home, name: str) -> Path:
 
     By its full name: a part of it, or a data set, is not enough to delete a store by.
     """
+    # What a killed removal left has no name any more by which it could be asked for.
+    with suppress(OSError):
+        sweep(home.stores, WRITING)
     folders = {path.name: path for path in store_folders(home)}
     if name not in folders:
         raise unknown_name("store", name, folders, home.stores)
