@@ -36,6 +36,7 @@ from probe.datasets.opening import DatasetOptions
 from probe.heads import HEADS
 from probe.heads.head import Samples
 from probe.store import slug
+from probe.survey.expect import Curve, learning_curve
 from probe.survey.race import Candidate, Judged, Outcome, Terms, race_order, run_race
 
 BUDGET, NEAR = 0.2, 0.01
@@ -81,6 +82,12 @@ class Problem:
         parts = [Samples(features[rows], self.labels[rows]) for rows in (fitted[~choosing], fitted[choosing])]
         head = HEADS[candidate.head].fit(*parts, classes).head
         return head.predict_proba(features[judged]).argmax(axis=1) == self.labels[judged]
+
+    def curve(self, candidate: Candidate, seen: NDArray[np.intp]) -> Curve:
+        """On the rows `seen`, in the order of the race, as `probe.workspace.race` asks for it."""
+        features = self.features[candidate.backbone, candidate.output]
+        samples = Samples(features[seen], self.labels[seen])
+        return learning_curve(HEADS[candidate.head], samples, np.arange(len(seen)))
 
 
 def extracted(
@@ -206,7 +213,8 @@ def measure(problem: Problem, races: int) -> dict[str, Any]:
 def _race(problem: Problem, order: NDArray[np.intp]) -> Outcome:
     def judge(start: int, stop: int, candidates: Sequence[Candidate]) -> Judged:
         fitted, judged = order[:start], order[start:stop]
-        return Judged({one: problem.judge(one, fitted, judged) for one in candidates})
+        correct = {one: problem.judge(one, fitted, judged) for one in candidates}
+        return Judged(correct, curves={one: problem.curve(one, order[:stop]) for one in candidates})
 
     terms = Terms(len(problem.labels), len(order), int(problem.labels.max()) + 1, BUDGET)
     return run_race(problem.candidates, terms, judge)

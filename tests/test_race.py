@@ -11,8 +11,11 @@ import pytest
 from probe.config import Home
 from probe.datasets import open_dataset
 from probe.datasets.dataset import TEST
+from probe.heads import HEADS
+from probe.heads.head import Samples
 from probe.runs import list_runs
 from probe.stats.racing import disagreements, least_share
+from probe.survey.expect import Curve, expected_accuracies, folds_of, learning_curve
 from probe.survey.race import ALPHA, Candidate, Judge, Judged, Terms, race_order, run_race
 from probe.units import group_codes
 from tests.onnx_files import cnn
@@ -67,11 +70,75 @@ def test_a_budget_that_shows_nothing_is_spent_on_what_looks_best() -> None:
     backbones = [len({one.backbone for one in (*found.survivors, *found.left)})]
     for look in range(1, 1 + len(found.looks)):
         backbones.append(backbones[-1] - len({one.backbone for one, at in found.left.items() if at == look}))
-    assert backbones[0] > backbones[1] > backbones[-1] == 1
-    assert {one.backbone for one in found.survivors} == {found.kept.backbone if found.kept else ""}
+    assert backbones[0] > backbones[1] > backbones[-1] == 2
+    assert len({one.backbone for one in found.survivors}) == 2
     assert 0.19 < found.share <= 0.2
     assert found.judged[found.survivors[0]] > 2 * min(found.judged.values())
     assert not set(found.left) & set(found.dropped)
+
+
+def test_of_two_heads_the_one_that_is_worse_on_few_images_may_be_kept() -> None:
+    candidates = runners(3)
+    late, early = candidates[0], candidates[1]
+    rates = dict.fromkeys(candidates, 0.6) | {late: 0.75, early: 0.8}
+    falls = {"a": 0.3, "b": 0.9}
+    by_chance = judge_of(rates, 0)
+
+    def judge(start: int, stop: int, some: Sequence[Candidate]) -> Judged:
+        curves = {
+            one: Curve(stop / 3, stop / 1.5, (1 - rates[one]) / falls[one.head], 1 - rates[one])
+            for one in some
+        }
+        return Judged(by_chance(start, stop, some).correct, curves=curves)
+
+    found = run_race(candidates, Terms(4000, 3000, 2, 0.5), judge)
+    assert found.kept == late
+    assert found.survivors == (late, early)
+    assert {*found.dropped, *found.left} == set(candidates[2:])
+    falls["a"] = 1.0
+    found = run_race(candidates, Terms(4000, 3000, 2, 0.5), judge)
+    assert found.kept == early
+    assert late in found.looks[-1].dropped, "at the end it is told"
+
+
+def test_what_is_expected_of_all_images_is_told_from_a_part() -> None:
+    """Classes in a checkerboard on a sphere: neighbours learn it slowly, and a plane never does."""
+    points = np.random.default_rng(0).normal(size=(4000, 3)).astype(np.float32)
+    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
+    labels = (np.floor(directions * 1.5).sum(axis=1) % 2).astype(np.intp)
+
+    def part(start: int, stop: int) -> Samples:
+        return Samples(points[start:stop], labels[start:stop])
+
+    head = HEADS["knn"].fit(part(0, 1600), part(1600, 2000), 2).head
+    reached = float((head.predict_proba(points[2000:]).argmax(axis=1) == labels[2000:]).mean())
+    knn, ridge = (Candidate("points", "xyz", name) for name in ("knn", "ridge"))
+    curves = {one: learning_curve(HEADS[one.head], part(0, 400), np.arange(400)) for one in (knn, ridge)}
+    expected = expected_accuracies(curves, 2000)
+    now = 1 - curves[knn].error_at_many
+    assert now + (reached - now) / 4 < expected[knn] < reached + 0.01
+    assert expected[ridge] < 0.65
+
+
+def test_the_candidates_of_a_head_learn_at_the_same_rate_and_never_the_worse_for_more_images() -> None:
+    one, other, third = Candidate("x", "y", "a"), Candidate("z", "y", "a"), Candidate("x", "y", "b")
+    curves = {
+        one: Curve(100, 200, 0.3, 0.2),
+        other: Curve(100, 200, 0.5, 0.2),
+        third: Curve(100, 200, 0.1, 0.2),
+    }
+    assert expected_accuracies(curves, 400) == pytest.approx({one: 0.85, other: 0.85, third: 0.8})
+    perfect = {one: Curve(100, 200, 0.0, 0.0)}
+    assert expected_accuracies(perfect, 400) == {one: 1.0}
+
+
+def test_folds_keep_units_together_and_leave_a_unit_of_each_class_to_fit_on() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 300)
+    places = np.repeat(np.arange(0, 300, 2), 2)
+    folds = folds_of(places, labels, 5)
+    assert (folds[::2] == folds[1::2]).all()
+    assert set(labels[folds < 0].tolist()) == {0, 1, 2}
+    assert np.ptp(np.bincount(folds[folds >= 0])) <= 6
 
 
 def test_what_fails_leaves_the_race() -> None:

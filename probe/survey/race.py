@@ -1,14 +1,16 @@
 """A race of backbones, outputs and heads on ever more images, in which what is worse drops out.
 
 The images of a race come in a seeded order in blocks. At every look heads are fitted on all blocks but the
-newest, and judged on that, which they have not seen. docs/survey.md says what is guaranteed.
+newest, and judged on that, which they have not seen: this is what shows that one is worse. Which backbones
+go on, and what is kept, is decided by what is expected of the candidates on all images
+(`probe.survey.expect`). docs/survey.md says what is guaranteed.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +18,17 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.stats.racing import disagreements, least_share
+from probe.survey.expect import Curve, expected_accuracies
 from probe.text import count_of
 
 ALPHA = 0.05
 """How often, at most, a race may drop one that is as good as every other."""
 
-STAY = 0.4
-"""Of the backbones of a look at most this share, at least one, is paid for at the next."""
+STAY = 0.5
+"""Of the backbones of a look this share is paid for at the next (successive halving)."""
+
+LAST = 2
+"""Backbones that are paid for to the end: the best of a few images is often the second of all."""
 
 
 class Candidate(NamedTuple):
@@ -41,11 +47,13 @@ class Judged:
     ----------
     correct : candidate -> (m,) whether each image was right; those that failed are left out.
     failed : candidate -> why.
+    curves : candidate -> its cross-validated learning curve on all images seen so far, where there is one.
     groups : (m,) names of what belongs together, "" for an image that stands alone; None without any.
     """
 
     correct: Mapping[Candidate, NDArray[np.bool_]]
     failed: Mapping[Candidate, str] = field(default_factory=dict)
+    curves: Mapping[Candidate, Curve] = field(default_factory=dict)
     groups: NDArray[np.str_] | None = None
 
 
@@ -74,12 +82,14 @@ class Outcome:
 
     Attributes
     ----------
-    kept : the survivor with most of its images right; None where all have failed.
-    survivors : those that saw the last look and are not shown to be worse than another, best first.
+    kept : the survivor of which most is expected; None where all have failed.
+    survivors : those that saw the last look and are not shown to be worse than another, and the kept one, by
+        what is expected of them.
     dropped : candidate -> number of the look that showed it to be worse, from 1.
     left : candidate -> number of the look after which the budget did not pay for its backbone.
     failed : candidate -> why.
     right, judged : candidate -> images right, and images it was judged on.
+    expected : candidate -> accuracy on all images, as far as its last look told.
     looks : in order.
     passes, full : images that backbones have seen, and that all of them would see without a race.
     """
@@ -91,6 +101,7 @@ class Outcome:
     failed: dict[Candidate, str]
     right: Mapping[Candidate, int]
     judged: Mapping[Candidate, int]
+    expected: Mapping[Candidate, float]
     looks: tuple[Look, ...]
     passes: int
     full: int
@@ -119,10 +130,10 @@ class Terms:
     budget: float
 
     def backbones_at(self, backbones: int) -> list[int]:
-        """How many of them are paid for at each look, the last of which is for one."""
+        """How many of them are paid for at each look."""
         counts = [backbones]
-        while counts[-1] > 1:
-            counts.append(max(1, int(STAY * counts[-1] + 0.5)))
+        while counts[-1] > LAST:
+            counts.append(max(LAST, int(STAY * counts[-1] + 0.5)))
         return counts
 
 
@@ -159,6 +170,7 @@ def run_race(candidates: Sequence[Candidate], terms: Terms, judge: Judge) -> Out
         )
     while len(state.alive) > 1 and (size := state.next_size()):
         state.look(size, judge)
+    state.finish()
     return state.outcome()
 
 
@@ -175,6 +187,7 @@ class _Race:
         self._wins = dict.fromkeys(itertools.permutations(candidates, 2), 0.0)
         self._right = dict.fromkeys(candidates, 0)
         self._judged = dict.fromkeys(candidates, 0)
+        self._expected: dict[Candidate, float] = {}
         self._dropped: dict[Candidate, int] = {}
         self._left: dict[Candidate, int] = {}
         self._failed: dict[Candidate, str] = {}
@@ -202,8 +215,10 @@ class _Race:
         for candidate in self.alive:
             self._right[candidate] += int(judged.correct[candidate].sum())
             self._judged[candidate] += size - start
+            self._expected[candidate] = self._right[candidate] / self._judged[candidate]
+        self._expected |= expected_accuracies(judged.curves, self._terms.raced)
         number = len(self._looks) + 1
-        out = [candidate for candidate in self.alive if self._is_worse(candidate)]
+        out = [one for one in self.alive if self._is_worse(one, self._with_its_head(one))]
         self._dropped |= dict.fromkeys(out, number)
         judged_now = len(self.alive)
         self.alive = [candidate for candidate in self.alive if candidate not in out]
@@ -213,27 +228,38 @@ class _Race:
         self._looks.append(Look(start, size - start, judged_now, tuple(out), tuple(left)))
         self._seen = size
 
+    def finish(self) -> None:
+        """Drop those that are worse than one with another head, but never the kept one."""
+        out = [one for one in self._ranked()[1:] if self._is_worse(one, self.alive)]
+        self._dropped |= dict.fromkeys(out, len(self._looks))
+        self.alive = [candidate for candidate in self.alive if candidate not in out]
+        self._looks[-1] = replace(self._looks[-1], dropped=(*self._looks[-1].dropped, *out))
+
+    def _with_its_head(self, candidate: Candidate) -> list[Candidate]:
+        """Whom it may lose to before the end: of two heads the worse on few images may be best on all."""
+        return [other for other in self.alive if other.head == candidate.head]
+
     def _unpaid(self) -> list[Candidate]:
-        """The candidates of backbones that the next look does not pay for, as their best is not so good."""
+        """The candidates of backbones that the next look does not pay for: less is expected of their best."""
         following = self._counts[len(self._looks) + 1 :]
         if not following:
             return []
         best = dict.fromkeys(_backbones(self.alive), 0.0)
         for candidate in self.alive:
-            best[candidate.backbone] = max(best[candidate.backbone], self._score(candidate))
+            best[candidate.backbone] = max(best[candidate.backbone], self._expected[candidate])
         paid = sorted(best, key=best.__getitem__, reverse=True)[: following[0]]
         return [candidate for candidate in self.alive if candidate.backbone not in paid]
 
-    def _is_worse(self, candidate: Candidate) -> bool:
-        """Whether another one wins more than half of what the two disagree about."""
+    def _is_worse(self, candidate: Candidate, others: Sequence[Candidate]) -> bool:
+        """Whether one of the others wins more than half of what the two disagree about."""
         return any(
             least_share(self._wins[other, candidate], self._wins[candidate, other], self._alpha) > 0.5
-            for other in self.alive
+            for other in others
             if other != candidate
         )
 
     def outcome(self) -> Outcome:
-        order = sorted(self.alive, key=self._score, reverse=True)
+        order = self._ranked()
         return Outcome(
             kept=order[0] if order else None,
             survivors=tuple(order),
@@ -242,13 +268,14 @@ class _Race:
             failed=self._failed,
             right=self._right,
             judged=self._judged,
+            expected=self._expected,
             looks=tuple(self._looks),
             passes=self._passes,
             full=self._full,
         )
 
-    def _score(self, candidate: Candidate) -> float:
-        return self._right[candidate] / max(self._judged[candidate], 1)
+    def _ranked(self) -> list[Candidate]:
+        return sorted(self.alive, key=self._expected.__getitem__, reverse=True)
 
 
 def _backbones(candidates: Sequence[Candidate]) -> list[str]:

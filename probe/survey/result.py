@@ -40,6 +40,7 @@ class SurveyRow:
     difference, difference_low, difference_high, p_value : accuracy minus that of the best, with the interval
         and the p-value after correction for all pairs.
     images : how many of the data set's images it was judged by; None for all.
+    expected : accuracy that a race expects of it on all its images; None without a race.
     images_per_s : of the pass that made the features, as it was measured then; None where that is not known.
     width, megabytes : D, and the size of this output of all images on disk.
     problem : why there is no figure.
@@ -60,6 +61,7 @@ class SurveyRow:
     difference_high: float | None = None
     p_value: float | None = None
     images: int | None = None
+    expected: float | None = None
     images_per_s: float | None = None
     width: int | None = None
     megabytes: float | None = None
@@ -214,14 +216,10 @@ def make_race(
     standings |= dict.fromkeys(outcome.left, LEFT)
     standings |= {} if outcome.kept is None else {outcome.kept: BEST}
     seen = {**dict.fromkeys(outcome.survivors, len(outcome.looks) + 1), **outcome.dropped, **outcome.left}
-    order = sorted(standings, key=lambda one: (-seen[one], -_share(outcome, one)))
+    order = sorted(standings, key=lambda one: (one != outcome.kept, -seen[one], -outcome.expected[one]))
     rows = [_raced(one, standings[one], outcome, runs[one], stores[one.backbone]) for one in order]
     rows += [SurveyRow(*one, problem=why) for one, why in outcome.failed.items()]
     return Survey(dataset, tuple(rows), 0, tuple(notes), dict(unreadable or {}), outcome)
-
-
-def _share(outcome: Outcome, candidate: Candidate) -> float:
-    return outcome.right[candidate] / max(outcome.judged[candidate], 1)
 
 
 def _raced(candidate: Candidate, standing: str, outcome: Outcome, run: Run, store: Store) -> SurveyRow:
@@ -229,6 +227,7 @@ def _raced(candidate: Candidate, standing: str, outcome: Outcome, run: Run, stor
     low, high = wilson(right, judged)
     row = SurveyRow(*candidate, run=run.name, store=store.name, n=judged, standing=standing)
     row = replace(row, accuracy=right / judged, accuracy_low=low, accuracy_high=high)
+    row = replace(row, expected=outcome.expected[candidate])
     return replace(row, images=store.manifest.layout.rows, **_costs(store, candidate.output))
 
 
@@ -253,7 +252,7 @@ def _race_record(race: Outcome) -> dict[str, Any]:
 def _race_legend(race: Outcome) -> list[str]:
     said = [
         "* kept; = not told from it; x shown to be worse; - left behind, no longer paid for",
-        "accuracy on the images judged, none of the test part",
+        "accuracy on the images judged, none of the test part; expected: in %, once all images are fitted on",
     ]
     said += [
         f"look {number}: fitted on {look.fitted_on:,}, judged on {look.judged:,}: "
@@ -326,6 +325,7 @@ def _cells(row: SurveyRow) -> dict[str, Any]:
         "output": row.output,
         "head": row.head,
         "accuracy, %": f"{100 * (row.accuracy or 0):.1f} ({_percent_interval(row)})",
+        **({} if row.expected is None else {"expected": f"{100 * row.expected:.1f}"}),
         "img/s": "–" if row.images_per_s is None else _three_digits(row.images_per_s),
         "width": row.width,
         "MB": _three_digits(row.megabytes or 0),
@@ -362,4 +362,4 @@ def _table_lines(rows: Sequence[SurveyRow], width: int) -> list[str]:
 
 def _aligned(column: str, value: Any, room: int) -> str:
     text = clipped(str(value), room)
-    return text.rjust(room) if column in ("img/s", "width", "MB") else text
+    return text.rjust(room) if column in ("expected", "img/s", "width", "MB") else text

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.errors import ProbeError
 from probe.heads import HEADS
+from probe.heads.head import Samples
 from probe.registry import load_object
 from probe.runs import Run
 from probe.units import kept_together
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from probe.extract import ExtractJob
     from probe.store import Store
+    from probe.survey.expect import Curve
     from probe.survey.race import Candidate, Judged, Outcome
 
 VALIDATION = 5
@@ -62,6 +64,7 @@ class Racers:
 
         images, ids = self._part(start, stop)
         correct: dict[Candidate, NDArray[np.bool_]] = {}
+        curves: dict[Candidate, Curve] = {}
         failed: dict[Candidate, str] = {}
         for backbone in dict.fromkeys(candidate.backbone for candidate in candidates):
             mine = [candidate for candidate in candidates if candidate.backbone == backbone]
@@ -79,8 +82,9 @@ class Racers:
                     failed[candidate] = error.problem
                 else:
                     correct[candidate] = _correct(run, ids)
+                    curves |= self._curve(candidate)
         groups = None if images.groups is None else images.groups[images.splits == TEST]
-        return Judged(correct, failed, groups)
+        return Judged(correct, failed, curves, groups)
 
     def _part(self, start: int, stop: int) -> tuple[Dataset, NDArray[np.str_]]:
         """The images seen so far with the newest block as their test part, and the ids of that."""
@@ -107,6 +111,23 @@ class Racers:
         keywords = FitKeywords(output=(candidate.output,), reuse=True)
         quiet = Context(self.context.home, quiet=True)
         return fit(quiet, row, self.stores[candidate.backbone], keywords, load_object(row.options)())
+
+    def _curve(self, candidate: Candidate) -> dict[Candidate, Curve]:
+        """Its learning curve on all images of its last store; none where they are too few."""
+        from probe.fit.rows import DEFAULT_MEMORY, source_of
+        from probe.survey.expect import learning_curve
+
+        store, row = self.stores[candidate.backbone], HEADS[candidate.head]
+        rows = np.sort(np.concatenate([store.rows(split) for split in (TRAIN, VAL, TEST)]))
+        source, labels = source_of(store, (candidate.output,), rows, range(1)), store.index.labels[rows]
+        features = source[:] if 4 * source.shape[0] * source.shape[1] <= DEFAULT_MEMORY else source
+        place = dict(zip(self.images.ids[self.order].tolist(), self.starts.tolist(), strict=True))
+        starts = np.array([place[name] for name in store.index.ids[rows].tolist()])
+        samples = Samples(features, labels, source.map_shape, units=store.index.units()[rows])
+        try:
+            return {candidate: learning_curve(row, samples, starts)}
+        except (ProbeError, ArithmeticError, np.linalg.LinAlgError):
+            return {}
 
 
 def _correct(run: Run, ids: NDArray[np.str_]) -> NDArray[np.bool_]:
