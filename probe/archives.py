@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -37,6 +38,7 @@ OF_ARCHIVES = (
     RuntimeError,
     SyntaxError,
     TypeError,
+    tokenize.TokenError,
 )
 """What reading an archive can raise, besides OSError and ValueError, where it is not what was written."""
 

@@ -70,6 +70,7 @@ BOMBS = {
     "a shape that overflows": {"a__npy": header((1 << 33, 1 << 33)) + b"x"},
     "objects": {"a__npy": header((1,), "|O") + b"x"},
     "no array": {"a__npy": b"x"},
+    "a header that does not end": {"a__npy": header((3,)).replace(b"(3,)", b"(3, ") + bytes(12)},
     "a long header": {"a__npy": b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b" " * 100},
 }
 
@@ -78,6 +79,13 @@ BOMBS = {
 def test_an_archive_is_not_believed(what: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"archive|array|belong|[Hh]eader|magic"):
         read_arrays(archive(tmp_path / "bomb.npz", **BOMBS[what]))
+
+
+def test_a_data_set_with_such_arrays_is_refused(shell: Shell, tmp_path: Path) -> None:
+    broken = header((3,)).replace(b"(3,)", b"(3, ") + bytes(12)
+    shell("data", "check", archive(tmp_path / "set.npz", train_images__npy=broken), code=1)
+    assert "set.npz" in shell.error
+    assert "internal error" not in shell.error
 
 
 def test_a_model_of_a_few_bytes_that_says_it_is_large_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import OF_ARCHIVES
 from probe.durable import WRITING, discard, settle_once
 from probe.errors import DataError
 from probe.hashing import file_stamp
 from probe.scratch import scratch_folder
 
-DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile)
+DAMAGE = (OSError, ValueError, MemoryError, *OF_ARCHIVES)
 """What numpy and zipfile raise for a file that is not what its name says."""
 
 IN_MEMORY = 64 * 2**20

@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.archives import OF_ARCHIVES
 from probe.config import Home, canonical_json
 from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
@@ -213,7 +214,7 @@ def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded |
         if pixels.shape != shape or pixels.dtype != np.uint8 or _checksum(array) != checksum:
             return None
         return _Decoded(pixels[: shape[0] - len(unreadable)], unreadable, grey)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, *OF_ARCHIVES):
         return None
 
 
