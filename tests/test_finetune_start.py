@@ -81,7 +81,7 @@ def test_the_default_head_starts_as_the_frozen_probe(still):
 
 
 def test_every_file_of_a_run_is_among_the_hashed_ones(still):
-    files = {path.name for path in still.path.iterdir()} - {"result.json"}
+    files = {path.name for path in still.path.iterdir()}
     assert "curves.png" in files
     assert set(still.result["files"]) == files
 
