@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+_BLOCK = 1 << 24
 
 RawImage = bytes | NDArray[np.uint8]
 """An encoded file, or pixels already decoded: uint8 (H, W), (H, W, 1) or (H, W, 3)."""
@@ -42,3 +45,12 @@ def file_hash(path: Path) -> str:
     """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_checksum(path: Path, extend: Callable[[int, bytes], int]) -> int:
+    """A checksum of a file, read piece by piece; `extend` goes on from one value with more bytes."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            value = extend(value, block)
+    return value

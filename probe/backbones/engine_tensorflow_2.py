@@ -21,15 +21,14 @@ def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) 
     """See `probe.backbones.load`."""
     key = graph_key(spec, batch_size)
     frozen = read_graph(home, key) if home is not None else None
-    if frozen is not None:
-        return _extractor(_imported(frozen, spec, batch_size), row, spec, batch_size)
-    function = load_object("probe.backbones.fusing:freeze")(row, spec, batch_size)
-    gc.collect()  # the network: running the graph for the first time copies every weight several times
-    frozen = _frozen(function)
     if frozen is None:
-        return _extractor(function, row, spec, batch_size)
-    if home is not None:
-        keep_graph(home, key, frozen)
+        function = load_object("probe.backbones.fusing:freeze")(row, spec, batch_size)
+        gc.collect()  # the network: running the graph for the first time copies every weight several times
+        frozen = _frozen(function)
+        if frozen is None:
+            return _extractor(function, row, spec, batch_size)
+        if home is not None:
+            keep_graph(home, key, frozen)
     return _extractor(_imported(frozen, spec, batch_size), row, spec, batch_size)
 
 

@@ -43,37 +43,46 @@ def convolution_before(layer: Any) -> Any | None:
 
 
 def _fold(convolution: Any, norm: Any) -> None:
-    variance = _values(norm.moving_variance)
-    scale = 1 / np.sqrt(variance + norm.epsilon)
-    if norm.scale:
-        scale = scale * _values(norm.gamma)
-    kernel = last_kernel(convolution)
-    kernel.assign(_values(kernel) * per_output(convolution, scale))
-    shift = -_values(norm.moving_mean) * scale
+    shift = scale_kernel(convolution, norm)
     if convolution.use_bias:
-        shift = shift + _values(convolution.bias) * scale
-        convolution.bias.assign(np.zeros(len(scale)))
+        convolution.bias.assign(np.zeros(len(shift)))
     if norm.center:
-        shift = shift + _values(norm.beta)
         norm.beta.assign(shift)
-        norm.moving_mean.assign(np.zeros(len(scale)))
+        norm.moving_mean.assign(np.zeros(len(shift)))
     else:
         norm.moving_mean.assign(-shift)
     if norm.scale:
-        norm.gamma.assign(np.ones(len(scale)))
-    norm.moving_variance.assign(np.full(len(scale), _neutral_variance(norm.epsilon)))
+        norm.gamma.assign(np.ones(len(shift)))
+    norm.moving_variance.assign(np.full(len(shift), _neutral_variance(norm.epsilon)))
 
 
-def _values(variable: Any) -> NDArray[np.float64]:
+def scale_kernel(convolution: Any, norm: Any) -> NDArray[np.float64]:
+    """Move the scale of `norm` into the kernel in front of it; (C,) what is left to add to its products.
+
+    The bias of `convolution` is part of that, and is not taken away.
+    """
+    scale = 1 / np.sqrt(values_of(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale = scale * values_of(norm.gamma)
+    kernel = _last_kernel(convolution)
+    kernel.assign(values_of(kernel) * _per_output(convolution, scale))
+    shift = -values_of(norm.moving_mean) * scale
+    if convolution.use_bias:
+        shift = shift + values_of(convolution.bias) * scale
+    return shift + values_of(norm.beta) if norm.center else shift
+
+
+def values_of(variable: Any) -> NDArray[np.float64]:
+    """The values of a weight, for arithmetic on weights."""
     values: NDArray[np.float64] = variable.value.numpy().astype(np.float64)
     return values
 
 
-def last_kernel(convolution: Any) -> Any:
+def _last_kernel(convolution: Any) -> Any:
     return convolution.pointwise_kernel if hasattr(convolution, "pointwise_kernel") else convolution.kernel
 
 
-def per_output(convolution: Any, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def _per_output(convolution: Any, scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """`scale` (C_out,) shaped to multiply a kernel: (h, w, in, out), or depthwise (h, w, in, multiplier)."""
     if isinstance(convolution, keras.layers.DepthwiseConv2D):
         return scale.reshape(-1, convolution.depth_multiplier)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from probe.backbones import network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
-from probe.backbones.folding import convolution_before, last_kernel, per_output
+from probe.backbones.folding import convolution_before, scale_kernel, values_of
 from probe.backbones.forward import forward_through, outputs_model
 from probe.backbones.graph import signature
 from probe.backbones.outputs import layer_name
@@ -72,7 +72,7 @@ def fuse(model: Any, keep: Collection[str] = ()) -> None:
             _absorb(convolution, norm)
     for layer in model.layers:
         if _is_open(layer) and layer.use_bias:
-            _set_bias(layer, _values(layer.bias))
+            _set_bias(layer, values_of(layer.bias))
         elif _is_plain_sum(layer) and layer.name not in keep:
             layer.call = _add
 
@@ -84,24 +84,14 @@ def fold_convention(model: Any, convention: Convention, keep: Collection[str] = 
         return convention
     order = slice(None, None, -1 if convention.reverse else 1)
     for convolution in first:
-        kernel = _values(convolution.kernel) / np.array(convention.std)[:, None]
+        kernel = values_of(convolution.kernel) / np.array(convention.std)[:, None]
         convolution.kernel.assign(kernel[:, :, order])
     return replace(convention, mean=convention.mean[order], std=(1.0, 1.0, 1.0), reverse=False)
 
 
 def _absorb(convolution: Any, norm: Any) -> None:
     """Scale the kernel of `convolution` and give it the shift of `norm`, which then changes nothing."""
-    scale = 1 / np.sqrt(_values(norm.moving_variance) + norm.epsilon)
-    if norm.scale:
-        scale = scale * _values(norm.gamma)
-    shift = -_values(norm.moving_mean) * scale
-    if norm.center:
-        shift = shift + _values(norm.beta)
-    if convolution.use_bias:
-        shift = shift + _values(convolution.bias) * scale
-    kernel = last_kernel(convolution)
-    kernel.assign(_values(kernel) * per_output(convolution, scale))
-    _set_bias(convolution, shift)
+    _set_bias(convolution, scale_kernel(convolution, norm))
     norm.call = _unchanged
 
 
@@ -163,8 +153,3 @@ def _first_convolutions(model: Any, source: Any, keep: Collection[str]) -> Seque
             return []
         found += further
     return found
-
-
-def _values(variable: Any) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = variable.value.numpy().astype(np.float64)
-    return values

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.archives import OF_ARCHIVES
 from probe.durable import WRITING, discard, settle_once
 from probe.errors import DataError
-from probe.hashing import file_stamp
+from probe.hashing import file_checksum, file_stamp
 from probe.scratch import scratch_folder
 
 DAMAGE = (OSError, ValueError, MemoryError, *OF_ARCHIVES)
@@ -58,11 +58,7 @@ def _is_whole(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
 
 def _checksum(path: Path) -> int:
     """Of a file, as archives have it."""
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(_COPY_BYTES):
-            found = zlib.crc32(block, found)
-    return found
+    return file_checksum(path, lambda value, block: zlib.crc32(block, value))
 
 
 def reason_of(error: BaseException) -> str:

@@ -247,9 +247,8 @@ def open_run(path: Path) -> Run:
             f"{where} was written by another version", expected=f"schema {SCHEMA}", found=f"schema {schema!r}"
         )
     run = Run(path, result)
-    digest = (run.record.files or {}).get(
-        RESULT
-    )  # also reads the record: a damaged one is known from here on
+    # This reads the record as well: whoever opens a run knows of a damaged one.
+    digest = (run.record.files or {}).get(RESULT)
     if digest is not None and digest != _digest(result):
         raise RunError(f"{where} was changed", expected=f"sha256 {digest[:12]}, as it says", found="another")
     return run

@@ -22,6 +22,7 @@ from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.durable import discard, replacing
 from probe.errors import DataError
+from probe.hashing import file_checksum
 from probe.images.path import PixelPath, pixel_path
 from probe.images.reader import read_batches
 from probe.progress import Progress
@@ -34,8 +35,6 @@ MEMORY_BYTES = 1 << 30
 """Pixels beyond this are written to ``PROBE_HOME/cache/pixels`` once and mapped: memory is bounded."""
 
 READ_BATCH = 256
-
-CHECKED_BYTES = 1 << 24
 
 KEPT_BYTES = 1 << 28
 """Pictures of a training without a cache up to this many bytes stay in memory; more are decoded each time."""
@@ -238,11 +237,7 @@ def _reserve(path: Path) -> None:
 
 def _checksum(path: Path) -> int:
     """crc32c of a file, at the speed at which it is read."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(CHECKED_BYTES):
-            value = google_crc32c.extend(value, block)
-    return value
+    return file_checksum(path, google_crc32c.extend)
 
 
 def _decode(
