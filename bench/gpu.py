@@ -15,6 +15,7 @@ Weights are random; neither depends on them.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -62,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += list(_features(network, asked.size, devices[0]))
         rows += list(_speeds(network, asked.size, asked.batches, devices[0]))
     rows += [
-        _checked("shards", lambda: _same_features(asked, _by_shards)),
-        _checked("jobs", lambda: _same_features(asked, _by_jobs)),
-        _checked("place", lambda: _places(devices)),
+        *_in_parts(asked),
+        _checked("place", lambda: _places(asked.networks[0], devices)),
         _checked("devices", lambda: _trains_on(devices)),
     ]
     print_table("GPUs", rows)
@@ -175,20 +175,28 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     return cosines
 
 
-def _same_features(asked: argparse.Namespace, parts: Callable[[ExtractJob, Home], Any]) -> str:
-    """What differs between an undisturbed extraction and one in `parts`."""
-    found = []
+def _in_parts(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What differs between an undisturbed extraction and those in parts."""
+    whole = functools.cache(lambda: _extracted(asked, extract))
+
+    def compare(run: Callable[[ExtractJob, Home], Any]) -> str:
+        found, expected = _extracted(asked, run), whole()
+        same = np.array_equal(found, expected)
+        return "" if same else f"bits differ, cosine {_cosines(found, expected).min():.7f}"
+
+    yield _checked("shards", lambda: compare(_by_shards))
+    yield _checked("jobs", lambda: compare(_by_jobs))
+
+
+def _extracted(asked: argparse.Namespace, run: Callable[[ExtractJob, Home], Any]) -> NDArray[np.float32]:
+    """The features of the pictures, in a home of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, run in (("whole", extract), ("parts", parts)):
-            home = Home(Path(folder) / name)
-            spec = resolve(
-                asked.networks[0], size=asked.size, weights="random", engine="tensorflow", home=home
-            )
-            job = ExtractJob(open_dataset(str(PICTURES), home), spec, batch_size=min(asked.batches))
-            run(job, home)
-            store = open_store(job.path(home))
-            found.append(store.features(store.outputs[0]).read(store.rows()))
-    return "" if np.array_equal(*found) else f"bits differ, cosine {_cosines(*found).min():.7f}"
+        home = Home(Path(folder))
+        spec = resolve(asked.networks[0], size=asked.size, weights="random", engine="tensorflow", home=home)
+        job = ExtractJob(open_dataset(str(PICTURES), home), spec, batch_size=min(asked.batches))
+        run(job, home)
+        store = open_store(job.path(home))
+        return store.features(store.outputs[0]).read(store.rows())
 
 
 def _by_shards(job: ExtractJob, home: Home) -> None:
@@ -200,7 +208,7 @@ def _by_jobs(job: ExtractJob, home: Home) -> None:
     extract_in_processes(job, home, 2)
 
 
-def _places(devices: Sequence[str]) -> str:
+def _places(network: str, devices: Sequence[str]) -> str:
     """Which features lie elsewhere than where they were asked for; the network is traced on the first."""
     pixels, wrong = _noise(2, 32), []
     for precision in ("fp32", "bf16"):
@@ -209,7 +217,7 @@ def _places(devices: Sequence[str]) -> str:
         except ProbeError:
             continue
         with tf.device(devices[0]):
-            extractor = load(_spec("efficientnet-lite0", 32, precision, ENGINE), batch_size=2)
+            extractor = load(_spec(network, 32, precision, ENGINE), batch_size=2)
         passed = precision == "bf16" and not tf.config.list_physical_devices("GPU")
         for device in devices:
             with tf.device(device):

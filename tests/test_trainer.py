@@ -17,7 +17,7 @@ from probe.studies.recipe import Recipe
 from probe.studies.trainer import train
 from probe.tensorflow_setup import keras, tf
 from probe.train.inputs import ArrayInputs, Part, TrainingData, batches, fit_normaliser
-from probe.train.loop import fit_loop
+from probe.train.loop import fit_loop, predictor
 from probe.train.rules import EarlyStop, LoopSettings, Optimiser, ReduceLr
 from probe.train.schedule import parse_schedule
 
@@ -234,8 +234,8 @@ def test_a_start_that_counts_is_epoch_0_of_every_rule(keep, stops, kept, epochs)
     assert all(same) is (kept == 0)
 
 
-def test_a_network_is_traced_once_to_be_trained_and_once_to_be_scored():
-    """Its Python code runs when TensorFlow traces it, which takes seconds for a large network."""
+def watched():
+    """A network, and for every time that it is traced whether that was for training."""
     traced = []
 
     class Watched(keras.layers.Layer):
@@ -246,8 +246,25 @@ def test_a_network_is_traced_once_to_be_trained_and_once_to_be_scored():
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(Watched()(inputs)))
     traced.clear()
+    return model, traced
+
+
+def test_a_network_is_traced_once_to_be_trained_and_once_to_be_scored():
+    """Its Python code runs when TensorFlow traces it, which takes seconds for a large network."""
+    model, traced = watched()
     fit_loop(model, RisingLoss(), settings(epochs=3), start_counts=True)
     assert sorted(traced) == [False, True]
+
+
+def test_a_network_is_traced_once_to_predict_whatever_the_sizes_of_batches():
+    model, traced = watched()
+    predict = predictor(model)
+    found = [
+        predict(batches(Part(vectors().inputs[:count], vectors().labels[:count]), 2)) for count in (5, 3)
+    ]
+    assert [len(rows) for rows in found] == [5, 3]
+    np.testing.assert_allclose(found[0][:3], found[1], atol=1e-6)
+    assert traced == [False]
 
 
 def test_a_start_that_does_not_count_is_not_scored():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.config import Home
 from probe.curves import Course
@@ -19,7 +22,7 @@ from probe.finetune.material import Material, open_material
 from probe.finetune.plan import Plan, Prepared, TuneJob
 from probe.runs import Predictions, Run
 from probe.train.inputs import batches
-from probe.train.loop import LoopResult, OnEpoch, fit_loop, probabilities
+from probe.train.loop import LoopResult, OnEpoch, fit_loop, predictor
 from probe.train.rules import LoopSettings, Optimiser
 
 Say = Callable[[str], None]
@@ -91,10 +94,14 @@ class Tuning:
         material, part = self.material, self.material.parts[split]
         if len(part):
             read = batches(part, self.job.settings.batch_size, material.prepare, least=material.inputs.least)
-            found = probabilities(self.network.model, read)
+            found = self._predict(read)
         else:
             found = np.empty((0, len(self.job.dataset.classes)), np.float32)
         return Predictions(material.ids[split], part.labels.astype(np.int32), found, material.groups[split])
+
+    @cached_property
+    def _predict(self) -> Callable[[Any], NDArray[np.float32]]:
+        return predictor(self.network.model)
 
     def _stage(self, name: str, settings: LoopSettings, *, trunk: bool, start_counts: bool) -> LoopResult:
         self.network.train_trunk(trunk)

@@ -17,7 +17,7 @@ from probe.networks import parse
 from probe.runs import Predictions
 from probe.studies.recipe import Recipe
 from probe.train.inputs import ArrayInputs, Normaliser, TrainingData, batches, fit_normaliser
-from probe.train.loop import OnEpoch, fit_loop, probabilities
+from probe.train.loop import OnEpoch, fit_loop, predictor
 from probe.train.pixels import Pixels
 from probe.train.rules import POLICIES, LoopSettings
 
@@ -99,7 +99,7 @@ def train(
         progress=progress,
         name=recipe.name,
     )
-    parts = {"val": data.val, "test": data.test}
+    parts, predict = {"val": data.val, "test": data.test}, predictor(model)
     return TrainOutcome(
         model=model,
         normaliser=normaliser,
@@ -107,7 +107,7 @@ def train(
         kept_epoch=result.kept_epoch,
         stopped=result.stopped,
         probabilities={
-            name: probabilities(model, batches(part, recipe.batch_size, normaliser))
+            name: predict(batches(part, recipe.batch_size, normaliser))
             for name, part in parts.items()
             if part is not None and len(part)
         },

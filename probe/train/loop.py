@@ -195,10 +195,27 @@ def _step_counter(bar: Progress) -> Any:
     return StepCounter()
 
 
-def probabilities(model: Any, dataset: Any) -> NDArray[np.float32]:
-    """(N, C) probabilities for a dataset of ``(inputs, labels)``; a sigmoid unit becomes two columns."""
-    found = np.asarray(model.predict(dataset, verbose=0), dtype=np.float32)
-    return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+def predictor(model: Any) -> Callable[[Any], NDArray[np.float32]]:
+    """What gives the (N, C) probabilities of a dataset of ``(inputs, labels)``.
+
+    A sigmoid unit becomes two columns. On one device the network is traced once, for batches of any size and
+    every dataset alike; Keras traces for the first size that it sees, and again for the next.
+    """
+    from probe.tensorflow_setup import tf
+
+    forward = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
+
+    def outputs(dataset: Any) -> Any:
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            return model.predict(dataset, verbose=0)
+        traced = forward.get_concrete_function(dataset.element_spec[0])
+        return np.concatenate([traced(inputs).numpy() for inputs, _ in dataset])
+
+    def predict(dataset: Any) -> NDArray[np.float32]:
+        found = np.asarray(outputs(dataset), dtype=np.float32)
+        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+
+    return predict
 
 
 def _learning_rate(optimiser: Any) -> float:
