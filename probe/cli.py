@@ -16,7 +16,7 @@ from probe.commands.settings import command_context, is_on, read_settings, to_sa
 from probe.config import CONFIG_FILE, DEFAULT_HOME, read_config
 from probe.errors import EXIT_FAILED, ProbeError, unknown_name
 from probe.registry import load_object
-from probe.signals import exit_code, wants_json
+from probe.signals import EXIT_UNHEARD, exit_code, wants_json
 
 COMMANDS = {
     "extract": "Run a backbone over a data set once and store its embeddings.",
@@ -57,6 +57,13 @@ class LazyGroup(click.Group):
             raise unknown_name("command", name, COMMANDS)
         command: click.Command = load_object(f"probe.commands.{name}:command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # click would end with the code of a failure.
+            raise click.exceptions.Exit(_unheard()) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -103,9 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort) as stop:
         code = _failed(click.Abort(), exit_code(stop), arguments)
     except BrokenPipeError:
-        # The reader of our output went away (``| head``); Python would complain again at shutdown.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
+        code = _unheard()
     except (ProbeError, click.ClickException) as error:
         code = _failed(error, error.exit_code, arguments)
     except Exception as error:  # noqa: BLE001 - a traceback is not for users
@@ -113,6 +118,13 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         code = _failed(error, EXIT_FAILED, arguments)
     sys.exit(code)
+
+
+def _unheard() -> int:
+    """The exit code where the reader of our output went away (``| head``): nobody is told anything more."""
+    # Python would complain again at shutdown.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_UNHEARD
 
 
 def _failed(error: Exception, code: int, arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from probe.whole import open_file
 
 _BLOCK = 1 << 24
 
@@ -42,9 +45,12 @@ def file_stamp(path: str | Path) -> tuple[int, int, int, int]:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read, or is no file."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def file_checksum(path: Path, extend: Callable[[int, bytes], int]) -> int:

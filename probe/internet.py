@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -209,7 +210,7 @@ class ResumingDownloader:
         self.resumed = self.resumed or start > 0
         complete = self.file.bytes or total
         here = start
-        with self.part.open("ab" if start else "wb") as file:
+        with open(self.part, "ab" if start else "wb", opener=_no_link) as file:
             for chunk in itertools.chain((head,), chunks):
                 here += file.write(chunk)
                 reach("fetch-block")
@@ -230,6 +231,11 @@ class ResumingDownloader:
             raise DownloadError(
                 f"{self.file.name} cannot be fetched from {url}", found=f"the server answered {status}"
             )
+
+
+def _no_link(path: str, flags: int) -> int:
+    """For `open`: no link is followed, which would write elsewhere, and no pipe waited for; OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 class _Again(Exception):

@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 CONTROL = re.compile(
-    # C0 and C1; marks that turn the direction of writing; line and paragraph separator.
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    # C0 and C1; marks that turn the direction of writing; line and paragraph separator; what shows nothing,
+    # by which two names look like one. The joiners U+200C and U+200D stay: Persian words and emoji have them.
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for the start of a formula (OWASP, CSV injection)."""
 
 

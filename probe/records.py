@@ -25,6 +25,8 @@ LEFT_OUT: Mapping[str, Any] = {"left out": True}
 APART: Mapping[str, Any] = {"apart": True}
 """Of a field that its own class reads and writes: `read_record` and `plain` pass it over."""
 
+LARGEST = 1 << 63
+"""Numbers from here on are none of ours, and no array or system call takes them."""
 SHOWN = 60
 """Characters of a wrong value that an error quotes."""
 
@@ -206,6 +208,8 @@ def _truth(value: Any) -> bool:
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise FieldError("a whole number", _quoted(value))
+    if not -LARGEST <= value < LARGEST:
+        raise FieldError("a whole number of 64 bits", f"one of {value.bit_length():,}")
     return value
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from probe.failpoints import reach
@@ -23,7 +25,7 @@ LOCK = ".lock"
 @contextmanager
 def hold(lock: Path) -> Iterator[bool]:
     """Take the lock file `lock`, or yield False at once when another process has it."""
-    with lock.open("a") as stream:
+    with _opened(lock) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,7 +37,7 @@ def hold(lock: Path) -> Iterator[bool]:
 @contextmanager
 def wait_for(lock: Path) -> Iterator[None]:
     """Take the lock file `lock`, after whoever has it."""
-    with lock.open("a") as stream:
+    with _opened(lock) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -60,10 +62,26 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 def sweep(parent: Path, prefix: str) -> None:
     """Remove the scratch folders of processes that are gone. A folder without a lock file is not ours."""
     for lock in parent.glob(f"{glob.escape(prefix)}*{LOCK}"):
-        with hold(lock) as free:
-            if free:
-                shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK)), ignore_errors=True)
-                lock.unlink(missing_ok=True)
+        sweep_one(lock.with_name(lock.name.removesuffix(LOCK)))
+
+
+def sweep_one(folder: Path) -> None:
+    """Remove one scratch folder, and its lock file, where its process is gone."""
+    lock = lock_of(folder)
+    # What cannot be taken is another user's, or was put there by nobody of ours: it is no reason to stop.
+    with suppress(OSError):
+        if lock.exists():
+            with hold(lock) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    lock.unlink(missing_ok=True)
+
+
+def _opened(lock: Path) -> FileIO:
+    """A lock file, made where there is none; OSError for a link or a folder in its place."""
+    # A link would make a file elsewhere, and a pipe would be waited for.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return FileIO(os.open(lock, flags, 0o666), "r+")
 
 
 def lock_of(folder: Path) -> Path:

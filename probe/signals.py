@@ -18,6 +18,7 @@ from typing import Any
 INTERRUPTED = "interrupted: what was finished is kept, the same command goes on from there"
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_UNHEARD = 128 + signal.SIGPIPE
 JSON_FLAG = "--json"
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from probe.records import load_json
 
@@ -31,7 +32,7 @@ def read_whole(path: str | Path, cap: int | None = SMALL) -> bytes:
         return file.read(size)
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> BufferedReader:
     """A file for reading; OSError, or ValueError for a folder, a pipe or a device."""
     # Without waiting: a pipe would be waited for until somebody writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import threading
 import zipfile
@@ -79,6 +80,12 @@ BOMBS = {
 def test_an_archive_is_not_believed(what: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"archive|array|belong|[Hh]eader|magic"):
         read_arrays(archive(tmp_path / "bomb.npz", **BOMBS[what]))
+
+
+def test_a_pipe_is_no_data_set_and_not_waited_for(shell: Shell, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "set.npz")
+    shell("extract", "--backbone", "pixels", "--size", "4", tmp_path / "set.npz", code=1)
+    assert "set.npz cannot be read" in shell.error
 
 
 def test_a_data_set_with_such_arrays_is_refused(shell: Shell, tmp_path: Path) -> None:

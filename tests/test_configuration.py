@@ -152,6 +152,7 @@ def test_quiet_in_the_file_silences_what_is_said(configured: Shell) -> None:
         ('[fit.logreg]\nquiet = true\ndask = "tcp://192.0.2.1:1"\n', "fit logreg --jobs x"),
         ('[extract]\nquiet = true\nfrom = "/nowhere"\n', "extract --backbone pixels cub200"),
         ("[extract]\nquiet = true\nfollow_links = true\n", "extract --backbone pixels /nowhere --quiet"),
+        ('[fit.knn]\nquiet = true\nlog = "tensorboard:/nowhere"\n', "fit knn --k x"),
         ('[extract]\nbackbone = "/nowhere.keras"\n', "extract /nowhere --quiet --json"),
         ("[stores.rm]\nyes = true\n", "stores rm nothing"),
         ('[stores.verify]\nstore = "/nowhere"\n', "stores verify --json"),

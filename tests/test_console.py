@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -242,3 +245,19 @@ def test_a_console_that_lacks_a_sign_gets_another_spelling(
     assert " - " in said("runs", "show")
     assert "1x" in said("stores", "ls") or "48" in said("stores", "ls")
     assert "<= 1" in said("fit", "logreg", "--train-fraction", "7")
+
+
+def test_a_reader_that_goes_away_is_told_by_the_exit_code_alone(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    out = open(writing, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as stop:
+            main(["--home", str(kept), "runs", "ls"])
+    with suppress(BrokenPipeError):
+        out.close()
+    assert stop.value.code == 128 + signal.SIGPIPE
+    assert not capsys.readouterr().err

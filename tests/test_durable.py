@@ -69,6 +69,18 @@ def test_what_a_dead_process_left_is_swept_and_what_a_live_one_writes_is_not(tmp
         assert (alive / "half").exists()
 
 
+def test_what_is_no_lock_of_ours_stops_nobody_and_makes_nothing_elsewhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (tmp_path / f"{WRITING}folder.lock").mkdir()
+    os.mkfifo(tmp_path / f"{WRITING}pipe.lock")
+    (tmp_path / f"{WRITING}link.lock").symlink_to(outside)
+    (tmp_path / f"{WRITING}loop.lock").symlink_to(tmp_path / f"{WRITING}loop.lock")
+    with replacing(tmp_path / "a") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert not outside.exists()
+
+
 def test_runs_and_stores_sweep_what_was_left_among_them(shell: Shell) -> None:
     places = [leftover(shell.home / part) for part in ("runs", "stores", "cache/index")]
     shell("extract", "--backbone", "pixels", "--size", "4", "--limit", "60", "fashion-sample")

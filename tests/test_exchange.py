@@ -190,6 +190,12 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
         good() | {"splits": np.array(["train", "", "dev2", ""])},
         ["row 2", "'dev2' is not a split"],
     ),
+    ("labels of other bytes", good() | {"labels": np.array([b"\xff", b"a", b"b", b"c"])}, ["are not text"]),
+    (
+        "classes of other bytes",
+        good() | {"classes": np.array([b"\xff", b"a", b"b", b"c"])},
+        ["the classes of", "are not text"],
+    ),
     ("hashes", good() | {"hashes": np.array(list("abcd"))}, ["64 hex digits"]),
 ]
 
@@ -245,6 +251,22 @@ def test_labels_that_do_not_fit(shell: Shell, tmp_path: Path, text: str, said: s
     assert said in shell.error
 
 
+def test_odd_names_and_what_a_file_says_of_its_shape(shell: Shell, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    names = ["9" * 5000, "1", "café", "2"]
+    np.savez(tmp_path / "x.npz", **good() | {"labels": np.array([name.encode() for name in names])})
+    shell("stores", "import", tmp_path / "x.npz")
+    assert newest(shell).index.classes.tolist() == sorted(names)
+    table = pyarrow.table({"v": [[1.0, 2.0], [3.0, 4.0]]})
+    for said in ('{"shape": [-1, -1, 2]}', '{"shape": [1e400, 1, 1]}', '{"classes": 3}', "[" * 100_000):
+        table = table.replace_schema_metadata({"probe": said})
+        pyarrow.parquet.write_table(table, tmp_path / "y.parquet")
+        shell("stores", "import", tmp_path / "y.parquet")
+        assert newest(shell).output_shapes == {"features": (2,)}
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
@@ -256,6 +278,7 @@ def test_labels_that_do_not_fit(shell: Shell, tmp_path: Path, text: str, said: s
         ({"v": [[1, 2], [3, 4]]}, "floating-point"),
         ({"v": [["a"], ["b"]]}, "floating-point"),
         ({"v": [[1.0], [2.0]], "label": [0.5, 1.0]}, "not one class a row"),
+        ({"features": [[1.0], [2.0]], "label": [["a"], ["a", "b"]]}, "cannot be read as a parquet file"),
     ],
 )
 def test_parquet_that_is_wrong(shell: Shell, tmp_path: Path, columns: Any, said: str) -> None:

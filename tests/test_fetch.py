@@ -88,6 +88,27 @@ def test_a_web_page_does_not_cost_what_was_fetched_before(server, row, home, how
     assert server.asked == [have]
 
 
+def test_what_is_left_of_another_set_whose_name_begins_alike_is_kept(home):
+    part = home.datasets / ".fetching-cub200-2011" / "CUB_200_2011.tgz.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half of it")
+    part.parent.with_name(f"{part.parent.name}.lock").touch()
+    (home.datasets / "cub200").mkdir()
+    fetch(DATASETS["cub200"], home)
+    assert part.read_bytes() == b"half of it"
+
+
+def test_a_part_that_is_a_link_is_not_written_through(server, row, home, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"my own")
+    folder = home.datasets / ".fetching-cub200-2011"
+    folder.mkdir(parents=True)
+    (folder / f"{row.files[0].name}.part").symlink_to(mine)
+    with pytest.raises(DataError, match="cannot be stored"):
+        fetch(row, home, pause=0)
+    assert mine.read_bytes() == b"my own"
+
+
 def test_a_web_page_of_unknown_length_is_not_kept_as_a_part(server, row, home):
     row = replace(row, files=(replace(row.files[0], bytes=0, sha256="0" * 64),))
     server.behave = ["page"]

@@ -26,6 +26,8 @@ ANSI, BROKEN, FORMULA = "\x1b[31mred", "two\nlines", "=1+1"
         ("a\rb\tc\x00\x9b", "a\\rb\\tc\\x00\\x9b"),
         ("safe\u202egnp.exe", "safe\\u202egnp.exe"),
         ("a\u2028b", "a\\u2028b"),
+        ("cat\u200b \ufeffcat \U000e0041", "cat\\u200b \\ufeffcat \\U000e0041"),
+        ("می\u200cخواهم 👩\u200d🔬", "می\u200cخواهم 👩\u200d🔬"),
     ],
 )
 def test_control_characters_are_spelt_out(text: str, shown: str) -> None:
@@ -37,7 +39,7 @@ def test_lines_stay_lines() -> None:
 
 
 def test_only_text_that_would_be_a_formula_changes_in_a_cell() -> None:
-    for text in (FORMULA, "+1", "-1", "@sum", "\t=1", "\r=1"):
+    for text in (FORMULA, "+1", "-1", "@sum", "\t=1", "\r=1", "＝1+1"):
         assert cell(text) == f"'{text}"
     for value in ("a=1", "", "cats", -0.5, 3, None):
         assert cell(value) == value
@@ -70,4 +72,7 @@ def test_class_names_steer_no_terminal_and_are_no_formulas(photos: Path, shell: 
 def test_an_error_steers_no_terminal(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / ANSI).mkdir()
     shell("extract", "--backbone", "pixels", tmp_path / ANSI, code=1)
+    assert "\x1b" not in shell.error
+    shell("extract", "--backbone", "pixels", "--labels", tmp_path / ANSI / ANSI, tmp_path, code=2)
+    shell("stores", "show", "--no-such", f"--{ANSI}", code=2)
     assert "\x1b" not in shell.error

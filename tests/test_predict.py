@@ -65,6 +65,16 @@ def test_csv_and_json_say_the_same(on_lite0: Shell) -> None:
         assert Path(line["id"]).exists()
 
 
+def test_a_head_of_another_run_is_refused(shell: Shell) -> None:
+    shell("extract", "--backbone", "pixels", "--size", 4, "--limit", 100, "fashion-sample")
+    runs = [shell.home / "runs" / shell.json("fit", head)["run"] for head in ("centroid", "knn")]
+    for name in ("head.json", "head.npz"):
+        shutil.copyfile(runs[1] / name, runs[0] / name)
+    for words in (("predict", runs[0].name, PHOTOS), ("export", runs[0].name)):
+        shell(*words, code=1)
+        assert "head.json was changed" in shell.error
+
+
 def test_several_processes_say_what_one_does(shell: Shell, tmp_path: Path) -> None:
     shell("extract", "--backbone", "pixels", "--size", 8, "--limit", 100, "fashion-sample")
     shell("fit", "centroid")

@@ -295,6 +295,26 @@ def test_predictions_of_another_run_are_refused(shell: Shell) -> None:
     assert "predictions.npz was changed" in shell.error
 
 
+def test_a_run_that_is_a_link_is_removed_and_what_it_leads_to_stays(shell: Shell, tmp_path: Path) -> None:
+    run = kept(Home(shell.home))
+    run.path.rename(tmp_path / run.name)
+    run.path.symlink_to(tmp_path / run.name)
+    shell("runs", "rm", run.name, "--yes")
+    assert not list(run.path.parent.iterdir())
+    assert (tmp_path / run.name / "result.json").is_file()
+
+
+def test_a_number_that_no_array_takes_is_damage(shell: Shell) -> None:
+    run = kept(Home(shell.home))
+    result = json.loads((run.path / "result.json").read_text())
+    del result["files"]["result.json"]
+    result["test"]["n"] = 10**400
+    (run.path / "result.json").write_text(json.dumps(result))
+    shell("runs", "show", run.name, code=1)
+    assert "test.n" in shell.error
+    assert "internal" not in shell.error
+
+
 def test_a_result_that_was_changed_or_is_that_of_another_run_is_told(shell: Shell) -> None:
     one, other = kept(Home(shell.home)), kept(Home(shell.home))
     exchange(one.path / "result.json", other.path / "result.json")

@@ -81,6 +81,19 @@ def change_record(path: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(record))
 
 
+def put_others_rows(store: Path) -> None:
+    """Whole chunks and whole commit lines, as those of another store are that were copied over its own."""
+    arrays = {path.parent for path in (store / "data.zarr").rglob("c")}
+    for array in arrays:
+        first, second = (next(p for p in [array / f"c/{n}", array / f"c/{n}/0"] if p.is_file()) for n in "01")
+        swap(first, second)
+    log = store / "commits/0of1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in ("chunks", "crc32c", "unreadable"):
+        lines[0][name], lines[1][name] = lines[1][name], lines[0][name]
+    log.write_text("".join(json.dumps({**line, "line": ""}) + "\n" for line in lines))
+
+
 def drop_commit(store: Path) -> None:
     log = store / "commits/0of1.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
@@ -95,6 +108,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int]] = {
     "swapped": (lambda s: swap(s / CHUNKS / "0/0", s / CHUNKS / "1/0"), 2),
     "copied over": (lambda s: shutil.copyfile(s / CHUNKS / "0/0", s / CHUNKS / "1/0"), 1),
     "commit lost": (drop_commit, 1),
+    "rows of another store": (put_others_rows, 3),
+    "manifest of another size": (
+        lambda s: change_record(s / "MANIFEST.json", lambda r: r["spec"]["backbone"].update(size=8)),
+        0,
+    ),
     "manifest cut": (lambda s: (s / "MANIFEST.json").write_text("{"), 0),
     "manifest gone": (lambda s: (s / "MANIFEST.json").unlink(), 0),
     "manifest folder": (lambda s: folder_in_place(s / "MANIFEST.json"), 0),
@@ -160,11 +178,39 @@ def test_repair_puts_right_what_the_images_and_records_tell(
     assert "nothing to repair" in shell("stores", "repair", store.name)
 
 
-@pytest.mark.parametrize("name", ["bit", "bit in status", "cut", "gone", "folder", "swapped", "copied over"])
+NOTICED = ("bit", "bit in status", "cut", "gone", "folder", "swapped", "copied over")
+
+
+@pytest.mark.parametrize("name", [*NOTICED, "rows of another store", "manifest of another size"])
 def test_a_reader_says_which_command_repairs(name: str, store: Path, shell: Shell) -> None:
     DAMAGE[name][0](store)
     shell("fit", "knn", code=1)
     assert f"probe stores repair {store.name}" in shell.error
+
+
+@pytest.mark.parametrize("name", ["swapped", "copied over"])
+def test_rows_that_are_read_in_any_order_are_those_of_their_place(name: str, store: Path) -> None:
+    DAMAGE[name][0](store)
+    rows = open_store(store).features().mapped(np.arange(54))
+    with pytest.raises(StoreError, match="is damaged"):
+        rows[np.array([53, 20, 0])]
+
+
+def test_a_store_under_the_name_of_another_is_not_reused(store: Path, photos: Path, shell: Shell) -> None:
+    shell("extract", "--backbone", "pixels", "--size", "8", "--quiet", photos, code=4)
+    (other,) = (path for path in store.parent.glob("[!.]*") if path != store)
+    shutil.rmtree(other)
+    shutil.copytree(store, other)
+    for words in (
+        ("extract", "--backbone", "pixels", "--size", "8", photos),
+        ("fit", "knn", other.name),
+        ("stores", "verify", other.name),
+        ("stores", "repair", other.name),
+    ):
+        shell(*words, code=1)
+        assert f"{other.name} holds another store than its name says" in shell.error
+    assert other.name in [shell("stores", "ls"), shell.error][1]
+    assert open_store(store).manifest.layout.rows == 55
 
 
 def test_exchanged_chunks_are_noticed_without_reading_them(store: Path, shell: Shell) -> None:
@@ -208,6 +254,25 @@ def test_nothing_in_a_store_is_opened_through_a_link(
     assert (
         sorted(outside.rglob("*")) == sorted(path for path in before if path != outside) or outside.is_dir()
     )
+
+
+def test_a_linked_store_is_removed_and_what_it_leads_to_stays(
+    store: Path, shell: Shell, tmp_path: Path
+) -> None:
+    shutil.move(store, tmp_path / "elsewhere")
+    store.symlink_to(tmp_path / "elsewhere")
+    shell("stores", "rm", store.name, "--yes")
+    assert not list(store.parent.iterdir())
+    assert (tmp_path / "elsewhere/MANIFEST.json").is_file()
+
+
+def test_a_commit_with_a_checksum_of_no_chunk_is_none(store: Path, shell: Shell) -> None:
+    log = store / "commits/0of1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines[0]["crc32c"] = dict.fromkeys(lines[0]["crc32c"], 10**30)
+    log.write_text("".join(json.dumps({**line, "line": ""}) + "\n" for line in lines))
+    shell("fit", "knn", code=1)
+    assert f"probe stores repair {store.name}" in shell.error
 
 
 def test_a_store_that_is_written_is_not_removed(store: Path, shell: Shell) -> None:

@@ -217,6 +217,23 @@ def test_damaged_and_other_parquet_files_are_refused(tmp_path: Path, home: Home)
         open_dataset(str(path), home)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 100_000,
+        b'{"info": {"features": 5}}',
+        b'{"info": {"features": {"label": 3}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}}}}',
+    ],
+)
+def test_what_a_parquet_file_says_of_its_columns_is_taken_where_it_makes_sense(
+    tmp_path: Path, home: Home, said: bytes
+) -> None:
+    table = pa.table({"image": PICTURES, "label": [int(label) for label in LABELS]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": said}), tmp_path / "x.parquet")
+    assert open_dataset(str(tmp_path / "x.parquet"), home).labels.tolist() == list(LABELS)
+
+
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     folder = tmp_path / "shards"
@@ -270,18 +287,22 @@ def test_odd_members_of_a_shard(tmp_path: Path, home: Home) -> None:
         add("._a.png", b"junk")
         add("empty.png", b"")
         add("alone.cls", b"1")
+        add("b\udcff.png", PICTURES[1])
     found = open_dataset(str(path), home)
-    assert [str(name) for name in found.ids] == ["odd/../../up.png", "odd/empty.png"]
+    assert [str(name) for name in found.ids] == ["odd/../../up.png", "odd/b\\xff.png", "odd/empty.png"]
     assert found.source.read(0) == PICTURES[0]
-    assert found.hashes[1] == ""
+    assert found.hashes[2] == ""
     assert "left out: 1 sample without a picture" in found.notes
 
 
-@pytest.mark.parametrize("damage", ["cut", "compressed", "text"])
+@pytest.mark.parametrize("damage", ["cut", "compressed", "text", "deep"])
 def test_a_damaged_shard_is_refused(shards: Path, home: Home, damage: str) -> None:
     path = shards / "animals-train-000000.tar"
     raw = path.read_bytes()
-    if damage == "compressed":
+    if damage == "deep":
+        with webdataset.TarWriter(str(path)) as writer:
+            writer.write({"__key__": "a", "png": PICTURES[0], "json": b"[" * 100_000})
+    elif damage == "compressed":
         with tarfile.open(path, "w:gz") as archive:
             archive.addfile(tarfile.TarInfo("a.png"))
     else:

@@ -72,7 +72,9 @@ def say_error(error: Exception, exit_code: int, *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps({"error": error_record(error, exit_code)}), err=True)
     elif isinstance(error, click.ClickException):
-        error.show(file=sys.stderr)
+        shown = io.StringIO()
+        error.show(file=shown)
+        echo(shown.getvalue().removesuffix("\n"), err=True)
     else:
         echo(f"probe: {_told(error)}", err=True)
 

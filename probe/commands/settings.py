@@ -22,7 +22,10 @@ PREFIX = "PROBE_"
 HOME = "PROBE_HOME"
 NO_OPTIONS = ("PROBE_DEBUG", "PROBE_FAILPOINT")
 """Variables that are read elsewhere."""
-REACHING = {"backbone", "dask", "follow_links", "study", "weights", "yes"}
+REACHING = {
+    *("backbone", "dask", "data", "data_map", "follow_links", "log", "preprocess"),
+    *("study", "weights", "yes"),
+}
 """Options by which a file that came with a folder could reach outside of it, or delete; besides, all that are
 a path and all arguments."""
 HELP = {"-h", "--help", "--version"}

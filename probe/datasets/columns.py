@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import NO_SPLIT, UNLABELLED
-from probe.datasets.labels import class_order
+from probe.datasets.labels import DIGITS, class_order
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
@@ -92,7 +92,7 @@ def number_classes(
     """
     texts = [_text(where, value) for value in values]
     if names:
-        wrong = [text for text in texts if text and not (text.isdecimal() and int(text) < len(names))]
+        wrong = [text for text in texts if text and not _is_below(text, len(names))]
         if wrong:
             raise DataError(
                 f"{where} has a label that is no class", expected=f"0 to {len(names) - 1}", found=wrong[0]
@@ -101,6 +101,10 @@ def number_classes(
     classes = class_order(set(texts) - {""})
     number = {name: label for label, name in enumerate(classes)} | {"": UNLABELLED}
     return np.array([number[text] for text in texts], np.int32), classes
+
+
+def _is_below(text: str, count: int) -> bool:
+    return text.isdecimal() and len(text) <= DIGITS and int(text) < count
 
 
 def _text(where: str, value: Any) -> str:

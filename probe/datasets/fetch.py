@@ -12,7 +12,7 @@ from probe.datasets.unpack import UNPACKING, is_archive, unpack
 from probe.durable import link, settle_once
 from probe.errors import DataError, DownloadError
 from probe.internet import Progress, RemoteFile, download
-from probe.scratch import hold, lock_of, scratch_folder, sweep
+from probe.scratch import hold, lock_of, scratch_folder, sweep, sweep_one
 
 
 def download_bytes(row: DatasetRow) -> int:
@@ -30,8 +30,8 @@ def fetch(row: DatasetRow, home: Home, *, progress: Progress | None = None, paus
     target = data_folder(row, home)
     downloads = home.datasets / f".fetching-{target.name}"
     if target.is_dir():
-        for leftover in (downloads.name, UNPACKING):
-            sweep(home.datasets, leftover)
+        sweep_one(downloads)
+        sweep(home.datasets, UNPACKING)
         return target
     if not row.files:
         raise DataError(

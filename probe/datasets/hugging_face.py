@@ -17,7 +17,7 @@ import numpy as np
 from probe.datasets.columns import LABEL_NAMES, choose_columns, number_classes, parted
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
-from probe.datasets.sources import MAX_FILE_BYTES, place_among
+from probe.datasets.sources import MAX_FILE_BYTES, place_among, read_file
 from probe.errors import DataError, UsageError
 from probe.internet import answers
 
@@ -147,8 +147,5 @@ class HubSource:
 
 
 def _file(path: str | None) -> bytes:
-    """The bytes of a picture that the set only names, up to one more than is allowed."""
-    if not path:
-        return b""
-    with Path(path).open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+    """The bytes of a picture that the set only names."""
+    return read_file(Path(path)) if path else b""

@@ -24,6 +24,8 @@ from probe.datasets.split_names import SPLIT_FOLDERS
 from probe.errors import DataError, UsageError
 from probe.text import count_of, few
 
+DIGITS = 100
+"""Of names that are taken for numbers."""
 SPLIT_WORDS: Mapping[str, str] = {"": NO_SPLIT, **SPLIT_FOLDERS}
 
 
@@ -217,8 +219,8 @@ def _listing(root: Path, rows: list[LabelRow], name: str) -> Listing:
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:
-    """Sorted by name; by value when every name is a whole number."""
-    if all(name.isdecimal() for name in names):
+    """Sorted by name; by value when every name is a whole number, as far as Python takes it for one."""
+    if all(name.isdecimal() and len(name) <= DIGITS for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 

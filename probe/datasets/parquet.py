@@ -146,13 +146,15 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """What Hugging Face's `datasets` recorded of the columns in the file's own metadata."""
     try:
         recorded = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        return dict(recorded.get("info", {}).get("features", {}))
-    except (ValueError, AttributeError):
+        found = recorded.get("info", {}).get("features", {}).items()
+    except (ValueError, AttributeError, RecursionError):
         return {}
+    return {name: known for name, known in found if isinstance(known, dict)}
 
 
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...]:
-    return tuple(_features(schema).get(label or "", {}).get("names") or ())
+    names = _features(schema).get(label or "", {}).get("names")
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _labels(path: Path, columns: Columns) -> tuple[list[Any], int]:

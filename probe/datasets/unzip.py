@@ -17,6 +17,7 @@ from probe.durable import WRITING, discard, settle_once
 from probe.errors import DataError
 from probe.hashing import file_checksum, file_stamp
 from probe.scratch import scratch_folder
+from probe.whole import open_file
 
 DAMAGE = (OSError, ValueError, MemoryError, *OF_ARCHIVES)
 """What numpy and zipfile raise for a file that is not what its name says."""
@@ -36,7 +37,7 @@ def open_arrays(
     members are unpacked under `cache`, in a folder named after path and `file_stamp`, which serves from then
     on while the checksums of the archive are its own, unless all is to be read `anew`.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if sum(member.file_size for member in members) <= in_memory:
             return {_key(member): _read(archive, member) for member in members}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -153,7 +154,9 @@ def _samples(path: Path) -> Iterator[_Sample]:
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _Sample]) -> None:
-    pure = PurePosixPath(member.name)
+    # A name of other bytes than UTF-8's would be no text that can be kept.
+    name = os.fsencode(member.name).decode("utf-8", "backslashreplace")
+    pure = PurePosixPath(name)
     base, dot, suffix = pure.name.partition(".")
     if not member.isreg() or member.issparse() or not dot or not base:
         return
@@ -161,7 +164,7 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _S
     suffix = suffix.lower()
     if PurePosixPath(f"x.{suffix}").suffix in SUFFIXES:
         sample.pictures.append(pure.name)
-        sample.name, sample.start, sample.size = member.name, member.offset_data, member.size
+        sample.name, sample.start, sample.size = name, member.offset_data, member.size
     elif suffix in LABELS or suffix == "json":
         stream = archive.extractfile(member)
         raw = stream.read(LABEL_CAP) if stream else b""
@@ -170,7 +173,10 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _S
 
 
 def _json_label(raw: bytes) -> Any:
-    record = json.loads(raw)
+    try:
+        record = json.loads(raw)
+    except RecursionError:
+        raise ValueError("lists or objects nested too deeply") from None
     if not isinstance(record, dict):
         return None
     return next((record[key] for key in LABELS if key in record), None)

@@ -186,7 +186,8 @@ def _expect_own(layout: Layout, job: ExtractJob, path: Path) -> None:
 def reuse(path: Path, job: ExtractJob) -> bool:
     """Whether the finished store can serve as it is; it then takes the job's labels and is the newest.
 
-    A sealed store that has lost a chunk is unsealed, so that the caller resumes it.
+    A sealed store that has lost a chunk is unsealed, so that the caller resumes it. StoreError where another
+    store lies there.
     """
     return reuse_finished(path, job.index(), job.dataset.origin)
 

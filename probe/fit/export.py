@@ -23,10 +23,9 @@ from probe.durable import replacing
 from probe.errors import FitError, ProbeError, UsageError, unknown_name
 from probe.fit.card import card_text
 from probe.fit.network import load_network, whole_model
-from probe.fit.predict import recorded_backbone
+from probe.fit.predict import load_own_head, recorded_backbone
 from probe.heads import HEADS
 from probe.heads.head import Head, LayeredHead
-from probe.heads.saving import load_head
 from probe.images.path import recorded_path
 from probe.registry import load_object
 from probe.runs import Run, keeps_network
@@ -86,7 +85,7 @@ def export(run: Run, home: Home, kind: str = "keras", path: Path | None = None) 
 def _fitted_model(run: Run, home: Home) -> Any:
     """Backbone and head of a run of `probe fit` as one `keras.Model`."""
     spec = recorded_backbone(run, home)
-    head = _layered(load_head(run.path))
+    head = _layered(load_own_head(run))
     return _joined(backbones.build_embedder(spec), head)
 
 

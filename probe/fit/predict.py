@@ -22,7 +22,7 @@ from probe.datasets.sources import read_file
 from probe.errors import FitError, UsageError
 from probe.fit.network import load_network
 from probe.heads.head import Head
-from probe.heads.saving import load_head
+from probe.heads.saving import META_FILE, load_head
 from probe.images.path import PixelPath, recorded_path
 from probe.images.reader import read_batches
 from probe.runs import Run, keeps_network
@@ -121,8 +121,17 @@ def load_predictor(run: Run, home: Home) -> Predictor:
         network = load_network(run)
         return NetworkPredictor(network.size, path, classes, network.model, network.convention)
     spec = recorded_backbone(run, home)
-    extractor, head = backbones.load(spec, batch_size=BATCH, home=home), load_head(run.path)
+    head = load_own_head(run)
+    extractor = backbones.load(spec, batch_size=BATCH, home=home)
     return HeadPredictor(spec.size, path, classes, extractor, head, spec.outputs)
+
+
+def load_own_head(run: Run) -> Head:
+    """The head that a run fitted; DataError or RunError where it is damaged, or not the one scored."""
+    head = load_head(run.path)
+    # It says itself which arrays are its own.
+    run.expect_own(META_FILE)
+    return head
 
 
 def recorded_backbone(run: Run, home: Home) -> BackboneSpec:

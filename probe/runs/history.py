@@ -21,7 +21,7 @@ def course_of(run: Run) -> Course | None:
         return Course(facts.history, chosen.get("epoch"), _known(facts.start))
     if isinstance(facts, TrainFacts):
         return Course(facts.history, facts.epochs.scored)
-    seeds = read_history(run.path) if isinstance(facts, FitFacts) else ()
+    seeds = read_history(run) if isinstance(facts, FitFacts) else ()
     if not isinstance(facts, FitFacts) or not seeds:
         return None
     try:

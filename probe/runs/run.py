@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.config import Home, canonical_json
-from probe.durable import WRITING, settle
+from probe.durable import WRITING, discard, settle
 from probe.errors import (
     NOT_WRITABLE,
     RunError,
@@ -85,7 +84,7 @@ class Run:
         """Of the test images; RunError when the file is missing, damaged or not the one of this run."""
         try:
             found = read_predictions(self.path)
-            _expect_own(self.path / PREDICTIONS, self.record)
+            self.expect_own(PREDICTIONS)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / PREDICTIONS} cannot be read", found=str(error)) from error
         columns = found.probabilities.shape[1]
@@ -96,6 +95,17 @@ class Run:
                 found=f"{columns:,} columns",
             )
         return found
+
+    def expect_own(self, name: str) -> None:
+        """RunError where a file of the run is not the one that was written; older runs recorded no hashes.
+
+        OSError where it cannot be read.
+        """
+        expected = (self.record.files or {}).get(name)
+        if expected is not None and file_hash(self.path / name) != expected:
+            raise RunError(
+                f"{self.path / name} was changed", expected=f"sha256 {expected[:12]}", found="another"
+            )
 
     @cached_property
     def analysis(self) -> Analysis | None:
@@ -254,13 +264,6 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def _expect_own(file: Path, record: Record) -> None:
-    """RunError where a file of a run is not the one that was written; older runs recorded no hashes."""
-    expected = (record.files or {}).get(file.name)
-    if expected is not None and file_hash(file) != expected:
-        raise RunError(f"{file} was changed", expected=f"sha256 {expected[:12]}", found="another")
-
-
 def _digest(result: Mapping[str, Any]) -> str:
     """sha256 of a result without what it says of itself."""
     files = {name: digest for name, digest in result["files"].items() if name != RESULT}
@@ -372,7 +375,7 @@ def run_folder(home: Home, name: str) -> Path:
 def remove_run(home: Home, name: str) -> Path:
     """Delete one run's folder, as `run_folder` finds it."""
     path = run_folder(home, name)
-    shutil.rmtree(path)
+    discard(path)
     return path
 
 

@@ -28,13 +28,14 @@ def write_history(seeds: Sequence[Sequence[Mapping[str, float]]], folder: Path) 
     (folder / HISTORY).write_text(text, encoding="utf-8")
 
 
-def read_history(folder: Path) -> SeedHistories:
-    """What `write_history` kept, empty where nothing was; RunError when the file is damaged."""
-    path = folder / HISTORY
+def read_history(run: Run) -> SeedHistories:
+    """What `write_history` kept, empty where nothing was; RunError when the file is damaged or another's."""
+    path = run.path / HISTORY
     try:
         # Older versions wrote NaN and infinities, for which JSON has no word.
         recorded = json.loads(read_text(path, RECORD), parse_constant=lambda word: None)
         found: SeedHistories = read_value(SeedHistories, recorded)
+        run.expect_own(HISTORY)
     except FileNotFoundError:
         return ()
     except FieldError as error:
@@ -63,7 +64,7 @@ def _history(run: Run) -> Table:
         )
     return Table(
         {"seed": seed, "epoch": epoch, **figures}
-        for seed, epochs in enumerate(read_history(run.path))
+        for seed, epochs in enumerate(read_history(run))
         for epoch, figures in enumerate(epochs, 1)
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.config import Home
-from probe.durable import WRITING
+from probe.durable import WRITING, discard
 from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.failpoints import reach
 from probe.order import Rank, one_at_a_time, rank
@@ -90,6 +89,7 @@ def reuse_finished(path: Path, index: Index, origin: Mapping[str, Any] | None = 
     """Whether a finished store can serve as it is; it then takes `index` and is the newest.
 
     Every chunk is read once. A store that is damaged is mended and unsealed, so that the caller resumes it.
+    StoreError where what lies there is another store than its name says.
     """
     if not is_finished(path):
         return False
@@ -146,7 +146,7 @@ def remove_store(home: Home, name: str) -> Path:
     with alone(path), scratch_folder(path.parent, WRITING) as scratch:
         path.rename(scratch / path.name)
         reach("rm-renamed")
-        shutil.rmtree(scratch / path.name)
+        discard(scratch / path.name)
         for record in path.parent.glob(record_beside(path, "*").name):
             record.unlink()
     return path

@@ -40,13 +40,7 @@ def read_rows(
             kept = out[begin - start : end - start]
             with files.open(layout.chunk_name(array, unit)) as stream:
                 checksum = _read_chunk(stream, kept, begin - first, first + size - end, kind)
-            if checksum is None or committed[unit] not in (-1, checksum):
-                what = "does not have the checksum written with it" if checksum is None else MISPLACED
-                raise StoreError(
-                    f"{files.root.name} is damaged in {array}",
-                    found=f"unit {unit} {what}",
-                    hint=files.repair_hint,
-                )
+            expect_committed(files, array, unit, checksum, int(committed[unit]))
 
     units = range(start // size, -(-stop // size))
     # One more than processors: a checksum holds the interpreter's lock, a read does not.
@@ -58,6 +52,15 @@ def read_rows(
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(read, [units[number::workers] for number in range(workers)]))
     return out
+
+
+def expect_committed(files: LocalFiles, array: str, unit: int, found: int | None, committed: int) -> None:
+    """StoreError unless a chunk has a checksum, None for damage, and the one that it was `committed` with."""
+    if found is None or committed not in (-1, found):
+        what = "does not have the checksum written with it" if found is None else MISPLACED
+        raise StoreError(
+            f"{files.root.name} is damaged in {array}", found=f"unit {unit} {what}", hint=files.repair_hint
+        )
 
 
 def _read_chunk(

@@ -87,6 +87,9 @@ class Commit:
                 float(value["rounding"]) if "rounding" in value else None,
             )
             fits = 0 <= unit < layout.units and list(layout.unit_range(unit)) == value["rows"]
+            fits = fits and all(
+                0 <= checksum < 1 << 8 * CHECKSUM_BYTES for checksum in commit.checksums.values()
+            )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             return None
         return commit if fits and set(commit.chunks) == set(layout.array_names()) else None
@@ -123,12 +126,16 @@ def checksums(commits: Mapping[int, Commit], layout: Layout, array: str) -> NDAr
 def ends_as_committed(files: LocalFiles, layout: Layout, commit: Commit) -> bool:
     """Whether the checksums that a unit's chunk files end with are those of its commit; reads no more."""
     for array, checksum in commit.checksums.items():
-        name = layout.chunk_name(array, commit.unit)
-        with files.open(name) as stream:
-            stream.seek(-CHECKSUM_BYTES, os.SEEK_END)
-            if int.from_bytes(stream.read(CHECKSUM_BYTES), "little") != checksum:
-                return False
+        if ending_checksum(files, layout.chunk_name(array, commit.unit)) != checksum:
+            return False
     return True
+
+
+def ending_checksum(files: LocalFiles, chunk: str) -> int:
+    """The checksum that a chunk file ends with; what is before it is not read."""
+    with files.open(chunk) as stream:
+        stream.seek(-CHECKSUM_BYTES, os.SEEK_END)
+        return int.from_bytes(stream.read(CHECKSUM_BYTES), "little")
 
 
 def finished_units(files: LocalFiles, layout: Layout) -> set[int]:

@@ -163,13 +163,17 @@ class _Facts:
     origin: _Origin | None = None
 
 
+def has_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:
+    """Whether a manifest is as it was written, and these are the commits that it was written for."""
+    return manifest.intact and commits_digest(commits) == manifest.digest
+
+
 def is_sealed(manifest: Manifest, commits: Mapping[int, Commit]) -> bool:
     """Whether a manifest says of its store what the commits say."""
     unread = sum(len(commit.unreadable) for commit in commits.values())
     return (
-        len(commits) == manifest.layout.units
-        and commits_digest(commits) == manifest.digest
+        has_sealed(manifest, commits)
+        and len(commits) == manifest.layout.units
         and manifest.unreadable_count == unread
         and manifest.lists_enough
-        and manifest.intact
     )

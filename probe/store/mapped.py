@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.store.chunks import expect_committed
+from probe.store.commits import ending_checksum
 from probe.store.encoding import decode
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
@@ -20,13 +23,21 @@ class MappedRows:
     """(n, …) rows of one stored output, as stored, or float32 of 8 bits; ``rows[places]`` copies some.
 
     A chunk file is R uncompressed rows and a checksum, so it can be mapped: reading a row touches its own
-    bytes and no others, and the operating system keeps in memory what fits. Checksums are not looked at here;
-    `verify_store` does that.
+    bytes and no others, and the operating system keeps in memory what fits. `committed` maps each array to
+    the checksums of its chunks: StoreError where a chunk ends with another, as one in the wrong place does.
+    Whether the bytes before it are what they were `verify_store` says, and who reads all rows first.
     """
 
-    def __init__(self, files: LocalFiles, layout: Layout, output: str, rows: NDArray[np.intp]) -> None:
+    def __init__(
+        self,
+        files: LocalFiles,
+        layout: Layout,
+        output: str,
+        rows: NDArray[np.intp],
+        committed: Mapping[str, NDArray[np.int64]],
+    ) -> None:
         self._arrays = layout.arrays_of(output)
-        self._files, self._layout, self._rows = files, layout, rows
+        self._files, self._layout, self._rows, self._committed = files, layout, rows, committed
         self.dtype = np.dtype(layout.values_dtype)
         self.shape = (len(rows), *layout.shapes[output])
         self._unit = lru_cache(OPEN_UNITS)(self._map_unit)
@@ -45,7 +56,10 @@ class MappedRows:
         return out
 
     def _map_unit(self, array: str, unit: int) -> NDArray[Any]:
-        path = self._files.path(self._layout.chunk_name(array, unit))
+        name = self._layout.chunk_name(array, unit)
+        ending = ending_checksum(self._files, name)
+        expect_committed(self._files, array, unit, ending, int(self._committed[array][unit]))
+        path = self._files.path(name)
         shape = (self._layout.unit_rows, *self._layout.row_shape(array))
         kind = np.dtype(self._layout.array_dtype(array)).newbyteorder("<")
         return np.memmap(path, kind, "r", shape=shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +23,14 @@ from probe.store.commits import Commit, checksums, read_commits
 from probe.store.encoding import decode
 from probe.store.files import LocalFiles
 from probe.store.index import Index, expect_index, read_current, read_index
-from probe.store.manifest import Manifest, read_manifest
+from probe.store.manifest import MANIFEST, Manifest, has_sealed, read_manifest
 from probe.store.mapped import MappedRows
 from probe.store.spec import IMPORTED
 from probe.text import few, shapes_text
+
+KEY_LETTERS = 12
+KEYED = re.compile(f"-[0-9a-f]{{{KEY_LETTERS}}}$")
+"""How the name of a store's folder ends, see `probe.store.catalog.store_path`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,10 +216,14 @@ class Store:
 
     def read(self, array: str, start: int, stop: int) -> NDArray[Any]:
         """Rows of an array by its full name, see `probe.store.chunks.read_rows`."""
+        files, layout = LocalFiles(self.path), self.manifest.layout
+        return read_rows(files, layout, array, start, stop, self.committed(array))
+
+    def committed(self, array: str) -> NDArray[np.int64]:
+        """(units,) see `probe.store.commits.checksums`; StoreError where the store's records disagree."""
         if array not in self._committed:
             self._committed[array] = checksums(self._commits, self.manifest.layout, array)
-        files, layout = LocalFiles(self.path), self.manifest.layout
-        return read_rows(files, layout, array, start, stop, self._committed[array])
+        return self._committed[array]
 
     def _whole(self, array: str) -> NDArray[Any]:
         self._check_chunks(array)
@@ -222,7 +231,15 @@ class Store:
 
     @cached_property
     def _commits(self) -> Mapping[int, Commit]:
-        return read_commits(LocalFiles(self.path), self.manifest.layout)
+        files = LocalFiles(self.path)
+        commits = read_commits(files, self.manifest.layout)
+        # Whole chunks with their commit lines can be another store's, all together.
+        if self.manifest.key != self.key or not has_sealed(self.manifest, commits):
+            raise StoreError(
+                f"{self.name} is damaged: {MANIFEST} and the commit lines do not belong together",
+                hint=files.repair_hint,
+            )
+        return commits
 
     @cached_property
     def _committed(self) -> dict[str, NDArray[np.int64]]:
@@ -282,7 +299,9 @@ class FeatureArray:
 
     def mapped(self, rows: NDArray[np.intp]) -> MappedRows:
         """`rows` for reading in any order, see `MappedRows`; nothing is read yet."""
-        return MappedRows(LocalFiles(self.store.path), self.store.manifest.layout, self.name, rows)
+        layout = self.store.manifest.layout
+        committed = {array: self.store.committed(array) for array in layout.arrays_of(self.name)}
+        return MappedRows(LocalFiles(self.store.path), layout, self.name, rows, committed)
 
     def _range(self, start: int, stop: int) -> NDArray[np.float32]:
         arrays = self.store.manifest.layout.arrays_of(self.name)
@@ -304,6 +323,22 @@ def expect_own(manifest: Manifest, path: Path) -> None:
         )
 
 
+def expect_named(path: Path, key: str) -> None:
+    """StoreError where the name of a store's folder ends like that of a store with another key."""
+    if is_misnamed(path, key):
+        raise StoreError(
+            f"{path.name} holds another store than its name says",
+            expected=f"key {path.name[-KEY_LETTERS:]}",
+            found=f"key {key[:KEY_LETTERS]}",
+            hint=f"rename it so that it ends in -{key[:KEY_LETTERS]}, or probe stores rm {path.name}",
+        )
+
+
+def is_misnamed(path: Path, key: str) -> bool:
+    """Whether the name of a store's folder ends in a key, and in another than its own."""
+    return bool(KEYED.search(path.name)) and not path.name.endswith(key[:KEY_LETTERS])
+
+
 def open_store(path: Path) -> Store:
     """Open a finished store; StoreError when it is missing, unfinished, damaged or of another version."""
     files = LocalFiles(path)
@@ -311,6 +346,7 @@ def open_store(path: Path) -> Store:
         raise StoreError(f"there is no store at {path}", hint="probe stores ls")
     manifest = read_manifest(files)
     expect_own(manifest, path)
+    expect_named(path, manifest.layout.key)
     current = read_current(files)
     expect_index(files, current.index)
     first = manifest.facts.get("origin")

@@ -19,12 +19,12 @@ from probe.failpoints import reach
 from probe.machine import usable_cpus
 from probe.store.arrays import read_record, wrong_metadata
 from probe.store.chunks import chunk_checksum
-from probe.store.commits import Commit, read_commits
+from probe.store.commits import Commit, commits_digest, read_commits
 from probe.store.files import LocalFiles
 from probe.store.index import CURRENT, Current, read_current, read_index, set_current
 from probe.store.locks import alone
 from probe.store.manifest import MANIFEST, Manifest, is_sealed, read_manifest
-from probe.store.reader import Store, expect_own
+from probe.store.reader import Store, expect_named, expect_own, is_misnamed
 from probe.store.spec import Layout
 
 
@@ -56,7 +56,7 @@ class Repair:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a finished store is whole: its records, and every chunk the one committed in its place.
+    """Whether a finished store is whole: its name, its records, and every chunk the one committed there.
 
     Reads every chunk once. Labellings are not looked at.
     """
@@ -69,7 +69,8 @@ def is_sound(path: Path) -> bool:
     layout = manifest.layout
     commits = read_commits(files, layout)
     return (
-        record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
+        not is_misnamed(path, layout.key)
+        and record == json.loads(json.dumps({"spec": manifest.spec, "layout": layout.as_json()}))
         and is_sealed(manifest, commits)
         and not wrong_metadata(files, layout, record["spec"])
         and not _damaged(files, layout, commits)
@@ -89,7 +90,9 @@ def mend(path: Path) -> Repair:
         reach("mend-metadata")
         commits = read_commits(files, layout)
         lost = [unit for unit in range(layout.units) if unit not in commits]
-        damaged = _damaged(files, layout, commits)
+        foreign = manifest is not None and not lost and not _are_those(manifest, commits)
+        # Whole lines and whole chunks that are not those that were sealed: any of them may be another's.
+        damaged = list(range(layout.units)) if foreign else _damaged(files, layout, commits)
         for unit in damaged:
             for array in layout.array_names():
                 _take_away(path, layout.chunk_name(array, unit))
@@ -102,6 +105,11 @@ def mend(path: Path) -> Repair:
             reach("mend-unsealed")
         rows = sum(stop - start for start, stop in map(layout.unit_range, units))
         return Repair(units, rows, tuple(written))
+
+
+def _are_those(manifest: Manifest, commits: dict[int, Commit]) -> bool:
+    """Whether the commits are those that a manifest has sealed, as far as it can still be believed."""
+    return not manifest.intact or commits_digest(commits) == manifest.digest
 
 
 def unsealed_store(path: Path) -> Store:
@@ -129,6 +137,13 @@ def _take_away(path: Path, name: str) -> list[str]:
 
 
 def _known(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Manifest | None]:
+    """`_recorded`; StoreError where that is another store than the folder's name says."""
+    found = _recorded(path, files)
+    expect_named(path, found[0].key)
+    return found
+
+
+def _recorded(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Manifest | None]:
     """Layout and specification by the manifest, or else by what is kept with the arrays."""
     try:
         manifest = read_manifest(files)

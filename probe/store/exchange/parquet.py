@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from probe.arrow import load_pyarrow
 from probe.errors import DataError
+from probe.records import load_json, read_record
 from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
 from probe.store.index import Index
 
@@ -32,10 +35,10 @@ def read_parquet(path: Path, cache: Path) -> FeatureTable:
             metadata = _metadata(file.schema_arrow)
             features = _spool(path, file, columns, is_list, cache)
             labelling = _labelling(path, file, metadata, len(features))
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read as a parquet file", found=str(error)) from error
     shape = metadata.get("shape", [])
-    if len(shape) == 3 and int(np.prod(shape)) == features.shape[1]:
+    if len(shape) == 3 and math.prod(shape) == features.shape[1]:
         features = features.reshape(len(features), *shape)
     return FeatureTable(str(path), features, labelling)
 
@@ -145,12 +148,18 @@ def _column(file: Any, name: str) -> NDArray[Any]:
 def _metadata(schema: Any) -> dict[str, Any]:
     """What `write_parquet` left beside the columns: classes in label order, shape of a feature map."""
     try:
-        value = json.loads((schema.metadata or {}).get(_METADATA, b"{}"))
-        classes, shape = value.get("classes"), value.get("shape", [])
-        known = {"classes": [str(name) for name in classes]} if classes is not None else {}
-        return {"shape": [int(side) for side in shape], **known}
-    except (ValueError, TypeError, AttributeError):
+        value = load_json((schema.metadata or {}).get(_METADATA, b"{}").decode())
+        found = read_record(_Metadata, value)
+    except ValueError:
         return {}
+    known = {} if found.classes is None else {"classes": list(found.classes)}
+    return {"shape": list(found.shape) if min(found.shape, default=0) > 0 else [], **known}
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    classes: tuple[str, ...] | None = None
+    shape: tuple[int, ...] = ()
 
 
 def write_parquet(

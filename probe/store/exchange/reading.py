@@ -16,7 +16,7 @@ from probe.datasets.listing import (
 )
 from probe.datasets.unzip import DAMAGE, open_arrays, reason_of
 from probe.errors import DataError, UsageError
-from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling
+from probe.store.exchange.table import FeatureTable, Labelling, parse_labelling, texts_of
 from probe.text import count_of
 
 NPZ_LAYOUT = "features (N, D) or (N, H, W, C), and where wanted ids, labels, splits, groups and classes"
@@ -98,7 +98,7 @@ def _labelling_of(path: Path, arrays: Mapping[str, NDArray[Any]], count: int) ->
         str(path),
         arrays.get("labels"),
         count=count,
-        classes=None if classes is None else classes.astype(np.str_).tolist(),
+        classes=None if classes is None else texts_of(str(path), "classes", classes),
         ids=arrays.get("ids"),
         splits=arrays.get("splits"),
         hashes=arrays.get("hashes"),

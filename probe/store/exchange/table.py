@@ -132,7 +132,7 @@ def _labels(
     labels = labels.reshape(count)
     if labels.dtype.kind in "iu" and classes is not None:
         return _numbers(origin, labels, len(classes)), tuple(classes)
-    names = [str(value) for value in labels.astype(np.str_).tolist()]
+    names = texts_of(origin, "labels", labels)
     if labels.dtype.kind == "i":
         names = ["" if name == str(UNLABELLED) else name for name in names]
     known = tuple(classes) if classes is not None else class_order(set(names) - {""})
@@ -162,10 +162,18 @@ def _strings(origin: str, column: str, values: NDArray[Any], count: int) -> NDAr
             expected=f"text ({count},)",
             found=f"{values.dtype} {values.shape}",
         )
+    return string_array(texts_of(origin, column, values))
+
+
+def texts_of(origin: str, column: str, values: NDArray[Any]) -> list[str]:
+    """Names or whole numbers (n,) as texts; bytes are those of UTF-8."""
     try:
-        return string_array(values.astype(np.str_).tolist())
+        texts: list[str] = (
+            np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(np.str_)
+        ).tolist()
     except UnicodeDecodeError as error:
         raise DataError(f"the {column} of {origin} are not text", found=str(error)) from error
+    return texts
 
 
 def _expect_unique(origin: str, ids: NDArray[np.str_]) -> None:
