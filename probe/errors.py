@@ -11,6 +11,8 @@ import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from probe.plain import one_line
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -52,7 +54,8 @@ class ProbeError(Exception):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        lines = [self.problem]
+        # A name in it may have the end of a line, and what follows would be told as of our own.
+        lines = [one_line(self.problem)]
         if self.expected is not None:
             lines.append(f"  expected: {self.expected}")
         if self.found is not None:

@@ -5,6 +5,7 @@ Nothing large is imported here: the program listens before it imports anything e
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -46,6 +47,9 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 def leave_at_once() -> None:
     """From here on a signal says so and ends the process: before there is work, and after it."""
+    # The first that is registered is called last: what Python and libraries take down after it would be ended
+    # by the signal itself, and not with the code of what was done.
+    atexit.register(_ignore)
     for number in (signal.SIGINT, signal.SIGTERM):
         _set(number, _leave)
 
@@ -105,6 +109,11 @@ def check() -> None:
     """Raise the exception of a signal once more, where a library has swallowed it; asked at every step."""
     if _came is not None and threading.current_thread() is threading.main_thread():
         raise _came
+
+
+def _ignore() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _set(number: signal.Signals, handler: Any) -> None:

@@ -83,9 +83,13 @@ def test_an_archive_is_not_believed(what: str, tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_no_data_set_and_not_waited_for(shell: Shell, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "set.npz")
-    shell("extract", "--backbone", "pixels", "--size", "4", tmp_path / "set.npz", code=1)
-    assert "set.npz cannot be read" in shell.error
+    for name in ("set.npz", "tar/set.tar", "parquet/set.parquet"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        os.mkfifo(path)
+        given = path if path.parent == tmp_path else path.parent
+        shell("extract", "--backbone", "pixels", "--size", "4", given, code=1)
+        assert f"{path.name} cannot be read" in shell.error
 
 
 def test_a_data_set_with_such_arrays_is_refused(shell: Shell, tmp_path: Path) -> None:

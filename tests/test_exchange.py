@@ -242,6 +242,7 @@ def test_files_that_cannot_be_asked_for(shell: Shell, tmp_path: Path) -> None:
         ("id,label\nx,a\nx,b\ny,a\nz,a\n", "names x twice"),
         ("label,split\na,train\nb,valid8\nb,\na,\n", "line 3"),
         ("", "an empty file"),
+        ("label,split,label\na,train,b\n", "two columns called label"),
     ],
 )
 def test_labels_that_do_not_fit(shell: Shell, tmp_path: Path, text: str, said: str) -> None:

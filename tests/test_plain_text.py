@@ -73,6 +73,9 @@ def test_an_error_steers_no_terminal(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / ANSI).mkdir()
     shell("extract", "--backbone", "pixels", tmp_path / ANSI, code=1)
     assert "\x1b" not in shell.error
+    (tmp_path / BROKEN).mkdir()
+    shell("extract", "--backbone", "pixels", tmp_path / BROKEN, code=1)
+    assert "two\\nlines" in shell.error
     shell("extract", "--backbone", "pixels", "--labels", tmp_path / ANSI / ANSI, tmp_path, code=2)
     shell("stores", "show", "--no-such", f"--{ANSI}", code=2)
     assert "\x1b" not in shell.error

@@ -266,6 +266,15 @@ def test_a_linked_store_is_removed_and_what_it_leads_to_stays(
     assert (tmp_path / "elsewhere/MANIFEST.json").is_file()
 
 
+def test_a_copy_that_shares_its_files_is_not_written(store: Path, shell: Shell, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "copy", copy_function=os.link)
+    flip(store / CHUNKS / "1/0")
+    before = {path: path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    shell("stores", "repair", store.name)
+    assert shell.json("stores", "verify", "--full", store.name)["ok"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_commit_with_a_checksum_of_no_chunk_is_none(store: Path, shell: Shell) -> None:
     log = store / "commits/0of1.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]

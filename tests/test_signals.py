@@ -130,3 +130,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.png").write_bytes(stream.getvalue() + bytes([number % 256, number // 256]))
     return root
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_is_taken_down_changes_no_exit_code(number: signal.Signals) -> None:
+    late = f"""
+from probe.signals import leave_at_once, leave_in_silence
+leave_at_once()
+import os, sys
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid()):
+        kill(me, {int(number)})
+late = Late()
+leave_in_silence()
+sys.exit(3)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", late], capture_output=True, check=False, env=environment)
+    assert (ended.returncode, ended.stderr) == (3, b"")

@@ -25,6 +25,8 @@ OF_DISKS = {
     errno.EIO: f"the disk is damaged or not reached: see what the system's log says of it, and {_AGAIN}",
 }
 """What to do about errors that are no fault of a file."""
+KNOWN = (ProbeError, OSError, MemoryError, click.ClickException)
+"""Errors that are no bug of this program."""
 
 PLAIN = str.maketrans(
     {
@@ -97,7 +99,9 @@ def _type(error: Exception) -> str:
         return "Interrupted"
     if isinstance(error, click.UsageError):
         return "UsageError"
-    known = isinstance(error, ProbeError | OSError | click.ClickException) or _is_of_the_locale(error)
+    known = isinstance(error, ProbeError | OSError | MemoryError | click.ClickException) or _is_of_the_locale(
+        error
+    )
     return type(error).__name__ if known else "InternalError"
 
 
@@ -119,6 +123,12 @@ def _told(error: Exception) -> ProbeError:
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return ProbeError(f"{error.strerror or error}{where}", hint=OF_DISKS.get(error.errno or 0))
+    if isinstance(error, MemoryError):
+        return ProbeError(
+            "there is not enough memory",
+            found=str(error) or None,
+            hint="ask for less at once: --help says how",
+        )
     if _is_of_the_locale(error):
         assert isinstance(error, UnicodeEncodeError)
         return ProbeError(

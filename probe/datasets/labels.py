@@ -61,6 +61,9 @@ def read_labels(path: Path, names: tuple[str, ...] = ("path",), *, numbered: boo
                     found=",".join(columns)[:200] or "an empty file",
                     hint="separate the columns by commas" if ";" in "".join(columns) else None,
                 )
+            twice = [name for name in (key, "label", "split", "group") if columns.count(name) > 1]
+            if twice:
+                raise DataError(f"{path} has two columns called {twice[0]}", hint="keep one of them")
             rows = [_row(path, reader.line_num, record, key) for record in reader]
     except FileNotFoundError as error:
         raise UsageError(f"there is no label file {path}") from error

@@ -26,6 +26,7 @@ from probe.datasets.sources import MAX_FILE_BYTES, place_among
 from probe.durable import replacing
 from probe.errors import DataError
 from probe.hashing import file_stamp
+from probe.whole import open_file
 
 SUFFIX = ".parquet"
 ROWS_AT_ONCE = 64
@@ -107,6 +108,8 @@ class TableSource:
 def _schema(path: Path) -> Any:
     arrow = load_pyarrow()
     try:
+        # A pipe would be waited for.
+        open_file(path).close()
         return arrow.parquet.read_schema(path)
     except (OSError, ValueError) as error:
         raise DataError(

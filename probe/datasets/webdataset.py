@@ -28,6 +28,7 @@ from probe.datasets.listing import (
 from probe.datasets.sources import MAX_FILE_BYTES
 from probe.errors import DataError, UsageError
 from probe.text import count_of
+from probe.whole import open_file
 
 SUFFIX = ".tar"
 LABELS = ("cls", "class", "label")
@@ -134,7 +135,7 @@ def _samples(path: Path) -> Iterator[_Sample]:
     found: dict[str, _Sample] = {}
     try:
         # Without compression, since a picture is read where it lies.
-        with tarfile.open(path, "r:") as archive:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 _take(archive, member, found)
     except (OSError, tarfile.TarError, ValueError) as error:

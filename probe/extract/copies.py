@@ -77,9 +77,11 @@ def find_candidates(job: ExtractJob, home: Home, own: Path) -> list[Candidate]:
         return []
     found = []
     for path in store_folders(home):
-        if path == own or not is_finished(path):
+        if path == own:
             continue
         try:
+            if not is_finished(path):
+                continue
             manifest = read_manifest(LocalFiles(path))
             serves = _same_code_path(manifest, job) and read_layout(path) == manifest.layout
         except (StoreError, OSError):

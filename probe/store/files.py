@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from probe.durable import WRITING, settle, sync_folder
+from probe.durable import WRITING, replacing, settle, sync_folder
 from probe.errors import NOT_WRITABLE, ReadOnlyError, StoreError
 from probe.failpoints import reach
 from probe.records import load_json
@@ -168,6 +168,7 @@ class AppendLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        _part_from_copies(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         self._stream: BinaryIO = os.fdopen(os.open(path, flags, 0o666), "a+b")
         try:
@@ -196,6 +197,17 @@ class AppendLog:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _part_from_copies(path: Path) -> None:
+    """Give a file of several names (``cp -l``) content of its own under this one, which will change."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        with replacing(path) as copy:
+            shutil.copyfile(path, copy)
 
 
 class disk_errors:
