@@ -39,14 +39,14 @@ def test_extract_json_has_the_promised_fields(shell: Shell) -> None:
 
 def test_fit_json_has_the_promised_fields_and_an_honest_number(fitted: Path, shell: Shell) -> None:
     shell.home = fitted
-    found = shell.json("fit", "logreg")
+    found = shell.json("fit", "logreg", "--c", "0.001,0.01,0.1")
     assert {"run", "store", "head", "chosen", "seconds", "test", "val"} <= set(found)
     promised = "accuracy accuracy_low accuracy_high top5 balanced_accuracy macro_f1 log_loss ece"
     assert set(promised.split()) <= set(found["test"])
     assert found["test"]["n"] == 1000
     assert found["test"]["accuracy_low"] < found["test"]["accuracy"] < found["test"]["accuracy_high"]
     assert 0.70 < found["test"]["accuracy"] < 0.85
-    assert found["chosen"]["c"] > 0
+    assert found["chosen"]["c"] in (0.001, 0.01, 0.1)
     with np.load(fitted / "runs" / found["run"] / "predictions.npz", allow_pickle=False) as predictions:
         accuracy = (predictions["probabilities"].argmax(1) == predictions["labels"]).mean()
     assert accuracy == pytest.approx(found["test"]["accuracy"])

@@ -444,15 +444,11 @@ def test_shards_and_processes_give_the_same_bytes(photos: Path, home: Home, tmp_
 def test_kill_minus_nine_while_rows_are_copied(tmp_path: Path, shell: Shell, source_stays: bool) -> None:
     """A process killed while it copies; the same command goes on, with the source or without."""
     photos = make_folder(tmp_path / "photos", range(160))
-    home = tmp_path / "home"
-
-    def command() -> list[str]:
-        words = (*WORDS, "--size", str(WIDE), "--json", str(photos))
-        return [sys.executable, "-m", "probe", "--home", str(home), *words]
-
-    source = json.loads(subprocess.run(command(), cwd=ROOT, capture_output=True, check=True).stdout)
+    home, words = shell.home, (*WORDS, "--size", str(WIDE), str(photos))
+    source = shell.json(*words)
     make_folder(photos, range(160, 165))
-    process = subprocess.Popen(command(), cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "probe", "--home", str(home), *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(home.glob("stores/*/data.zarr/features/pixels/c/1/0"))) < 2:
         assert process.poll() is None, "finished before it could be killed"
@@ -463,7 +459,7 @@ def test_kill_minus_nine_while_rows_are_copied(tmp_path: Path, shell: Shell, sou
     assert len(list(home.glob("stores/*/MANIFEST.json"))) == 1
     if not source_stays:
         remove_store(Home(home), source["store"])
-    done = json.loads(subprocess.run(command(), cwd=ROOT, capture_output=True, check=True).stdout)
+    done = shell.json(*words)
     computed, copied, resumed = counts(done)
     assert computed + copied + resumed == 165
     assert resumed > 0

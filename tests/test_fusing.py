@@ -179,18 +179,18 @@ def test_nothing_is_left_in_the_graph_that_could_be_fused(tmp_path: Path) -> Non
 
 
 def test_a_network_of_keras_with_weights_as_training_leaves_them(tmp_path: Path) -> None:
-    """Against Keras in float32, and in bfloat16 where this machine computes in it."""
-    weights = tmp_path / "drawn.weights.h5"
-    model = draw(build_network(resolve("resnet50", size=SIDE * 2, weights="random", home=NOWHERE)))
-    model.save_weights(weights)
-    pixels = np.random.default_rng(2).integers(0, 256, (2, SIDE * 2, SIDE * 2, 3), dtype=np.uint8)
-    choices = {"size": SIDE * 2, "weights": str(weights), "engine": "tensorflow", "home": NOWHERE}
-    spec = resolve("resnet50", precision="fp32", **choices)
+    """The start of a ResNet50 against Keras, and in bfloat16 where this machine computes in it."""
+    side = SIDE * 2
+    whole = build_network(resolve("resnet50", size=side, weights="random", home=NOWHERE))
+    model = keras.Model(whole.input, whole.get_layer("conv3_block2_out").output)
+    path = saved(model, tmp_path)
+    pixels = np.random.default_rng(2).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    spec = spec_of(path)
     expected = model(convention(spec.preprocess).apply(pixels.astype(np.float32)), training=False).numpy()
     features = load(spec, batch_size=2)(pixels)["avg_pool"]
     assert_close(features, expected.mean((1, 2)), 1e-4)
     if choose_precision("auto", machine=Machine(read_machine().cpu_flags))[0] == "bf16":
-        half = load(resolve("resnet50", precision="bf16", **choices), batch_size=2)
+        half = load(spec_of(path, precision="bf16"), batch_size=2)
         assert cosine(half(pixels)["avg_pool"], features) >= 0.999
 
 
