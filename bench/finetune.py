@@ -4,7 +4,9 @@ For VGG16 from block5 and ResNet50 from block5 (conv5), at 224×224 and batch 32
 
 * ``cache bf16``, ``cache fp32``  this program's training step on the stored activations, mapped from disk;
 * ``keras fp32``, ``keras bf16``  the whole network in Keras, layers below the cut frozen, batch norm in
-  inference, in float32 and under ``mixed_bfloat16``, on decoded pictures in memory.
+  inference, in float32 and under ``mixed_bfloat16``, on decoded pictures in memory;
+* ``matmul bf16``, ``matmul fp32``  TensorFlow's product of two square matrices, whose rate is the peak that
+  the steps are compared with.
 
 Each side trains over the same number of pictures with the same optimiser, and has warmed up before. The
 one-off extraction is stated beside it, and after how many epochs it has paid for itself. Weights are random:
@@ -42,6 +44,9 @@ SIZE, BATCH, CLASSES = 224, 32, 10
 UNFREEZE = "block5"
 BACKBONES = ("vgg16", "resnet50")
 PRECISIONS = ("bf16", "fp32")
+SIDE, PRODUCTS = 4096, 4
+MATMUL_OPERATIONS = 2 * SIDE**3 * PRODUCTS
+"""Floating-point operations of a round of ``matmul``."""
 
 
 def main(quick: bool = False) -> None:
@@ -70,10 +75,13 @@ def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
             whole = backbones.build_network(fast)
             decoded = Part(pictures, part.labels)
             sides[f"keras {precision}"] = _whole(whole, ready.cut, decoded, fast, precision)
+            sides[f"matmul {precision}"] = _matmul(precision)
+        operations = _operations(assemble(ready).model)
         for run in sides.values():
             run()
         times = interleave(sides, rounds)
         once = store.manifest.facts["seconds"]
+    peaks = {precision: times.pop(f"matmul {precision}") for precision in PRECISIONS}
     per_image = {side: 1000 * statistics.median(values) / images for side, values in times.items()}
     saved = (per_image["keras fp32"] - per_image["cache bf16"]) * images / 1000
     return {
@@ -82,6 +90,16 @@ def _measure(name: str, images: int, rounds: int) -> dict[str, Any]:
         "keras fp32 / cache bf16": paired_ratio(times["keras fp32"], times["cache bf16"]),
         "keras fp32 / cache fp32": paired_ratio(times["keras fp32"], times["cache fp32"]),
         "keras bf16 / cache bf16": paired_ratio(times["keras bf16"], times["cache bf16"]),
+        **{
+            f"cache {precision}, of the peak": paired_ratio(peaks[precision], times[f"cache {precision}"])
+            * (operations * images / MATMUL_OPERATIONS)
+            for precision in PRECISIONS
+        },
+        **{
+            f"peak {precision}, GFLOP/s": MATMUL_OPERATIONS / statistics.median(peaks[precision]) / 1e9
+            for precision in PRECISIONS
+        },
+        "GFLOP an image and step": operations / 1e9,
         "extraction, ms an image": 1000 * once / images,
         "pays after epochs": once / saved,
     }
@@ -102,6 +120,37 @@ def _cached(ready: Prepared, part: Part, precision: str) -> Callable[[], Any]:
     job = replace(ready.job, backbone=replace(ready.job.backbone, precision=precision))
     model = assemble(replace(ready, job=job)).model
     return _epoch(model, ArrayInputs(part, None, batch_size=BATCH, seed=0))
+
+
+def _matmul(precision: str) -> Callable[[], Any]:
+    import tensorflow as tf
+
+    dtype = tf.bfloat16 if precision == "bf16" else tf.float32
+    matrix = tf.cast(tf.random.normal((SIDE, SIDE), seed=0), dtype)
+
+    @tf.function
+    def multiply() -> Any:
+        product = matrix
+        for _ in range(PRODUCTS):
+            product = tf.matmul(matrix, product)
+        return product
+
+    return lambda: multiply().numpy()
+
+
+def _operations(model: Any) -> float:
+    """Floating-point operations of a training step for one image, those of convolutions and dense layers.
+
+    Forward once; backward once for the weights, and once for the input but where that is the model's own.
+    """
+    total = 0.0
+    inputs = {id(tensor) for tensor in model.inputs}
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            places = int(np.prod(layer.output.shape[1:-1], dtype=np.int64))
+            forward = 2.0 * places * int(np.prod(layer.kernel.shape))
+            total += forward * (2 if id(layer.input) in inputs else 3)
+    return total
 
 
 def _whole(network: Any, cut: Cut, part: Part, spec: BackboneSpec, precision: str) -> Callable[[], Any]:

@@ -229,11 +229,12 @@ def _of_keras(row: Backbone, spec: BackboneSpec, folder: Path) -> tuple[Path, li
     Preprocessing is in front of it, pooling behind it. OpenVINO folds batch normalisation itself.
     """
     from probe.backbones import network
-    from probe.backbones.forward import forward_of
-    from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
+    from probe.backbones.forward import freeze
+    from probe.backbones.graph import signature
 
-    forward = forward_of(network.build(row, spec), row, spec)
-    pixels = tf.TensorSpec((None, spec.size, spec.size, 3), tf.uint8)
-    frozen = convert_variables_to_constants_v2(tf.function(forward).get_concrete_function(pixels))
-    tf.io.write_graph(frozen.graph, str(folder), "network.pb", as_text=False)
-    return folder / "network.pb", [output.name for output in frozen.outputs]
+    model, values = network.build_to_freeze(row, spec)
+    with values:
+        frozen = freeze(model, row, spec, signature(spec, None))
+    path = folder / "network.pb"
+    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+    return path, [output.name for output in frozen.outputs]

@@ -11,12 +11,12 @@ from typing import Any
 
 from probe.backbones import folding, network
 from probe.backbones.backbone import Backbone, BackboneSpec, Extractor
-from probe.backbones.forward import forward_of
+from probe.backbones.forward import freeze
 from probe.backbones.graph import CPU, GraphExtractor, lowered, signature
 from probe.backbones.outputs import layer_name
 from probe.config import Home
 from probe.errors import UsageError
-from probe.tensorflow_setup import convert_variables_to_constants_v2, tf
+from probe.tensorflow_setup import tf
 
 
 def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) -> Extractor:
@@ -31,23 +31,8 @@ def load(row: Backbone, spec: BackboneSpec, batch_size: int, home: Home | None) 
             "TensorFlow does not see a GPU, and fp16 needs one",
             hint="--precision fp32 or bf16, or install the GPU libraries: pip install 'probe[gpu]'",
         )
-    return compile_graph(network.build(row, spec), row, spec, batch_size)
-
-
-def compile_graph(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
-    """A Keras model with its weights -> the extractor that computes `spec.outputs` of it.
-
-    The variables become constants, which lets grappler fold batch normalisation into the convolutions and
-    fuse bias and activation; one input signature, so nothing is ever traced again.
-
-    Raises
-    ------
-    UnknownNameError : an output is no layer of the model.
-    """
-    frozen = _freeze(model, row, spec, batch_size)
-    # The first call copies every weight several times over; the network itself is not needed any more.
-    del model
-    gc.collect()
+    frozen = _freeze(row, spec, batch_size)
+    gc.collect()  # the network: running the graph for the first time copies every weight several times
     graph = (
         tf.function(frozen, input_signature=[signature(spec, batch_size)], jit_compile=True)
         if network.half_policy(row, spec) is not None
@@ -64,10 +49,13 @@ def _by_pass(row: Backbone, spec: BackboneSpec) -> bool:
     return lowered(row, spec) == "bf16" and network.half_policy(row, spec) is None
 
 
-def _freeze(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
-    """The model with preprocessing and pooling as one function without variables."""
-    names = [layer_name(model, row, output) for output in spec.outputs]
-    folding.fold_batch_norms(model, keep=names)
-    forward = forward_of(model, row, spec)
-    traced = tf.function(forward, input_signature=[signature(spec, batch_size)]).get_concrete_function()
-    return convert_variables_to_constants_v2(traced, lower_control_flow=False)
+def _freeze(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
+    """The network with preprocessing and pooling as one function without variables.
+
+    Constants let grappler fold batch normalisation into the convolutions and fuse bias and activation into
+    them; with one input signature nothing is ever traced again.
+    """
+    model, values = network.build_to_freeze(row, spec)
+    with values:
+        folding.fold_batch_norms(model, keep=[layer_name(model, row, output) for output in spec.outputs])
+        return freeze(model, row, spec, signature(spec, batch_size))

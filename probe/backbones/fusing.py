@@ -6,7 +6,6 @@
   residual and activation become one.
 * Where a network starts with a convolution, the order of the channels and their scale go into its kernel; the
   mean stays, since the zeros of the padding come after it.
-* The weights are constants from the start: nothing has to be frozen.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from probe.backbones import network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.backbones.folding import convolution_before, scale_kernel, values_of
-from probe.backbones.forward import forward_through, outputs_model
+from probe.backbones.forward import forward_through, frozen, outputs_model
 from probe.backbones.graph import signature
 from probe.backbones.outputs import layer_name
 from probe.backbones.preprocess import Convention
@@ -38,26 +37,15 @@ def freeze(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
     UnknownNameError : an output is no layer of the network.
     WeightsError, UsageError : as `network.build`.
     """
-    return freeze_model(network.build(row, spec), row, spec, batch_size)
-
-
-def freeze_model(model: Any, row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
-    """As `freeze`, of a network that is there; it is changed, and of no use afterwards."""
-    names = [layer_name(model, row, output) for output in spec.outputs]
-    convention = preprocess.convention(spec.preprocess)
-    fuse(model, keep=names)
-    convention = fold_convention(model, convention, keep=names)
-    submodel = outputs_model(model, row, spec)
-    forward = forward_through(submodel, convention, spec)
-    values = [(variable, variable.value.numpy()) for variable in submodel.variables]
-
-    def constant(pixels: Any) -> list[Any]:
-        # Arrays become constants of the graph that is being traced; tensors would become inputs of it.
-        with keras.StatelessScope([(variable, tf.constant(array)) for variable, array in values]):
-            return forward(pixels)
-
-    traced = tf.function(constant, input_signature=[signature(spec, batch_size)], autograph=False)
-    return traced.get_concrete_function()
+    model, values = network.build_to_freeze(row, spec)
+    with values:
+        names = [layer_name(model, row, output) for output in spec.outputs]
+        convention = preprocess.convention(spec.preprocess)
+        fuse(model, keep=names)
+        convention = fold_convention(model, convention, keep=names)
+        submodel = outputs_model(model, row, spec)
+        forward = forward_through(submodel, convention, spec)
+        return frozen(forward, submodel.variables, signature(spec, batch_size))
 
 
 def fuse(model: Any, keep: Collection[str] = ()) -> None:

@@ -63,8 +63,8 @@ def lowered(row: Backbone, spec: BackboneSpec) -> str:
     return "fp32" if row.saved_precision else spec.precision
 
 
-def signature(spec: BackboneSpec, batch_size: int) -> Any:
-    """What a graph takes: (B, S, S, 3) uint8."""
+def signature(spec: BackboneSpec, batch_size: int | None) -> Any:
+    """What a graph takes: (B, S, S, 3) uint8; None is any number of pictures."""
     return tf.TensorSpec((batch_size, spec.size, spec.size, 3), tf.uint8)
 
 

@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,26 @@ def build(row: Backbone, spec: BackboneSpec) -> Any:
     if path is not None:
         load_weights(model, path)
     return model
+
+
+def build_to_freeze(row: Backbone, spec: BackboneSpec) -> tuple[Any, AbstractContextManager[Any]]:
+    """As `build`, and a scope, inside of which the weights have their values; outside they may have none.
+
+    Where the values come from a file the network has no variables of TensorFlow: making them, and filling
+    them with random numbers first, would take most of the time.
+    """
+    if row.kind != KERAS or spec.weights_path is None:
+        return build(row, spec), nullcontext()
+    weights.check(spec)
+    path, scope = Path(spec.weights_path), keras.StatelessScope(initialize_variables=False)
+
+    def construct() -> Any:
+        with scope:
+            model = _construct(row, spec)
+            load_weights(model, path)
+            return model
+
+    return _in_fresh_keras(construct), scope
 
 
 def load_weights(model: Any, path: Path) -> None:
