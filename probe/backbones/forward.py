@@ -11,11 +11,14 @@ from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.backbones.preprocess import Convention
 from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
 
+_CALLS = ("PartitionedCall", "While", "If", "Case")
+"""How the types of operations end that call functions of TensorFlow."""
+
 
 def freeze(model: Any, row: Backbone, spec: BackboneSpec, pixels: Any) -> Any:
-    """Preprocessing, network and pooling as one function without variables, which takes `pixels`.
+    """Preprocessing, network and pooling as one function of constants alone, which takes `pixels`.
 
-    It gives the outputs of `spec` in float32. See `frozen`.
+    It gives the outputs of `spec` in float32; `pixels` is a ``TensorSpec``.
 
     Raises
     ------
@@ -23,7 +26,17 @@ def freeze(model: Any, row: Backbone, spec: BackboneSpec, pixels: Any) -> Any:
     """
     submodel = outputs_model(model, row, spec)
     forward = forward_through(submodel, preprocess.convention(spec.preprocess), spec)
-    return frozen(forward, submodel.variables, pixels)
+    traced = trace_constants(forward, submodel.variables, pixels)
+    if not traced.captured_inputs and not _calls_functions(traced):
+        return traced
+    # A layer holds tensors that are no variables, or has functions of its own: only a conversion, which takes
+    # several times as long, brings everything into one graph.
+    traced = tf.function(forward, input_signature=[pixels]).get_concrete_function()
+    return convert_variables_to_constants_v2(traced, lower_control_flow=False)
+
+
+def _calls_functions(traced: Any) -> bool:
+    return any(operation.type.endswith(_CALLS) for operation in traced.graph.get_operations())
 
 
 def outputs_model(model: Any, row: Backbone, spec: BackboneSpec) -> Any:
@@ -42,11 +55,10 @@ def forward_through(submodel: Any, convention: Convention, spec: BackboneSpec) -
     return forward
 
 
-def frozen(forward: Callable[[Any], list[Any]], variables: Sequence[Any], pixels: Any) -> Any:
-    """`forward` as one function of TensorFlow that takes `pixels`, a ``TensorSpec``, with no variables in it.
+def trace_constants(forward: Callable[[Any], list[Any]], variables: Sequence[Any], pixels: Any) -> Any:
+    """`forward` as a function that takes `pixels`, a ``TensorSpec``, with the values of `variables` in it.
 
-    The values that `variables` have now are constants from the start, which takes a fraction of the time that
-    converting a function takes.
+    They are constants from the start: nothing has to be converted.
     """
     values = [(variable, variable.value.numpy()) for variable in variables]
 
@@ -55,11 +67,7 @@ def frozen(forward: Callable[[Any], list[Any]], variables: Sequence[Any], pixels
         with keras.StatelessScope([(variable, tf.constant(array)) for variable, array in values]):
             return forward(pixels)
 
-    traced = tf.function(constant, input_signature=[pixels], autograph=False).get_concrete_function()
-    if not traced.captured_inputs:
-        return traced
-    # A layer may hold tensors that are no variables, or variables that it does not tell of.
-    return convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    return tf.function(constant, input_signature=[pixels], autograph=False).get_concrete_function()
 
 
 def _finish(value: Any, output: str) -> Any:

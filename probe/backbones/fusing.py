@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from probe.backbones import network, preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.backbones.folding import convolution_before, scale_kernel, values_of
-from probe.backbones.forward import forward_through, frozen, outputs_model
+from probe.backbones.forward import forward_through, outputs_model, trace_constants
 from probe.backbones.graph import signature
 from probe.backbones.outputs import layer_name
 from probe.backbones.preprocess import Convention
@@ -45,7 +45,7 @@ def freeze(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
         convention = fold_convention(model, convention, keep=names)
         submodel = outputs_model(model, row, spec)
         forward = forward_through(submodel, convention, spec)
-        return frozen(forward, submodel.variables, signature(spec, batch_size))
+        return trace_constants(forward, submodel.variables, signature(spec, batch_size))
 
 
 def fuse(model: Any, keep: Collection[str] = ()) -> None:
