@@ -130,6 +130,15 @@ def test_files_written_this_moment_are_not_remembered(tmp_path, counted, monkeyp
     assert len(counted) == 60
 
 
+def test_arrays_written_this_moment_are_not_remembered(tmp_path, counted, monkeypatch):
+    path, pixels = tmp_path / "set.npz", np.arange(640, dtype=np.uint32).astype(np.uint8).reshape(40, 4, 4)
+    np.savez(path, train_images=pixels, train_labels=np.arange(40) % 2)
+    monkeypatch.setattr("time.time_ns", lambda: path.stat().st_mtime_ns + 1000)
+    open_dataset(str(path), Home(tmp_path / "home"))
+    open_dataset(str(path), Home(tmp_path / "home"))
+    assert len(counted) == 80
+
+
 def test_a_damaged_cache_is_an_empty_one(tmp_path, counted):
     source = files(tmp_path / "x")
     first = index_rows(source, 30, tmp_path / "cache").hashes
@@ -146,6 +155,7 @@ def test_arrays_are_remembered_by_their_file(tmp_path, counted):
     pixels = np.arange(60 * 16, dtype=np.uint32).astype(np.uint8).reshape(60, 4, 4)
     labels = np.arange(60) % 3
     np.savez(path, train_images=pixels[:40], train_labels=labels[:40], test_images=pixels, test_labels=labels)
+    os.utime(path, (OLD, OLD))
     first = open_dataset(str(path), home)
     assert len(counted) == 100
     counted.clear()

@@ -72,9 +72,11 @@ def test_the_folder_is_one_that_tensorboard_reads(made: Reported, tmp_path: Path
 
 def test_where_nothing_can_be_written_is_said_before_anything_is_read(made: Reported, tmp_path: Path) -> None:
     (tmp_path / "there.parquet").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
     for output, says in (
         ("p.csv", "cannot be written to"),
         ("there.parquet", "is there already"),
+        ("link", "is there already"),
         ("no/folder.parquet", "there is no folder"),
     ):
         with pytest.raises(UsageError, match=says):

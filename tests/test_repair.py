@@ -178,6 +178,15 @@ def test_repair_puts_right_what_the_images_and_records_tell(
     assert "nothing to repair" in shell("stores", "repair", store.name)
 
 
+def test_what_is_damaged_at_once_is_put_right_at_once(store: Path, made: Path, shell: Shell) -> None:
+    expected = features(made / "stores" / store.name)
+    for name in ("gone", "bit", "bit in status", "array record gone", "current gone"):
+        DAMAGE[name][0](store)
+    assert shell.json("stores", "repair", store.name)["units"] == [0, 1, 2]
+    np.testing.assert_array_equal(features(store), expected)
+    assert shell.json("stores", "verify", "--full", store.name)["ok"]
+
+
 NOTICED = ("bit", "bit in status", "cut", "gone", "folder", "swapped", "copied over")
 
 

@@ -115,8 +115,7 @@ def _index_files(source: FileSource, cache: Path, rehash: bool) -> Contents:
         started = time.time_ns()
         new = hash_rows(source, unknown)
         found.hashes[unknown], found.sides[unknown] = new.hashes, new.sides
-        # A file touched a moment ago may change again within the same tick of its clock.
-        settled = np.flatnonzero((found.hashes != UNREADABLE) & (stamps[:, 1] < started - _SETTLED_NS))
+        settled = np.flatnonzero((found.hashes != UNREADABLE) & _are_settled(stamps, started))
         _save(file, _merged(memory, _Memory(names[settled], stamps[settled], found.take(settled))))
     return found
 
@@ -128,9 +127,16 @@ def _index_whole(source: KeptWhole, count: int, cache: Path, rehash: bool) -> Co
     memory = _load(file)
     if not rehash and len(memory.contents.hashes) == count and np.array_equal(memory.stamps, stamps):
         return memory.contents
+    started = time.time_ns()
     contents = hash_rows(source, np.arange(count))
-    _save(file, _Memory(NO_NAMES, stamps, contents))
+    if _are_settled(stamps, started).all():
+        _save(file, _Memory(NO_NAMES, stamps, contents))
     return contents
+
+
+def _are_settled(stamps: NDArray[np.int64], now: int) -> NDArray[np.bool_]:
+    """(n,) which files cannot change any more within the tick of the clock in which they were written."""
+    return np.asarray(stamps[:, 1] < now - _SETTLED_NS)
 
 
 def _stamps(paths: list[str]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -68,8 +69,8 @@ def check_points(path: Path) -> None:
             f"points cannot be written to {path}",
             expected="a name ending in .parquet, or a folder for TensorBoard's projector",
         )
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint="remove it, or name another with --output")
+    if path.exists() or path.is_symlink():
+        raise _there_already(path)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}")
     if path.suffix:
@@ -90,8 +91,18 @@ def write_points(source: Source, run: Run | None, path: Path, *, method: str, pi
     places = map_of(source.features(source.rows), method).points
     said = _said(source, run)
     write = _write_parquet if path.suffix else _write_projector
-    with disk_errors(path.parent), replacing(path) as temporary:
-        return write(source, said, places, temporary, path, pictures and source.pictures is not None)
+    try:
+        with disk_errors(path.parent), replacing(path) as temporary:
+            return write(source, said, places, temporary, path, pictures and source.pictures is not None)
+    except OSError as error:
+        # Another process has been faster.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise _there_already(path) from error
+        raise
+
+
+def _there_already(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already", hint="remove it, or name another with --output")
 
 
 def _said(source: Source, run: Run | None) -> _Said:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -97,7 +98,7 @@ def mend(path: Path) -> Repair:
             for array in layout.array_names():
                 _take_away(path, layout.chunk_name(array, unit))
                 reach("mend-chunk")
-        written += _mend_index(files, layout)
+        written += _mend_index(files, layout, manifest.facts.get("origin") if manifest is not None else None)
         reach("mend-index")
         units = tuple(sorted({*lost, *damaged}))
         if not (manifest is not None and not units and is_sealed(manifest, commits)):
@@ -190,8 +191,11 @@ def _mend_metadata(path: Path, files: LocalFiles, layout: Layout, spec: dict[str
     return list(wrong)
 
 
-def _mend_index(files: LocalFiles, layout: Layout) -> list[str]:
-    """Take away labellings that cannot be read; the one in force becomes one that can, where there is one."""
+def _mend_index(files: LocalFiles, layout: Layout, origin: Mapping[str, Any] | None) -> list[str]:
+    """Take away labellings that cannot be read; the one in force becomes one that can, where there is one.
+
+    `origin` is how the data set was opened, where that is known from elsewhere.
+    """
     gone, whole = [], []
     for name in [name for name in files.list("index") if name.endswith(".npz")]:
         digest = name.removeprefix("index/").removesuffix(".npz")
@@ -208,7 +212,8 @@ def _mend_index(files: LocalFiles, layout: Layout) -> list[str]:
     if current is not None and current.index in whole:
         return gone
     if len(whole) == 1:
-        known = current or Current("", datetime.now(UTC).isoformat(timespec="microseconds"), None)
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        known = current or Current("", now, None, (origin,) if origin else ())
         set_current(files, replace(known, index=whole[0]))
         return [*gone, CURRENT]
     return [*gone, *_take_away(files.root, CURRENT)]
