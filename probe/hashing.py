@@ -54,9 +54,12 @@ def file_hash(path: Path) -> str:
 
 
 def file_checksum(path: Path, extend: Callable[[int, bytes], int]) -> int:
-    """A checksum of a file, read piece by piece; `extend` goes on from one value with more bytes."""
+    """A checksum of a file, read piece by piece; `extend` goes on from one value with more bytes.
+
+    OSError, or ValueError for what is no file.
+    """
     value = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(_BLOCK):
             value = extend(value, block)
     return value

@@ -255,3 +255,31 @@ def test_large_pictures_are_counted_and_small_ones_are_not(monkeypatch: pytest.M
     assert held == [4 * 1200**2, 12 * 1200**2]
     with pytest.raises(ProbeError):
         decode.decode_to(b"\xff\xd8 not a picture", 4, IN_FULL)
+
+
+def mapped_bytes(path: Path) -> int:
+    """Of the files below a folder, what this process has mapped and counts as its own."""
+    found, here = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.partition(" ")[0]:
+            here = str(path) in line
+        elif here and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+    return found
+
+
+def test_rows_in_any_order_leave_the_files_to_the_system(
+    stored: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = stored.stores.glob("photos-*")
+    store = open_store(path)
+    features = store.features()
+    rows = store.rows()
+    plain, backwards = features.read(rows), np.arange(len(rows))[::-1]
+    kept = features.mapped(rows)
+    np.testing.assert_array_equal(kept[backwards], plain[::-1])
+    assert mapped_bytes(path) > 0
+    monkeypatch.setattr("probe.store.mapped.MAPPED_BYTES", 0)
+    for _ in range(2):
+        np.testing.assert_array_equal(kept[backwards], plain[::-1])
+        assert mapped_bytes(path) == 0

@@ -260,6 +260,10 @@ def facts_of_before(array: Path, facts: Path) -> None:
     facts.write_text(json.dumps({"unreadable": [], "grey": True}))
 
 
+def other_rows(array: Path, facts: Path) -> None:
+    facts.write_text(facts.read_text().replace('"unreadable": []', '"unreadable": [1]'))
+
+
 def folder_for_facts(array: Path, facts: Path) -> None:
     facts.unlink()
     facts.mkdir()
@@ -269,7 +273,7 @@ def no_array(array: Path, facts: Path) -> None:
     array.unlink()
 
 
-SPOILT = (flip, shorten, empty_facts, foreign_facts, facts_of_before, folder_for_facts, no_array)
+SPOILT = (flip, shorten, empty_facts, foreign_facts, facts_of_before, other_rows, folder_for_facts, no_array)
 
 
 @pytest.mark.parametrize("spoil", [spoil_nothing, *SPOILT])

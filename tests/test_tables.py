@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Iterator
@@ -203,7 +204,48 @@ def test_a_parquet_file_that_changed_is_read_again(tmp_path: Path, home: Home) -
     after = open_dataset(str(path), home)
     assert after.source.read(0) == PICTURES[3]
     assert not set(before.hashes) & set(after.hashes)
-    assert len(list((home.cache / "tables").iterdir())) == 1
+    assert sorted(file.suffix for file in (home.cache / "tables").iterdir()) == [".arrow", ".crc32c"]
+
+
+def a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".crc32c"])
+def test_a_copy_of_a_table_is_made_again_where_it_is_not_what_it_was(
+    suffix: str, tmp_path: Path, home: Home
+) -> None:
+    path = tmp_path / "animals.parquet"
+    hub_set().to_parquet(path)
+    check_rows(open_dataset(str(path), home))
+    (copy,) = (home.cache / "tables").glob("*.arrow")
+    whole, made = copy.read_bytes(), copy.stat().st_ino
+    check_rows(open_dataset(str(path), home))
+    assert copy.stat().st_ino == made
+    damages = (
+        a_bit,
+        lambda file: file.write_bytes(file.read_bytes()[:-5]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+        a_folder,
+        a_pipe,
+    )
+    for damage in damages:
+        damage(copy.with_suffix(suffix))
+        check_rows(open_dataset(str(path), home))
+        assert copy.read_bytes() == whole
 
 
 def test_damaged_and_other_parquet_files_are_refused(tmp_path: Path, home: Home) -> None:

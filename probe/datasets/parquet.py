@@ -1,7 +1,8 @@
 """Parquet files with encoded pictures and a label column, as Hugging Face's hub and many exports have them.
 
 A parquet file gives its rows in groups that may be larger than memory, and in order only. So the column of
-pictures is copied once, piece by piece, to an Arrow file in the cache, which is mapped and gives any row.
+pictures is copied once, piece by piece, to an Arrow file in the cache, which is mapped and gives any row. Its
+checksum lies beside it, and is looked at whenever the table is opened.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 
 from probe.arrow import load_pyarrow
@@ -23,12 +25,14 @@ from probe.datasets.columns import LABEL_NAMES, Columns, choose_columns, number_
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.sources import MAX_FILE_BYTES, place_among
-from probe.durable import replacing
+from probe.durable import discard, replacing
 from probe.errors import DataError
-from probe.hashing import file_stamp
-from probe.whole import open_file
+from probe.hashing import file_checksum, file_stamp
+from probe.whole import open_file, read_whole
 
-SUFFIX = ".parquet"
+SUFFIX, CHECKSUM = ".parquet", ".crc32c"
+RECORD_BYTES = 64
+"""A checksum takes 8."""
 ROWS_AT_ONCE = 64
 BUFFER_BYTES = 1 << 20
 
@@ -178,18 +182,35 @@ def _labels(path: Path, columns: Columns) -> tuple[list[Any], int]:
 
 
 def _copied(path: Path, image: str, cache: Path) -> Path:
-    """The Arrow file with the pictures of one parquet file, made where it is not there yet."""
+    """The Arrow file with the pictures of one parquet file, made where it is not there as it was made."""
     owner = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     state = f"{image}\0{file_stamp(path)}"
     folder = cache / "tables"
     copy = folder / f"{owner}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.arrow"
-    if not copy.exists():
+    record = copy.with_suffix(CHECKSUM)
+    if not _is_whole(copy, record):
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(f"{owner}-*.arrow"):
-            stale.unlink()
+        for stale in folder.glob(f"{owner}-*"):
+            discard(stale)
         with replacing(copy) as partial:
             _copy(path, image, partial)
+            checksum = _checksum(partial)
+        with replacing(record) as partial:
+            partial.write_bytes(checksum)
     return copy
+
+
+def _is_whole(copy: Path, record: Path) -> bool:
+    """Whether a copy has the checksum that was written after it."""
+    try:
+        return read_whole(record, RECORD_BYTES) == _checksum(copy)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(copy: Path) -> bytes:
+    """crc32c of a file as 8 hex digits."""
+    return b"%08x" % file_checksum(copy, google_crc32c.extend)
 
 
 def _copy(path: Path, image: str, target: Path) -> None:

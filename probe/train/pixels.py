@@ -193,7 +193,7 @@ def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, path: PixelPath
         _reserve(partial)
         unreadable, grey = _decode(dataset, rows, path, out)
         out.flush()
-        checksum = _checksum(partial)
+        checksum = _checksum(partial, unreadable, grey)
     with replacing(facts) as partial:
         known = {"unreadable": unreadable, "grey": grey, "crc32c": checksum}
         partial.write_text(json.dumps(known), encoding="utf-8")
@@ -210,7 +210,9 @@ def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded |
         places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)
         if not places or not isinstance(grey, bool):
             return None
-        if pixels.shape != shape or pixels.dtype != np.uint8 or _checksum(array) != checksum:
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            return None
+        if _checksum(array, unreadable, grey) != checksum:
             return None
         return _Decoded(pixels[: shape[0] - len(unreadable)], unreadable, grey)
     except (OSError, ValueError, *OF_ARCHIVES):
@@ -235,9 +237,10 @@ def _reserve(path: Path) -> None:
         ) from error
 
 
-def _checksum(path: Path) -> int:
-    """crc32c of a file, at the speed at which it is read."""
-    return file_checksum(path, google_crc32c.extend)
+def _checksum(array: Path, unreadable: list[int], grey: bool) -> int:
+    """crc32c of a file and of what is known of it, at the speed at which it is read."""
+    known = canonical_json([unreadable, grey]).encode()
+    return int(google_crc32c.extend(file_checksum(array, google_crc32c.extend), known))
 
 
 def _decode(
