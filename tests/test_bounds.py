@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import threading
+import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +23,21 @@ from probe.datasets.labels import read_labels
 from probe.errors import DataError, FitOptionError, ProbeError, StoreError, UsageError
 from probe.extract import extract
 from probe.fit import Choice, FitJob, fit
+from probe.fit.curve import learning_curve, parse_sizes
+from probe.fit.needs import Need
 from probe.fit.rows import load_parts
 from probe.heads import HEADS
-from probe.heads.head import stack
+from probe.heads.head import FitSize, Samples, stack
+from probe.heads.logreg import LogregOptions
 from probe.images import budget, decode
 from probe.images.path import IN_FULL
+from probe.registry import load_object
 from probe.store import StoreWriter, open_store, verify_store
 from tests.shell import PHOTOS, Shell
 from tests.test_store import fill, make
 
+BLOCKS = 40 << 20
+"""What fits of the sizes here take beside what is counted."""
 PACKED = zipfile.ZIP_DEFLATED
 
 
@@ -200,9 +208,48 @@ def test_features_in_memory_are_there_once(stored: Home) -> None:
     np.testing.assert_array_equal(both.features, np.concatenate([train.features, val.features]))
     size = 4 * sum(np.prod(part.samples.features.shape) for part in parts.values())
     for head, more in {"majority": False, "centroid": False, "logreg": True, "dense": True}.items():
-        just, all_of = (load_parts(store, Choice(memory=m), head=HEADS[head]) for m in (size, 100 * size))
+        need = Need(HEADS[head])
+        just, all_of = (load_parts(store, Choice(memory=m), need=need) for m in (size, 100 * size))
         assert isinstance(all_of["test"].samples.features, np.ndarray)
         assert isinstance(just["test"].samples.features, np.ndarray) != more
+
+
+def draw(rows: int, width: int, classes: int) -> tuple[Samples, Samples]:
+    """Two parts of classes that are not easily told apart."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(rows) % classes).astype(np.int32)
+    features = rng.normal(size=(classes, width))[labels] / 4 + rng.normal(size=(rows, width))
+    halves = np.array_split(features.astype(np.float32), 2), np.array_split(labels, 2)
+    train, val = (Samples(*half) for half in zip(*halves, strict=True))
+    return train, val
+
+
+HELD = {
+    "logreg": ("logreg", {"c": (1e-3,)}, 4_000, 300, 3),
+    "folds of many classes": ("logreg", {"c": (1e-3,), "cv": 4, "jobs": 4, "tolerance": 0.5}, 30_000, 20, 70),
+    "folds of few classes": ("logreg", {"c": (1e-3,), "cv": 3, "tolerance": 0.5}, 30_000, 20, 10),
+    "fewer rows than columns": ("logreg", {"c": (1e-3,), "tolerance": 0.5}, 400, 8_000, 3),
+    "knn": ("knn", {"standardise": True}, 5_000, 300, 3),
+    "ridge": ("ridge", {"alpha": (1.0,)}, 3_000, 600, 3),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_fit_takes_what_was_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By numpy's own account, what it holds at once is no more than was said, and not far from it."""
+    head, changes, rows, width, classes = HELD[name]
+    monkeypatch.setattr("probe.heads.head.BASE_BYTES", 0)
+    row, (train, val) = HEADS[head], draw(rows, width, classes)
+    options = load_object(row.options)(**changes)
+    said = row.held_bytes(FitSize(len(train), len(val), 0, width, classes), options, in_memory=True)
+    tracemalloc.start()
+    try:
+        row.fit(train, val, classes, options)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < said + BLOCKS
+    assert said < 6 * taken
 
 
 def test_a_store_that_says_it_is_another_is_not_filled(stored: Home, tmp_path: Path, shell: Shell) -> None:
@@ -283,3 +330,42 @@ def test_rows_in_any_order_leave_the_files_to_the_system(
     for _ in range(2):
         np.testing.assert_array_equal(kept[backwards], plain[::-1])
         assert mapped_bytes(path) == 0
+
+
+class Streamed:
+    """Rows that are not in memory, and the most that were asked for at once."""
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features, self.shape, self.most = features, features.shape, 0
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        found = self.features[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def test_draws_of_a_curve_are_streamed_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.heads.head.BLOCK", 64)
+    row, (train, test) = HEADS["centroid"], draw(1000, 10, 3)
+    sizes = parse_sizes((), (0.5, 1.0))
+    whole = learning_curve(row, None, (train, None, test), 3, sizes, 2)
+    source = Streamed(train.features)
+    parts = (replace(train, features=source), None, test)
+    assert learning_curve(row, None, parts, 3, sizes, 2, free=0) == whole
+    assert source.most == 64
+    assert learning_curve(row, None, parts, 3, sizes, 2, free=1 << 20) == whole
+    assert source.most == len(train)
+
+
+def test_what_folds_and_draws_hold_is_counted() -> None:
+    size = FitSize(20_000, 2_000, 2_000, 512, 40)
+    plain, folded = (Need(HEADS["logreg"], LogregOptions(cv=cv, jobs=2)) for cv in (0, 5))
+    features = 4 * 24_000 * 512
+    enough = next(memory for memory in range(0, 1 << 30, 1 << 20) if plain.fits(size, features, memory))
+    assert not folded.fits(size, features, enough)
+    assert folded.fits(size, features, 3 * enough)
+    knn = replace(Need(HEADS["knn"]), curve=True)
+    with pytest.raises(FitOptionError, match="needs more memory") as caught:
+        knn.fits(size, features, 2 * features)
+    said = int(str(caught.value.expected).split()[1].removesuffix("MB"))
+    knn.fits(size, features, said * 1_000_000)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.audit.labels import FOLDS
 from probe.fit.rows import StoredRows, source_of
-from probe.heads.head import Features, Floats, blocks
+from probe.heads import HEADS
+from probe.heads.head import ChosenRows, Features, FitSize, Floats, blocks
+from probe.heads.logreg import LogregOptions
 from probe.store import Store
 
 Rows = NDArray[np.intp]
@@ -32,23 +34,9 @@ class Pooled:
         return means
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Some rows (n,) of other features, unread."""
-
-    source: Features
-    rows: Rows
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.rows), self.source.shape[1]
-
-    def __getitem__(self, rows: slice | Rows) -> Any:
-        return self.source[self.rows[rows]]
-
-
 def read_features(store: Store, output: str | None, rows: Rows, memory: int) -> Features:
-    """`rows` of one output, (n, D) float32: an array where it takes no more than `memory` bytes.
+    """`rows` of one output, (n, D) float32: an array where it, and what looking at it holds, takes no more
+    than `memory` bytes.
 
     A map is averaged over its places. StoreError where the store is damaged, UnknownNameError where it has no
     such output.
@@ -58,7 +46,10 @@ def read_features(store: Store, output: str | None, rows: Rows, memory: int) -> 
     if source.map_shape is not None:
         features = Pooled(source, source.map_shape[2])
     count, width = features.shape
-    if 4 * count * width > memory:
+    size = FitSize(count, 0, 0, width, max(len(store.index.classes), 2))
+    held = HEADS["logreg"].held_bytes(size, LogregOptions(cv=FOLDS), in_memory=True)
+    # Once more: the rows that are compared, or fitted on.
+    if 2 * 4 * count * width + held > memory:
         return features
     found = np.empty((count, width), np.float32)
     for some, block in blocks(features):
@@ -68,4 +59,4 @@ def read_features(store: Store, output: str | None, rows: Rows, memory: int) -> 
 
 def chosen(features: Features, rows: Rows) -> Features:
     """Some rows of the features, copied where they are in memory."""
-    return features[rows] if isinstance(features, np.ndarray) else Chosen(features, rows)
+    return features[rows] if isinstance(features, np.ndarray) else ChosenRows(features, rows)

@@ -59,13 +59,13 @@ def find_neighbours(
 ) -> tuple[Neighbours, Neighbours]:
     """The nearest of all pictures (N, D), and the nearest among those that are labelled as another class.
 
-    A picture without a label has no picture of another class, and is none. Besides the features a block of
-    half of `memory` bytes is held; features on disk are read once for each.
+    A picture without a label has no picture of another class, and is none. Besides the features blocks of
+    half of `memory` bytes are held; features on disk are read once for each.
     """
     count, width = features.shape
     k = min(K, count - 1)
     mean = _mean(features)
-    step = max(QUERIES, memory // 2 // (4 * width) // QUERIES * QUERIES)
+    step = max(QUERIES, memory // 4 // (4 * width) // QUERIES * QUERIES)
     near, other = _empty(count, k), _empty(count, k)
     total = -(-count // QUERIES) * count
     with Progress("compare pictures", total, shown=shown) as bar:

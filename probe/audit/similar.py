@@ -12,12 +12,15 @@ from probe.audit.features import chosen
 from probe.audit.material import Material
 from probe.audit.neighbours import Neighbours, find_neighbours
 from probe.audit.outliers import outliers
-from probe.audit.thumbnails import SIDE, aligned, read_thumbnails, small
+from probe.audit.thumbnails import COMPARED, SIDE, aligned, read_thumbnails, small
 from probe.datasets.dataset import UNLABELLED
 from probe.errors import ProbeError
 from probe.units import kept_together, members_of
 
 Rows = NDArray[np.intp]
+
+THUMBNAIL = SIDE**2 + 2 * 4 * COMPARED**2
+"""Bytes of a thumbnail, and of what is compared of it first."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def _by_pixels(
 ) -> tuple[str, Neighbours, Neighbours]:
     """What is compared, and neighbours by embeddings and by thumbnails, measured in pixels."""
     job = material.job
-    if len(one) * SIDE**2 > job.memory:
+    there = material.features.nbytes if isinstance(material.features, np.ndarray) else 0
+    if there + len(one) * THUMBNAIL > job.memory:
         material.notes.append("near copies by embeddings alone: thumbnails take more than --memory")
         return EMBEDDINGS, near, other
     try:

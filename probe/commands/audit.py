@@ -35,7 +35,9 @@ from probe.workspace.stores import take_store
     "--seed", type=click.IntRange(min=0), default=0, help="Seed of the folds in which labels are judged."
 )
 @click.option(
-    "--memory", default="2GB", help="Features larger than this stay on disk and are read in blocks."
+    "--memory",
+    default="2GB",
+    help="Features that take more than this, with what is held beside them, are read from disk in blocks.",
 )
 @json_option
 @quiet_option

@@ -13,8 +13,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from probe.errors import ProbeError, UsageError
+from probe.fit.needs import Need, draws_at_once
 from probe.heads.draws import few_shot, fraction
-from probe.heads.head import HeadRow, Samples, averaged
+from probe.heads.head import ChosenRows, FitSize, HeadRow, Samples, averaged
 from probe.progress import Progress, counting
 from probe.runs.record import CurvePoint
 from probe.stats.intervals import mean_share_interval
@@ -57,6 +58,7 @@ def learning_curve(
     sizes: dict[str, Draw | None],
     repeats: int,
     *,
+    free: int | None = None,
     jobs: int | None = 1,
     progress: bool = False,
 ) -> list[CurvePoint]:
@@ -65,7 +67,8 @@ def learning_curve(
     Every draw makes its own choices on the whole validation part and is not refitted on it, so that a curve
     shows the training part alone; folds (``cv``) are only made where there is no validation part. A draw that
     cannot be fitted is told in its point and costs no other. `parts` are train, val and test; `jobs` draws
-    are fitted at the same time, None leaves that to the cluster that joblib has been given.
+    are fitted at the same time, None leaves that to the cluster that joblib has been given. With `free` bytes
+    for them it may be fewer, and a draw that does not fit is streamed.
     """
     train, val, test = parts
     if val is not None and hasattr(options, "cv"):
@@ -77,21 +80,37 @@ def learning_curve(
             tasks.append((name, rows))
             if len(rows) == len(train):
                 break  # all of them: every other draw would be the same
-    calls = (delayed(_score)(row, options, _rows(train, rows), val, test, classes) for _, rows in tasks)
+    workers = None if jobs is None else min(jobs, len(tasks))
+    streamed: set[int] = set()
+    if workers is not None and free is not None:
+        need, size = Need(row, options), _size(parts, classes)
+        rooms = [draws_at_once(need, size, len(rows), free=free, jobs=workers) for _, rows in tasks]
+        workers = min(at_once for at_once, _ in rooms)
+        streamed = {number for number, (_, in_memory) in enumerate(rooms) if not in_memory}
+    calls = (
+        delayed(_score)(row, options, _rows(train, rows, number in streamed), val, test, classes)
+        for number, (_, rows) in enumerate(tasks)
+    )
     found: list[float | str] = []
     # The bar counts whole fits: what a fit says of itself, where it runs in this process, is not heard.
-    workers = None if jobs is None else min(jobs, len(tasks))
     here = nullcontext() if workers is None else joblib_workers(workers)
     with Progress("curve", len(tasks), "fits", shown=progress) as bar, counting(None), here:
-        for outcome in Parallel(n_jobs=workers or -1, return_as="generator")(calls):
+        ahead = "2*n_jobs" if workers is None else workers + 1
+        for outcome in Parallel(n_jobs=workers or -1, return_as="generator", pre_dispatch=ahead)(calls):
             found.append(outcome)
             bar.update()
     return [_point(name, tasks, found) for name in sizes]
 
 
-def _rows(samples: Samples, rows: NDArray[np.intp]) -> Samples:
+def _size(parts: tuple[Samples, Samples | None, Samples], classes: int) -> FitSize:
+    train, val, test = parts
+    return FitSize(len(train), 0 if val is None else len(val), len(test), train.features.shape[1], classes)
+
+
+def _rows(samples: Samples, rows: NDArray[np.intp], streamed: bool) -> Samples:
     units = None if samples.units is None else samples.units[rows]
-    return Samples(samples.features[rows], samples.labels[rows], samples.map_shape, units=units)
+    features = ChosenRows(samples.features, rows) if streamed else samples.features[rows]
+    return Samples(features, samples.labels[rows], samples.map_shape, units=units)
 
 
 def _score(

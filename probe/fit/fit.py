@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from probe.datasets.dataset import TEST, TRAIN, VAL
 from probe.errors import UsageError
 from probe.fit.classes import choose_classes, dropped_notes
 from probe.fit.curve import learning_curve, parse_sizes
-from probe.fit.rows import Choice, Part, load_parts, with_views
+from probe.fit.needs import Need
+from probe.fit.rows import Choice, Part, load_parts
 from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
 from probe.heads.class_rows import ClassRows
@@ -118,9 +119,8 @@ def _fit(job: FitJob, home: Home) -> Run:
     _check(job)
     kept, dropped = choose_classes(store, job.drop_small_classes)
     names = store.index.classes[kept].tolist()
-    parts = dict(load_parts(store, job.choice, kept, row))
-    if job.average_views:
-        parts |= {name: with_views(store, job.choice, parts[name]) for name in (VAL, TEST)}
+    need = Need(row, job.options, curve=bool(sizes))
+    parts = load_parts(store, job.choice, kept, need, averaged=job.average_views)
     val = parts[VAL].samples if len(parts[VAL]) else None
     classes = len(names)
     with Progress(f"fit {job.head}", unit=row.steps, shown=job.progress) as bar, counting(bar):
@@ -132,7 +132,15 @@ def _fit(job: FitJob, home: Home) -> Run:
         jobs = None if job.dask else job.jobs
         curve = tuple(
             learning_curve(
-                row, job.options, three, classes, sizes, job.repeats, jobs=jobs, progress=job.progress
+                row,
+                job.options,
+                three,
+                classes,
+                sizes,
+                job.repeats,
+                free=job.choice.memory - _kept_bytes(parts.values(), outcome.head),
+                jobs=jobs,
+                progress=job.progress,
             )
         )
     notes = (
@@ -163,6 +171,13 @@ def _fit(job: FitJob, home: Home) -> Run:
 
     label = f"{job.head}-{slug(store.name.rsplit('-', 1)[0])}"
     return write_run(home, label, record, test, write_more)
+
+
+def _kept_bytes(parts: Iterable[Part], head: Head) -> int:
+    """What features in memory take, and a head with what it predicts by."""
+    features = [each for part in parts for each in (part.samples.features, *part.samples.views)]
+    there = sum(each.nbytes for each in features if isinstance(each, np.ndarray))
+    return there + 2 * sum(array.nbytes for array in head.arrays().values())
 
 
 def _check(job: FitJob) -> None:

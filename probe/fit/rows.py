@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import FitError, FitOptionError
-from probe.heads.head import Features, HeadRow, Samples, block_slices
+from probe.fit.needs import Need
+from probe.heads.head import Features, FitSize, Samples, block_slices
 from probe.store import FeatureArray, MappedRows, Serves, Store
 from probe.text import count_of
 
@@ -88,6 +89,12 @@ class StoredRows:
         return sum(len(rows) for _, rows in self.segments), width
 
     @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        rows, width = self.shape
+        return 4 * rows * width
+
+    @property
     def map_shape(self) -> tuple[int, int, int] | None:
         """(H, W, channels) where the rows are the maps of one output."""
         arrays = self.segments[0][0]
@@ -120,6 +127,10 @@ class StoredRows:
             found[mine] = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the files itself.
+        return {"segments": self.segments}
+
     @cached_property
     def _mapped(self) -> list[list[MappedRows]]:
         return [[array.mapped(rows) for array in arrays] for arrays, rows in self.segments]
@@ -131,16 +142,21 @@ def _side_by_side(arrays: tuple[FeatureArray, ...], rows: NDArray[np.intp]) -> N
 
 
 def load_parts(
-    store: Store, choice: Choice, classes: NDArray[np.intp] | None = None, head: HeadRow | None = None
+    store: Store,
+    choice: Choice,
+    classes: NDArray[np.intp] | None = None,
+    need: Need | None = None,
+    *,
+    averaged: bool = False,
 ) -> Mapping[str, Part]:
     """Train, val and test; unreadable and unlabelled rows are dropped.
 
     Of `classes`, label numbers of the store, only their rows, numbered anew in that order; None for all. The
-    features are read into memory where they, and what fitting `head` holds beside them, are no more than
-    `choice.memory`.
+    features are read into memory where they, and what is needed beside them, are no more than
+    `choice.memory`. With `averaged`, val and test have all stored views of their rows, to average over.
 
-    FitOptionError when what it holds in any case is more than that. FitError when nothing is labelled,
-    nothing is left to train on, or the views asked for are not stored.
+    FitOptionError when what is needed in any case is more than that, or there are no views. FitError when
+    nothing is labelled, nothing is left to train on, or the views asked for are not stored.
     """
     labels = store.index.labels
     if (labels == UNLABELLED).all():
@@ -148,25 +164,35 @@ def load_parts(
             f"{store.name} has no labels",
             hint="extract again with --labels labels.csv: the features are kept, only labels are added",
         )
+    if averaged and not store.view_count:
+        raise FitOptionError(
+            f"{store.name} has no augmented views to average over",
+            hint="extract with --views K --views-of all",
+        )
     if classes is not None:
         labels = _renumbered(labels, classes, len(store.index.classes))
-    sources, rows_of, labels_of, units_of = {}, {}, {}, {}
+    sources, more, rows_of, labels_of, units_of = {}, {}, {}, {}, {}
     units, groups = store.index.units(), store.index.groups
     for split in SPLITS:
         rows = store.rows(split)
         rows_of[split] = rows = rows[labels[rows] != UNLABELLED]
         views = choice.views if split == TRAIN else 0
         sources[split] = source_of(store, choice.outputs, rows, range(views + 1))
+        numbers = range(1, store.view_count + 1) if averaged and split != TRAIN else ()
+        more[split] = [source_of(store, choice.outputs, rows, range(view, view + 1)) for view in numbers]
         labels_of[split] = np.tile(labels[rows], views + 1)
         units_of[split] = np.tile(units[rows], views + 1)
     if not len(rows_of[TRAIN]):
         raise FitError(f"{store.name} has no training images", hint="extract again with --split 0.7,0.1,0.2")
-    total = sum(4 * source.shape[0] * source.shape[1] for source in sources.values())
-    beside = _beside(head, sources, choice.memory, labels) if head is not None else 0
-    features: Mapping[str, Features] = sources if total + beside > choice.memory else _in_memory(sources)
+    total = sum(source.nbytes for source in (*sources.values(), *chain(*more.values())))
+    train, val, test = (sources[split].shape[0] for split in (TRAIN, VAL, TEST))
+    size = FitSize(train, val, test, sources[TRAIN].shape[1], int(labels.max()) + 1)
+    in_memory = total <= choice.memory if need is None else need.fits(size, total, choice.memory)
+    features: Mapping[str, Features] = _in_memory(sources) if in_memory else sources
     parts = {}
     for split, source in sources.items():
-        samples = Samples(features[split], labels_of[split], source.map_shape, units=units_of[split])
+        viewed = tuple(one[:] if in_memory else one for one in more[split])
+        samples = Samples(features[split], labels_of[split], source.map_shape, viewed, units_of[split])
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts
@@ -186,41 +212,6 @@ def _in_memory(sources: Mapping[str, StoredRows]) -> dict[str, Features]:
             out[some] = sources[split][some]
         found[split] = out
     return found
-
-
-def _beside(head: HeadRow, sources: Mapping[str, StoredRows], memory: int, labels: NDArray[np.int32]) -> int:
-    """What fitting `head` on train and validation holds beside features in memory; FitOptionError where what
-    it holds beside streamed ones is too much."""
-    rows, width = sum(sources[split].shape[0] for split in (TRAIN, VAL)), sources[TRAIN].shape[1]
-    classes = int(labels.max()) + 1
-    held = head.held_bytes(rows, width, classes)
-    if held > memory:
-        raise FitOptionError(
-            f"{head.name} on {rows:,} rows of {width:,} values needs more memory than it may have",
-            expected=f"--memory {-(-held // 1_000_000):,}MB or more".replace(",", ""),
-            found=f"--memory {memory / 1e6:,.0f}MB",
-            hint="fit logreg instead, which reads features from the disk, or use fewer outputs",
-        )
-    return held + head.copied_bytes(rows, width, classes)
-
-
-def with_views(store: Store, choice: Choice, part: Part) -> Part:
-    """The part with all stored views of its rows, for averages; FitOptionError where there are none.
-
-    They are read into memory where they take no more than `choice.memory`.
-    """
-    if not store.view_count:
-        raise FitOptionError(
-            f"{store.name} has no augmented views to average over",
-            hint="extract with --views K --views-of all",
-        )
-    numbers = range(1, store.view_count + 1)
-    sources = [source_of(store, choice.outputs, part.rows, range(view, view + 1)) for view in numbers]
-    total = sum(4 * source.shape[0] * source.shape[1] for source in sources)
-    views: tuple[Features, ...] = tuple(sources)
-    if total <= choice.memory:
-        views = tuple(source[:] for source in sources)
-    return replace(part, samples=replace(part.samples, views=views))
 
 
 def _renumbered(labels: NDArray[np.int32], classes: NDArray[np.intp], count: int) -> NDArray[np.int32]:

@@ -19,7 +19,7 @@ HEADS: Registry[HeadRow] = Registry(
             refits=True,
             note="multinomial logistic regression, C chosen on validation",
             steps="fits",
-            copies="probe.heads.logreg:copied_bytes",
+            memory="probe.heads.logreg:held_bytes",
         ),
         HeadRow(
             name="ridge",
@@ -47,7 +47,7 @@ HEADS: Registry[HeadRow] = Registry(
             refits=False,
             note="hidden dense layers trained by Keras with early stopping",
             steps="epochs",
-            copies="probe.heads.training:copied_bytes",
+            memory="probe.heads.dense:held_bytes",
         ),
         HeadRow(
             name="conv",
@@ -58,7 +58,7 @@ HEADS: Registry[HeadRow] = Registry(
             note="a convolutional network on a stored feature map (NAME:map), trained by Keras",
             steps="epochs",
             needs_map=True,
-            copies="probe.heads.training:copied_bytes",
+            memory="probe.heads.training:held_bytes",
         ),
         HeadRow(
             name="attentive",
@@ -69,7 +69,7 @@ HEADS: Registry[HeadRow] = Registry(
             note="attention pooling over a stored token map (NAME:map), then a softmax, trained by Keras",
             steps="epochs",
             needs_map=True,
-            copies="probe.heads.training:copied_bytes",
+            memory="probe.heads.training:held_bytes",
         ),
         HeadRow(
             name="centroid",

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import Floats, Samples, blocks
+from probe.heads.head import ChosenRows, Floats, Samples, blocks
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
@@ -25,6 +25,8 @@ from probe.progress import expect, step
 TOLERANCE = 2e-4
 """Bound on the relative distance to the minimum, which is most often far smaller: enough to rank values of C
 by rows held out. The fit that is kept is solved more closely."""
+WEIGHTS = 16
+"""Bytes of the weight of a row in a fold, with its copies while it is normalised."""
 TOGETHER = 64
 """Folds are solved in one go up to about this many columns (folds × classes): more fill a product alone."""
 
@@ -145,6 +147,18 @@ class CrossValidator:
         return found, path.solutions
 
 
+def held_bytes(rows: int, classes: int, folds: int, jobs: int, inputs: int) -> int:
+    """What folds in memory hold beside `inputs`, the bytes of the features along the axes: each of those
+    worked on at once its logits, and one that is solved alone, as the first is, the rows it is fitted on."""
+    import joblib
+
+    size = min(max(1, TOGETHER // classes), folds)
+    together = min(int(joblib.effective_n_jobs(jobs)), -(-folds // size))
+    a_fold = rows * (4 * TIMES * classes + WEIGHTS)
+    alone = inputs + a_fold
+    return together * alone if size == 1 else max(alone, together * size * a_fold)
+
+
 class FoldPath:
     """One path of C for a group of folds, which are scored on the rows that each holds out.
 
@@ -198,7 +212,7 @@ class FoldPath:
 
     def _held_out_of(self, fold: int, solved: Solved) -> Floats:
         head = LinearHead(self.rotation.mean, self.rotation.scale, solved.weights, solved.bias)
-        return head.decision(self.samples.features[np.flatnonzero(self.folds == fold)])
+        return head.decision(ChosenRows(self.samples.features, np.flatnonzero(self.folds == fold)))
 
     def _loss(self) -> SoftmaxLoss:
         labels, weights, threads = self.samples.labels, self._weights(self.group), self.threads

@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
-from probe.heads.head import Features, FitOutcome, Floats, Samples, blocks
+from probe.heads import training
+from probe.heads.head import Features, FitOutcome, FitSize, Floats, Samples, beyond_base, blocks
 from probe.heads.linear import softmax
 from probe.heads.standardise import as_they_are, constant_columns, moments, standardised
 from probe.heads.training import TrainingOptions, need_validation, train_seeds
+
+STATES = 6
+"""Arrays of the size of the weights while a network is trained."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,15 @@ def fit(
         },
         constant_columns(scale),
         sigmoid=options.sigmoid,
+    )
+
+
+def held_bytes(size: FitSize, options: DenseOptions, *, in_memory: bool) -> int:
+    """What every head trained by Keras holds, and the weights: with gradients, two averages of Adam, the best
+    of them, and one head a seed."""
+    weights = 4 * _count_params(size.width, size.classes, options)
+    return training.held_bytes(size, options, in_memory=in_memory) + beyond_base(
+        (STATES + options.seeds) * weights
     )
 
 

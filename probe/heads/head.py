@@ -24,6 +24,10 @@ BLOCK, BLOCK_VALUES = 8192, 1 << 24
 """Rows, and numbers, that are worked on at a time where a copy of all features would be too large."""
 
 
+BASE_BYTES = 1 << 27
+"""What a fit may take in blocks, sums and copies of weights before it is counted."""
+
+
 class RowSource(Protocol):
     """Features (N, D) that need not be in memory; rows are read by a slice or by their numbers."""
 
@@ -56,6 +60,21 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows (n,) of other features, unread (`RowSource`)."""
+
+    source: Features
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.source.shape[1]
+
+    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> Any:
+        return self.source[self.rows[rows]]
 
 
 class Head(Protocol):
@@ -150,6 +169,37 @@ class Fitter(Protocol):
 
 
 @dataclass(frozen=True)
+class FitSize:
+    """How large a fit is: rows of each part, columns and classes."""
+
+    train: int
+    val: int
+    test: int
+    width: int
+    classes: int
+
+    @property
+    def fitted(self) -> int:
+        """Rows that the choice is fitted on again."""
+        return self.train + self.val
+
+
+PROBABILITIES = 4
+"""Times the probabilities of validation and test rows are there while they are averaged and scored."""
+
+
+class Holding(Protocol):
+    def __call__(self, size: FitSize, options: Any, *, in_memory: bool) -> int:
+        """Bytes that a fit with these options holds beside its features, which are in memory or streamed."""
+        ...
+
+
+def beyond_base(held: int) -> int:
+    """`held` bytes where they are more than any fit takes, else 0."""
+    return held if held > BASE_BYTES else 0
+
+
+@dataclass(frozen=True)
 class HeadRow:
     """One row of the table of heads.
 
@@ -161,9 +211,8 @@ class HeadRow:
     note : one sentence for ``probe heads``.
     steps : what a fit counts while it goes on (`probe.progress.step`); empty where it is over at once.
     needs_map : whether it is fitted on a stored feature map (``NAME:map``) and on nothing else.
-    memory : ``module:name`` of a function that says what a fit holds in memory beside its features, in bytes,
-        of rows, columns and classes; empty where that is not much.
-    copies : the same of what it holds beside features that are in memory, and spares where they are streamed.
+    memory : ``module:name`` of a `Holding`, which says what a fit holds beside its features; empty where that
+        is not much.
     """
 
     name: str
@@ -175,15 +224,15 @@ class HeadRow:
     steps: str = ""
     needs_map: bool = False
     memory: str = ""
-    copies: str = ""
 
-    def held_bytes(self, rows: int, width: int, classes: int) -> int:
-        """What a fit on (rows, width) features holds in memory beside them."""
-        return int(load_object(self.memory)(rows, width, classes)) if self.memory else 0
-
-    def copied_bytes(self, rows: int, width: int, classes: int) -> int:
-        """What it holds beside them, and beside `held_bytes`, where they are in memory."""
-        return int(load_object(self.copies)(rows, width, classes)) if self.copies else 0
+    def held_bytes(self, size: FitSize, options: Any = None, *, in_memory: bool) -> int:
+        """What a fit of this size holds in memory beside its features, which are there or streamed."""
+        said = beyond_base(PROBABILITIES * 4 * size.classes * (size.val + size.test))
+        if not self.memory:
+            return said
+        holding: Holding = load_object(self.memory)
+        options = load_object(self.options)() if options is None else options
+        return said + int(holding(size, options, in_memory=in_memory))
 
     def fit(
         self,

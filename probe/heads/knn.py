@@ -11,12 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError, FitOptionError, UsageError
-from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, blocks, stack
+from probe.heads.head import (
+    Features,
+    FitOutcome,
+    FitSize,
+    Floats,
+    Labels,
+    Samples,
+    beyond_base,
+    blocks,
+    stack,
+)
 from probe.heads.linear import scores
 from probe.heads.neighbours import METRICS, NeighbourSearch
 from probe.heads.standardise import constant_columns, constant_note, moments, standardised
 
 GRID = (1, 3, 5, 10, 20, 50, 100)
+FOUND = 16
+"""Bytes of a neighbour: its row and its label."""
 SHARES = 1 << 22
 """Shares of classes counted at a time."""
 
@@ -131,9 +143,11 @@ def fit(
     return FitOutcome(head, _facts(chosen, options), path, best_shares, notes, val_used_for=used_for)
 
 
-def held_bytes(rows: int, width: int, classes: int) -> int:
-    """The points, and once more as the search compares them."""
-    return 2 * 4 * rows * width
+def held_bytes(size: FitSize, options: KnnOptions, *, in_memory: bool) -> int:
+    """The points, unless they are the features, once more as the search compares them, and what it finds."""
+    copies = 1 if in_memory and not options.standardise else 2
+    found = beyond_base(FOUND * max(options.k) * max(size.val, size.test))
+    return copies * 4 * size.fitted * size.width + found
 
 
 def _head(samples: Samples, classes: int, k: int, options: KnnOptions) -> KnnHead:

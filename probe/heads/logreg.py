@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError, FitOptionError, UsageError
-from probe.heads.crossval import CrossValidation, CrossValidator, FoldPath
+from probe.heads import crossval
+from probe.heads.crossval import TOGETHER, CrossValidation, CrossValidator, FoldPath
 from probe.heads.draws import stratified_folds
-from probe.heads.head import FitOutcome, Floats, Samples, averaged, stack
+from probe.heads.head import FitOutcome, FitSize, Floats, Samples, averaged, beyond_base, stack
 from probe.heads.linear import LinearHead, scores
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_certificate import certified
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import LOGITS, MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
@@ -55,8 +56,12 @@ class Search:
 USUAL = Search(stride=4, finest=1, patience=2)
 SHORT = Search(stride=8, finest=2, patience=1)
 """Where there are more logits than are kept in memory (`LOGITS`), every value costs minutes."""
-TIMES = 7
-"""Arrays of logits at once: of the point, of a direction, of three marked points, and two to work in."""
+MAKING_AXES = 40
+"""Bytes an element of the square matrix that the axes come from, with its copies and what LAPACK works in."""
+PATH_TIMES = 32
+"""Arrays of coefficients that a path keeps: its curvature pairs, some solutions, and those in float64."""
+FOLD_BYTES = 17
+"""Bytes a row and fold: its weight, once more while it is normalised, and whether it is held out."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +185,27 @@ def _choose(
     return best, rows, notes + _shortened(train, classes, options, search)
 
 
-def copied_bytes(rows: int, width: int, classes: int) -> int:
-    """The features along their axes, and the logits a few times over, unless there are too many of these."""
-    logits = rows * classes
-    return 4 * (rows * (min(rows, width) + 1) + TIMES * logits) if logits <= LOGITS else 0
+def held_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int:
+    """The axes, the coefficients along them, and what folds hold; in memory the features along the axes and
+    the logits a few times over, unless there are too many of these."""
+    rows, folds = size.fitted, options.cv
+    logits = rows * size.classes
+    if in_memory and logits <= LOGITS:
+        inputs = 4 * rows * (min(rows, size.width) + 1)
+        beside = crossval.held_bytes(rows, size.classes, folds, options.jobs, inputs) if folds else 0
+        along = _by_axes(size, max(1, min(folds, TOGETHER // size.classes)))
+        return inputs + max(4 * TIMES * logits, beside) + beyond_base(along)
+    streamed_folds = rows * (FOLD_BYTES * folds + 4 * TIMES * size.classes) if folds else 0
+    return beyond_base(_by_axes(size, max(1, folds)) + streamed_folds)
+
+
+def _by_axes(size: FitSize, problems: int) -> int:
+    """The axes while they are worked out, and what a path of so many problems keeps along them."""
+    rows, width = size.fitted, size.width
+    rank = min(rows, width)
+    whole = 8 * rows * width if rows < width else 0
+    along = 4 * PATH_TIMES * rank * size.classes * problems
+    return whole + MAKING_AXES * rank**2 + 12 * rank * width + along
 
 
 def _search(samples: Samples, classes: int) -> Search:
@@ -248,11 +270,14 @@ def _fit_cross_validated(
     else:
         tried = _searched_in_folds(validator, search)
     best = max((row for row in tried if "cv_accuracy" in row), key=_cv_rank)
-    final = kept = _fit_single(pool, classes, options, best["c"], validator.rotation)
+    rotation = validator.rotation
+    # Its features along the axes are made once more.
+    del validator
+    final = kept = _fit_single(pool, classes, options, best["c"], rotation)
     if refit and val is not None:
         kept = _fit_single(train, classes, options, best["c"])
     probabilities = None if val is None else averaged(kept.head, val)
-    notes = constant_columns(validator.rotation.scale) + _notes(best["c"], tried, options.c or GRID)
+    notes = constant_columns(rotation.scale) + _notes(best["c"], tried, options.c or GRID)
     notes += _unfinished(final.path, "the fit of the choice on all of these rows") + _never_right(pool, folds)
     notes += _shortened(pool, classes, options, search)
     if val is not None and val.views:
@@ -271,19 +296,8 @@ def _searched_in_folds(validator: CrossValidator, search: Search) -> list[dict[s
     The window of five values moves on while its best lies at its edge, so that one fold's chance decides
     nothing but where the search begins.
     """
-    first = FoldPath(validator, range(1))
+    glances = _first_glances(validator, search)
     seen: dict[int, dict[str, Any]] = {}
-
-    def glance(c: float) -> Candidate:
-        accuracy, log_loss, converged, gap = first.score(c)[:, 0].tolist()
-        figures = {"first_fold_accuracy": accuracy, "first_fold_log_loss": log_loss}
-        step()
-        row = {"c": c, **figures, "converged": converged > 0, "gap": gap}
-        return Candidate(c, accuracy, log_loss, row)
-
-    expect(len(GRID[:: search.stride]))
-    glances = bracketed(glance, GRID, replace(search, finest=search.stride))
-    validator.keep(first.group, first.solutions)
     top = GRID.index(max(glances, key=lambda found: found.rank).c)
     reach, edge = search.stride // 2, True
     while edge:
@@ -296,6 +310,23 @@ def _searched_in_folds(validator: CrossValidator, search: Search) -> list[dict[s
     judged = [seen[position] for position in sorted(seen)]
     values = {row["c"] for row in judged}
     return [found.row for found in glances if found.c not in values] + judged
+
+
+def _first_glances(validator: CrossValidator, search: Search) -> list[Candidate]:
+    """What the first fold says of every `stride`-th value; its solutions are kept, and nothing else of it."""
+    first = FoldPath(validator, range(1))
+
+    def glance(c: float) -> Candidate:
+        accuracy, log_loss, converged, gap = first.score(c)[:, 0].tolist()
+        figures = {"first_fold_accuracy": accuracy, "first_fold_log_loss": log_loss}
+        step()
+        row = {"c": c, **figures, "converged": converged > 0, "gap": gap}
+        return Candidate(c, accuracy, log_loss, row)
+
+    expect(len(GRID[:: search.stride]))
+    glances = bracketed(glance, GRID, replace(search, finest=search.stride))
+    validator.keep(first.group, first.solutions)
+    return glances
 
 
 def _never_right(pool: Samples, folds: NDArray[np.intp]) -> tuple[str, ...]:

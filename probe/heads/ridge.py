@@ -17,7 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import FitError, FitOptionError
-from probe.heads.head import Features, FitOutcome, Floats, Labels, Samples, averaged, blocks, stack
+from probe.heads.head import (
+    Features,
+    FitOutcome,
+    FitSize,
+    Floats,
+    Labels,
+    Samples,
+    averaged,
+    beyond_base,
+    blocks,
+    stack,
+)
 from probe.heads.linear import LinearHead
 from probe.heads.standardise import Float64s, class_sums, constant_columns, exactly_standardised, moments
 from probe.stats.calibration import fit_temperature
@@ -32,6 +43,8 @@ MOST_ROWS, MOST_COLUMNS = 2048, 4096
 """Brought to float64 at a time."""
 SQUARES = 5
 """Matrices (R, R) at once: the products, a copy that becomes the axes, two to work in, the axes in order."""
+VALUES = 4
+"""Times the values of rows are there while a temperature is fitted to them."""
 SMALLEST_SHARE = 1e-14
 """What the fit leaves of a row, at least: less is rounding."""
 
@@ -102,9 +115,11 @@ def fit(
     temperature = fit_temperature(logits, labels)
     head = path.head(alpha, temperature)
     val_probabilities = None if val is None else averaged(head, val)
+    notes = constant_columns(path.axes.scale)
+    # The next path needs as much again.
+    del path
     if refit and val is not None:
         head = RidgePath(stack(train, val), classes).head(alpha, temperature)
-    notes = constant_columns(path.axes.scale)
     if len(alphas) > 2 and best in (0, len(alphas) - 1):
         notes += (f"the chosen alpha = {alpha:g} lies at the end of the values tried",)
     chosen = {
@@ -128,11 +143,13 @@ def fit(
     return FitOutcome(head, chosen, rows, val_probabilities, notes, val_used_for=used_for)
 
 
-def held_bytes(rows: int, width: int, classes: int) -> int:
-    """The products of columns, or of rows where these are fewer, their axes, and what LAPACK works in."""
-    side = min(rows, width)
-    own_rows = 4 * rows * width if rows < width else 0
-    return own_rows + 8 * (SQUARES * side**2 + 2 * classes * width)
+def held_bytes(size: FitSize, options: RidgeOptions, *, in_memory: bool) -> int:
+    """The products of columns, or of rows where these are fewer, their axes, what LAPACK works in, and the
+    values of the rows that alpha is chosen by."""
+    rows, width = size.fitted, size.width
+    own_rows = 4 * rows * width if rows < width and not in_memory else 0
+    values = beyond_base(VALUES * 8 * size.classes * (size.val or size.train))
+    return own_rows + 8 * (SQUARES * min(rows, width) ** 2 + 2 * size.classes * width) + values
 
 
 class RidgePath:

@@ -21,6 +21,8 @@ from probe.machine import usable_cpus
 
 LOGITS = 1 << 26
 """Logits that are kept in memory, a few times over; with more, rows are streamed."""
+TIMES = 7
+"""Arrays of logits at once: of the point, of a direction, of three marked points, and two to work in."""
 BLOCK_LOGITS = 1 << 23
 """Logits of a block of streamed rows."""
 SHARED_LOGITS = 1 << 18

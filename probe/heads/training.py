@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from probe.errors import FitError, UsageError
-from probe.heads.head import FitOutcome, Floats, Head, MapShape, Samples, averaged
+from probe.heads.head import FitOutcome, FitSize, Floats, Head, MapShape, Samples, averaged
 from probe.heads.linear import scores
 from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
@@ -159,9 +159,9 @@ def _unfinished(path: list[dict[str, Any]], options: TrainingOptions) -> tuple[s
     return (f"{which} ended at {limit}, before validation loss had stopped improving: --epochs takes more",)
 
 
-def copied_bytes(rows: int, width: int, classes: int) -> int:
+def held_bytes(size: FitSize, options: TrainingOptions, *, in_memory: bool) -> int:
     """Features in memory once more as the network takes them, and once more as TensorFlow does."""
-    return 2 * 4 * rows * width
+    return 2 * 4 * size.fitted * size.width if in_memory else 0
 
 
 def _prepared(samples: Samples, prepare: Prepare) -> Samples:

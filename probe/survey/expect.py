@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import HeadRow, Samples
+from probe.heads.head import ChosenRows, HeadRow, Samples
 
 if TYPE_CHECKING:
     from probe.survey.race import Candidate
@@ -87,4 +87,6 @@ def expected_accuracies(curves: Mapping[Candidate, Curve], whole: int) -> dict[C
 def _part(samples: Samples, labels: NDArray[np.intp], where: NDArray[np.bool_]) -> Samples:
     rows = np.flatnonzero(where)
     units = None if samples.units is None else samples.units[rows]
-    return Samples(samples.features[rows], labels[rows], samples.map_shape, units=units)
+    there = isinstance(samples.features, np.ndarray)
+    features = samples.features[rows] if there else ChosenRows(samples.features, rows)
+    return Samples(features, labels[rows], samples.map_shape, units=units)

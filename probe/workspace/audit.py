@@ -26,7 +26,7 @@ class AuditKeywords:
     Attributes
     ----------
     output : which stored output; None takes the store's first.
-    memory : features larger than this, ``"2GB"``, stay on disk and are read in blocks.
+    memory : features that take more than this, ``"2GB"``, with what is held beside them, are read in blocks.
     seed : of the folds in which labels are judged.
     fix : write a label file here, with the suspects marked.
     remove : kinds of suspects that have no label in that file, of `REMOVABLE`.

@@ -31,7 +31,7 @@ class FitKeywords:
     repeats : draws of each size of a curve.
     drop_small_classes : leave out classes of fewer training images.
     dask : address of a cluster for folds and curves.
-    memory : features larger than this, ``"2GB"``, stay on disk and are streamed.
+    memory : features that take more than this, ``"2GB"``, with what a fit holds beside them, are streamed.
     refit : fit the choice on train + validation, where the head's row says that this is sound.
     reuse : give the finished run of this very fit, if there is one, in place of another.
     name, note : what the run is called, and what is to be said of it.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import TEST, TRAIN, UNLABELLED, VAL, Dataset
 from probe.errors import ProbeError
 from probe.heads import HEADS
-from probe.heads.head import Samples
+from probe.heads.head import FitSize, Samples
 from probe.registry import load_object
 from probe.runs import Run
 from probe.units import kept_together
@@ -120,7 +120,10 @@ class Racers:
         store, row = self.stores[candidate.backbone], HEADS[candidate.head]
         rows = np.sort(np.concatenate([store.rows(split) for split in (TRAIN, VAL, TEST)]))
         source, labels = source_of(store, (candidate.output,), rows, range(1)), store.index.labels[rows]
-        features = source[:] if 4 * source.shape[0] * source.shape[1] <= DEFAULT_MEMORY else source
+        size = FitSize(len(rows), 0, 0, source.shape[1], int(labels.max()) + 1)
+        # A part of the rows is copied for every fit.
+        there = 2 * source.nbytes + row.held_bytes(size, in_memory=True)
+        features = source[:] if there <= DEFAULT_MEMORY else source
         place = dict(zip(self.images.ids[self.order].tolist(), self.starts.tolist(), strict=True))
         starts = np.array([place[name] for name in store.index.ids[rows].tolist()])
         samples = Samples(features, labels, source.map_shape, units=store.index.units()[rows])
