@@ -127,8 +127,8 @@ def _common_options() -> list[click.Option]:
         click.Option(
             ["--memory"],
             default="2GB",
-            help="Features that take more than this, with what the fit holds beside them, are streamed from disk;"
-            " a fit that needs more even so is refused.",
+            help="Features that take more than this, with what the fit holds beside them, are streamed from"
+            " disk; a fit that needs more even so is refused.",
         ),
     ]
 

@@ -47,12 +47,12 @@ class Need:
 
 def too_much(head: HeadRow, size: FitSize, needed: int, memory: int) -> FitOptionError:
     """The error that says what a fit needs."""
+    others = "" if head.name == "logreg" else ", or fit logreg, which streams features"
     return FitOptionError(
         f"{head.name} on {size.fitted:,} rows of {size.width:,} values needs more memory than it may have",
         expected=f"--memory {-(-needed // 1_000_000)}MB or more",
         found=f"--memory {memory / 1e6:,.0f}MB",
-        hint="use fewer outputs"
-        + ("" if head.name == "logreg" else ", or fit logreg, which streams features"),
+        hint=f"use fewer outputs{others}",
     )
 
 
