@@ -29,10 +29,10 @@ class MappedRows:
 
     A chunk file is R uncompressed rows and a checksum, so it can be mapped: reading a row touches its own
     bytes and no others, and the operating system keeps in memory what fits. Mapped pages are
-    given back every `MAPPED_BYTES`: they stay in the system's cache, where others may have their place, and are
-    not counted as this process's. `committed` maps each array to the checksums of its chunks: StoreError where
-    a chunk ends with another, as one in the wrong place does.
-    Whether the bytes before it are what they were `verify_store` says, and who reads all rows first.
+    given back every `MAPPED_BYTES`: they stay in the system's cache, where others may have their place, and
+    are not counted as this process's. `committed` maps each array to the checksums of its chunks: StoreError
+    where a chunk ends with another, as one in the wrong place does. Whether the bytes before it are what they
+    were `verify_store` says, and who reads all rows first.
     """
 
     def __init__(
