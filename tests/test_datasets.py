@@ -210,6 +210,16 @@ def test_labels_with_splits_and_groups(tmp_path, home):
     assert said(dataset, "36 images that labels.csv does not name")
 
 
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path, home):
+    write_tree(tmp_path / "x", ["1.png", "2.png"])
+    long = "y" * 5000 + ".png"
+    (tmp_path / "l.csv").write_text(f"path,label\n1.png,a\n2.png,b\n{long},a\n")
+    dataset = open_dataset(str(tmp_path / "x"), home, DatasetOptions(labels=tmp_path / "l.csv"))
+    assert (dataset.hashes == "").tolist() == [False, False, True]
+    (tmp_path / "l.txt").write_text(f"x/1.png\nx/2.png\n{long}\n")
+    assert (open_dataset(str(tmp_path / "l.txt"), home).hashes == "").tolist() == [False, False, True]
+
+
 def test_a_list_of_files(tmp_path, home):
     write_tree(tmp_path / "apart", ["z.png", "y.png"])
     write_tree(tmp_path, ["here.png"])

@@ -191,6 +191,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
         ["row 2", "'dev2' is not a split"],
     ),
     ("labels of other bytes", good() | {"labels": np.array([b"\xff", b"a", b"b", b"c"])}, ["are not text"]),
+    ("half a letter", good() | {"labels": np.array(["a", "b", "\ud800", "c"])}, ["are not text"]),
     (
         "classes of other bytes",
         good() | {"classes": np.array([b"\xff", b"a", b"b", b"c"])},

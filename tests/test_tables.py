@@ -337,7 +337,7 @@ def test_odd_members_of_a_shard(tmp_path: Path, home: Home) -> None:
     assert "left out: 1 sample without a picture" in found.notes
 
 
-@pytest.mark.parametrize("damage", ["cut", "compressed", "text", "deep"])
+@pytest.mark.parametrize("damage", ["cut", "compressed", "text", "deep", "half a letter"])
 def test_a_damaged_shard_is_refused(shards: Path, home: Home, damage: str) -> None:
     path = shards / "animals-train-000000.tar"
     raw = path.read_bytes()
@@ -349,7 +349,10 @@ def test_a_damaged_shard_is_refused(shards: Path, home: Home, damage: str) -> No
             archive.addfile(tarfile.TarInfo("a.png"))
     else:
         path.write_bytes(raw[:700] if damage == "cut" else b"no archive" * 100)
-    with pytest.raises(DataError, match="cannot be read as a shard"):
+    if damage == "half a letter":
+        with webdataset.TarWriter(str(path)) as writer:
+            writer.write({"__key__": "a", "png": PICTURES[0], "json": b'{"label": "\\ud800"}'})
+    with pytest.raises(DataError, match=r"cannot be read as a shard|labels that are no text"):
         open_dataset(str(path), home)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.dataset import NO_SPLIT, UNLABELLED
+from probe.datasets.files import is_utf8
 from probe.datasets.labels import DIGITS, class_order
 from probe.datasets.listing import Listing, string_array
 from probe.datasets.split_names import SPLIT_FOLDERS
@@ -91,6 +92,8 @@ def number_classes(
     Raises DataError where a value is neither a text nor a whole number.
     """
     texts = [_text(where, value) for value in values]
+    if not is_utf8("".join(set(texts))):
+        raise DataError(f"{where} has labels that are no text", expected="letters that UTF-8 can spell")
     if names:
         wrong = [text for text in texts if text and not _is_below(text, len(names))]
         if wrong:

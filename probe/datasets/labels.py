@@ -165,7 +165,8 @@ def _inside(root: Path, rows: list[LabelRow], images: set[str], labels: Path) ->
 
 
 def _is_image(path: Path) -> bool:
-    return has_image_suffix(path.name) and path.is_file()
+    # Unlike `Path` it takes a name that no file can have for one that is not there.
+    return has_image_suffix(path.name) and os.path.isfile(path)  # noqa: PTH113
 
 
 def read_list_file(path: Path, labels: Path | None) -> Listing:
@@ -199,7 +200,7 @@ def _on_disk(root: Path, name: str) -> str:
     tidy = str(PurePosixPath(name))
     slashed = str(PurePosixPath(name.replace("\\", "/")))
     forms = [unicodedata.normalize(form, spelt) for spelt in (tidy, slashed) for form in ("NFC", "NFD")]
-    return next((spelt for spelt in (tidy, *forms) if (root / spelt).exists()), tidy)
+    return next((spelt for spelt in (tidy, *forms) if os.path.exists(root / spelt)), tidy)  # noqa: PTH110
 
 
 def without_label(rows: list[LabelRow], labels: Path) -> str:

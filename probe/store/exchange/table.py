@@ -171,7 +171,9 @@ def texts_of(origin: str, column: str, values: NDArray[Any]) -> list[str]:
         texts: list[str] = (
             np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(np.str_)
         ).tolist()
-    except UnicodeDecodeError as error:
+        # Half a pair of UTF-16 is a letter to numpy, and to no file.
+        "".join(texts).encode()
+    except UnicodeError as error:
         raise DataError(f"the {column} of {origin} are not text", found=str(error)) from error
     return texts
 
