@@ -34,6 +34,8 @@ JOBS = ("fit", "search", "path")
 ROUNDS = {"fit": 3, "search": 2, "path": 1}
 """Of the larger problems; three of everything for the sample."""
 IMAGENET, WIDTH, CLASSES = 1_281_167, 2048, 1000
+OPERATIONS = 4 * WIDTH * CLASSES
+"""Floating-point operations a row of the two products of a look."""
 PARTS = (20, 10)
 VALUES = GRID[:5:2]
 """About ten looks at all rows, which is what time is measured of; a value costs more of them as C grows."""
@@ -140,17 +142,25 @@ def _streamed(folder: Path, parts: list[int], before: Path | None) -> list[dict[
         values = [str(c * part) for c in VALUES]
         trees = {"now": HERE} | ({"before": before} if before is not None and part == parts[0] else {})
         for name, tree in trees.items():
-            rows.append(_summary(name, part, run(tree, "streamed", str(store), *values)))
+            rows.append(_summary(name, run(tree, "streamed", str(store), *values)))
     now = [row for row in rows if row["version"] == "now"]
     for row in rows:
         row["growth"] = row["look_s"] / row["rows"] / (now[0]["look_s"] / now[0]["rows"])
     return rows
 
 
-def _summary(version: str, part: int, found: dict[str, Any]) -> dict[str, Any]:
-    """`look_s` is time over looks, whatever else was done for a value; the hours are for all of ImageNet."""
+def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
+    """`look_s` is one look at all rows, `exact_s` all passes in float64, `rest_s` what else was done for the
+    values, which does not grow with the rows; the hours are for as many values and looks on all of ImageNet.
+    """
     path: list[dict[str, Any]] = found["path"]
     seconds, looks = sum(row["seconds"] for row in path), sum(row["looks"] for row in path)
+    looking, exact = sum(row["looking_s"] for row in path), sum(row["exact_s"] for row in path)
+    look, growing, more_rows = (
+        looking / looks,
+        found["prepared_s"] + looking + exact,
+        IMAGENET / found["rows"],
+    )
     return {
         "version": version,
         "rows": found["rows"],
@@ -159,11 +169,13 @@ def _summary(version: str, part: int, found: dict[str, Any]) -> dict[str, Any]:
         "path_s": seconds,
         "looks": looks,
         "exact_passes": sum(row["exact_passes"] for row in path),
-        "look_s": seconds / looks,
-        "look_cpu_s": sum(row["cpu_s"] for row in path) / looks,
+        "look_s": look,
+        "look_gflops": OPERATIONS * found["rows"] / look / 1e9,
+        "exact_s": exact,
+        "rest_s": seconds - looking - exact,
         "value_cpu_s": sum(row["cpu_s"] for row in path) / len(path),
-        "imagenet_look_s": seconds / looks * part,
-        "imagenet_path_h": (seconds + found["prepared_s"]) * part / 3600,
+        "imagenet_look_s": look * more_rows,
+        "imagenet_path_h": (growing * more_rows + seconds - looking - exact) / 3600,
         "largest_gap": max(row["gap"] for row in path),
         "converged": all(row["converged"] for row in path),
         "peak_mb": found["peak_mb"],

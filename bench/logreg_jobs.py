@@ -81,24 +81,28 @@ def streamed(store: Path, values: list[float]) -> dict[str, Any]:
     from probe.heads.logreg import Solver
     from probe.store import open_store
 
-    looks = {"look": 0, "exact": 0}
-    _count(StreamedLoss, "look", looks, "look")
+    spent: dict[str, list[float]] = {"look": [], "exact": []}
+    _time(StreamedLoss, "look", spent["look"])
     for name in ("_at", "_curvature"):
-        _count(ExactLoss, name, looks, "exact")
+        _time(ExactLoss, name, spent["exact"])
     train = load_parts(open_store(store), Choice(memory=0))["train"].samples
     began = time.perf_counter()
     solver = Solver(train, int(train.labels.max()) + 1, LogregOptions())
     prepared, rows = time.perf_counter() - began, []
     for c in values:
-        before, began, used = dict(looks), time.perf_counter(), time.process_time()
+        for seconds in spent.values():
+            seconds.clear()
+        began, used = time.perf_counter(), time.process_time()
         _, facts = solver.solve(c)
         rows.append(
             {
                 "c": c,
                 "seconds": time.perf_counter() - began,
                 "cpu_s": time.process_time() - used,
-                "looks": looks["look"] - before["look"],
-                "exact_passes": looks["exact"] - before["exact"],
+                "looks": len(spent["look"]),
+                "looking_s": sum(spent["look"]),
+                "exact_passes": len(spent["exact"]),
+                "exact_s": sum(spent["exact"]),
                 "gap": facts["excess"] / facts["objective"],
                 "converged": facts["converged"],
             }
@@ -106,14 +110,18 @@ def streamed(store: Path, values: list[float]) -> dict[str, Any]:
     return {"rows": len(train), "prepared_s": prepared, "path": rows}
 
 
-def _count(owner: type, name: str, counts: dict[str, int], kind: str) -> None:
+def _time(owner: type, name: str, seconds: list[float]) -> None:
+    """Have a method add to `seconds` what each call of it takes."""
     method = getattr(owner, name)
 
-    def counted(*arguments: Any, **more: Any) -> Any:
-        counts[kind] += 1
-        return method(*arguments, **more)
+    def timed(*arguments: Any, **more: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return method(*arguments, **more)
+        finally:
+            seconds.append(time.perf_counter() - began)
 
-    setattr(owner, name, counted)
+    setattr(owner, name, timed)
 
 
 JOBS = {"fit": fit, "search": search, "path": path, "few": few, "scikit-learn": scikit_learn}
