@@ -146,7 +146,9 @@ def _operations(model: Any) -> float:
     total = 0.0
     inputs = {id(tensor) for tensor in model.inputs}
     for layer in model.layers:
-        if hasattr(layer, "kernel"):
+        if hasattr(layer, "inner"):
+            total += _operations(layer.inner)
+        elif hasattr(layer, "kernel"):
             places = int(np.prod(layer.output.shape[1:-1], dtype=np.int64))
             forward = 2.0 * places * int(np.prod(layer.kernel.shape))
             total += forward * (2 if id(layer.input) in inputs else 3)
