@@ -221,6 +221,12 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     given.save_weights(path)
     spec = resolve("efficientnet-lite0", size=32, weights=str(path), home=HOME)
     np.testing.assert_array_equal(build_network(spec).get_weights()[0], given.get_weights()[0])
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    for engine in ("tensorflow", "openvino"):
+        ours, theirs = (
+            load(dataclasses.replace(one, engine=engine), batch_size=1)(pixels) for one in (spec, donor)
+        )
+        np.testing.assert_array_equal(ours["avg_pool"], theirs["avg_pool"])
 
     misfit = resolve("vgg16", size=32, weights=str(path), home=HOME)
     with pytest.raises(WeightsError, match="does not fit"):
