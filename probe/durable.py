@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probe.failpoints import reach
+from probe.progress import say
 from probe.scratch import scratch_folder
 
 WRITING = ".writing-"
@@ -36,14 +37,21 @@ def replacing(path: Path) -> Iterator[Path]:
 def settle(made: Path, path: Path) -> None:
     """Move a finished file or folder to `path`, and make both durable.
 
-    OSError where a folder is to take the place of one that is not empty.
+    OSError where a folder is to take the place of one that is not empty. What is in its place is finished: of
+    its name alone that cannot be made durable a warning is given.
     """
     reach("settle-written")
     sync_tree(made)
     reach("settle-synced")
     made.replace(path)
-    reach("settle-renamed")
-    sync_folder(path.parent)
+    try:
+        reach("settle-renamed")
+        sync_folder(path.parent)
+    except OSError as error:
+        say(
+            f"{path} is finished and in its place, but {path.parent} cannot be synced"
+            f" ({error.strerror or error}): a power cut may take it away"
+        )
 
 
 def settle_once(made: Path, folder: Path) -> None:

@@ -32,6 +32,11 @@ def arm(text: str) -> None:
     _armed[:] = [name, number, how] if name else []
 
 
+def is_armed() -> bool:
+    """Whether a place is still to be reached at which something happens."""
+    return bool(_armed)
+
+
 def reach(name: str) -> None:
     """Say that a place is reached. OSError where it is one that fails."""
     if not _armed or _armed[0] != name:

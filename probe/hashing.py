@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.config import canonical_json
 from probe.whole import open_file
 
 _BLOCK = 1 << 24
+SEAL = "sha256"
+"""What a record calls the hash of all else that it says."""
 
 RawImage = bytes | NDArray[np.uint8]
 """An encoded file, or pixels already decoded: uint8 (H, W), (H, W, 1) or (H, W, 3)."""
@@ -31,6 +35,21 @@ def content_hash(raw: RawImage) -> str:
     digest = hashlib.sha256(f"{raw.dtype.str} {shape}\n".encode())
     digest.update(np.ascontiguousarray(raw).data)
     return digest.hexdigest()
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of JSON values with the hash of all that it says, by which a change is noticed."""
+    return {**record, SEAL: _said(record)}
+
+
+def is_intact(record: Mapping[str, Any]) -> bool:
+    """Whether a record says what was sealed; also one that was never sealed, as older versions wrote them."""
+    return SEAL not in record or record[SEAL] == _said(record)
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    said = {key: value for key, value in record.items() if key != SEAL}
+    return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
 
 def file_stamp(path: str | Path) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ from probe.datasets.unpack import unpack
 from probe.datasets.unzip import open_arrays
 from probe.durable import WRITING, replacing, settle
 from probe.errors import DataError
+from probe.runs import list_runs
 from probe.train import pixels
 from tests import archives
 from tests.faulty_server import running_server, serve
@@ -28,6 +29,52 @@ from tests.shell import Shell
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path / "home", capsys)
+
+
+def fail_to_sync(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make the disk refuse to sync one folder."""
+    sync = durable.sync_folder
+
+    def refused(path: Path) -> None:
+        if path == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync_folder", refused)
+
+
+def test_what_is_in_its_place_is_finished_though_its_folder_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_to_sync(monkeypatch, tmp_path)
+    with replacing(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "a.json").read_text() == "new"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "a.json") in line
+    assert "power cut" in line
+
+
+def test_a_run_in_its_place_is_told_as_finished_whatever_fails_then(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def settled(made: Path, path: Path) -> None:
+        settle(made, path)
+        monkeypatch.setattr("probe.runs.run.open_run", broken)
+
+    shell("extract", "--backbone", "pixels", "--size", "4", "--limit", "60", "fashion-sample")
+    with monkeypatch.context():
+        fail_to_sync(monkeypatch, shell.home / "runs")
+        monkeypatch.setattr("probe.runs.run.settle", settled)
+        monkeypatch.setattr("probe.runs.naming.replacing", broken)
+        made = shell.json("fit", "majority", "--name", "kept")
+        assert "in its place" in shell.error
+        assert "without its name" in shell.error
+    monkeypatch.undo()
+    assert [dict(row.result) for row in list_runs(Home(shell.home))[0]] == [made]
 
 
 def leftover(parent: Path, name: str = "dead") -> Path:

@@ -1,16 +1,12 @@
-"""Fine-tuning that was killed, finished before, or runs on two devices."""
+"""Fine-tuning that was finished before, or runs on two devices; `tests.faults` has one that is killed."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -50,55 +46,6 @@ def test_a_training_whose_pictures_were_decoded_in_full_is_another(folder, home)
     assert [run.result["pixels"]["policy"] for run in (first, second)] == ["pillow-1", "pillow-2"]
     assert finetune(large, home, resume=True).name == second.name
     assert finetune(job, home, resume=True).name == first.name
-
-
-RESUME = """
-import sys
-from pathlib import Path
-from probe.config import Home
-from probe.finetune.run import finetune
-from tests.tiny_tuning import tiny_job
-folder, *rest = sys.argv[1:]
-def tell(epoch, figures): print("epoch", epoch, flush=True)
-for home, how in zip(rest[::2], rest[1::2]):
-    home = Home(Path(home))
-    job = tiny_job(Path(folder), home, unfreeze="conv2", head="F DO.3 D8 R", head_epochs=1, epochs=4)
-    print("run", finetune(job, home, resume=how == "resume", on_epoch=tell).path, flush=True)
-"""
-
-
-def start(*arguments):
-    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", RESUME, *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-
-
-def test_killed_in_the_second_epoch_and_resumed_ends_with_the_same_weights(folder, tiny_home, tmp_path):
-    for name in ("killed", "undisturbed"):
-        shutil.copytree(tiny_home, tmp_path / name)
-    killed = start(folder, tmp_path / "killed", "anew")
-    seen = []
-    for line in killed.stdout:
-        seen.append(line.strip())
-        if seen.count("epoch 1") == 2:  # of the head, and of head and trunk
-            killed.send_signal(signal.SIGKILL)
-            break
-    killed.stdout.close()
-    assert killed.wait() == -signal.SIGKILL
-    both = start(folder, tmp_path / "killed", "resume", tmp_path / "undisturbed", "anew")
-    lines = both.communicate()[0].splitlines()
-    ends = [number for number, line in enumerate(lines) if line.startswith("run ")]
-    second, first = lines[: ends[0]], lines[ends[0] + 1 : ends[1]]
-    assert second[-1] == "epoch 4"
-    assert len(second) < len(first)
-    weights = [
-        keras.models.load_model(Path(lines[end].removeprefix("run ")) / "network.keras").get_weights()
-        for end in ends
-    ]
-    for left, right in zip(*weights, strict=True):
-        np.testing.assert_array_equal(left, right)
 
 
 MIRRORED = """

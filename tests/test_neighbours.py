@@ -68,6 +68,11 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Damage:
     return damage
 
 
+def unsealed(change: Callable[[dict[str, Any]], object]) -> Damage:
+    """`changed`, of a record as versions wrote it that did not seal it."""
+    return changed(lambda record: (record.pop("sha256"), change(record)))
+
+
 ANYWHERE = {
     "a folder": a_folder,
     "a pipe": a_pipe,
@@ -143,7 +148,7 @@ def test_so_is_one_that_does_not_say_which_labels_hold(
 
 def test_a_store_whose_labels_in_force_are_not_there_is_told(neighbour: Path, shell: Shell) -> None:
     first, *_ = list_stores(Home(neighbour))[0]
-    changed(lambda record: record.update(index="0" * 64))(first.path / "index" / "CURRENT.json")
+    unsealed(lambda record: record.update(index="0" * 64))(first.path / "index" / "CURRENT.json")
     expect_passed_over(shell, "stores", first.name)
     (_, why), *_ = list_stores(Home(neighbour))[1]
     assert "is not an index" in str(why)
@@ -172,7 +177,7 @@ def test_a_number_that_nobody_counted_to_makes_nothing_the_latest(neighbour: Pat
     older = list_runs(Home(neighbour))[0][1]
     changed(lambda record: record.update(sequence=10**300, files={}))(older.path / "result.json")
     store = list_stores(Home(neighbour))[0][1]
-    changed(lambda record: record.update(sequence=10**300))(store.path / "index" / "CURRENT.json")
+    unsealed(lambda record: record.update(sequence=10**300))(store.path / "index" / "CURRENT.json")
     made = shell.json("fit", "centroid")
     assert made["store"] != store.name
     assert shell.json("runs", "ls")[0]["run"] == made["run"]

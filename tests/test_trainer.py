@@ -529,6 +529,14 @@ def of_another_network(path):
     np.savez(path, **arrays)
 
 
+def of_another_training(path):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    facts = json.loads(arrays["facts"].tobytes()) | {"identity": "another"}
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(path, **arrays)
+
+
 SPOILERS = (cut_short, flipped, folder_instead, of_another_network, lambda path: path.write_bytes(b""))
 
 
@@ -552,6 +560,16 @@ def test_a_damaged_state_counts_as_none(tmp_path, finished, file, spoil, capsys)
     result = fit_loop(again, FallingLoss(), TWO_EPOCHS, folder=tmp_path / "damaged", resume=True)
     assert "damaged, and it starts anew" in capsys.readouterr().err
     assert result.history == expected.history
+    assert_same_weights(again, undisturbed)
+
+
+def test_the_best_weights_of_another_training_of_the_same_network_count_as_none(tmp_path, finished, capsys):
+    folder, undisturbed, _ = finished
+    shutil.copytree(folder, tmp_path / "damaged")
+    of_another_training(tmp_path / "damaged" / "best.npz")
+    again = build((), (2,), 2)
+    fit_loop(again, FallingLoss(), TWO_EPOCHS, folder=tmp_path / "damaged", resume=True)
+    assert "best.npz is of another training" in capsys.readouterr().err
     assert_same_weights(again, undisturbed)
 
 

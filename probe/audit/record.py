@@ -11,6 +11,7 @@ from typing import Any
 from probe.audit.copies import Rule
 from probe.durable import replacing
 from probe.errors import StoreError, unknown_name
+from probe.hashing import is_intact, sealed
 from probe.notebook import lines_html
 from probe.records import FieldError, plain, read_record
 from probe.store import Store, record_beside
@@ -323,7 +324,7 @@ def keep(audit: Audit, store: Store) -> Path:
     path = audit_path(store)
     try:
         with replacing(path) as place:
-            place.write_text(json.dumps(audit.to_json(), allow_nan=False), encoding="utf-8")
+            place.write_text(json.dumps(sealed(audit.to_json()), allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise NotKeptError(audit, path, error) from error
     return path
@@ -336,14 +337,19 @@ def read(store: Store) -> Audit | None:
     """
     path = audit_path(store)
     try:
-        audit = read_record(Audit, read_json(path, CAP))
+        value = read_json(path, CAP)
+        audit = read_record(Audit, value)
     except FileNotFoundError:
         return None
     except FieldError as error:
         raise _damaged(path, f"{error.place}: {error.found}, where {error.expected} belongs") from error
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    return audit if (audit.key, audit.index) == (store.key, store.index_hash) else None
+    if not is_intact(value):
+        raise _damaged(path, "it was changed")
+    if audit.key != store.key:
+        raise _damaged(path, "that of another store")
+    return audit if audit.index == store.index_hash else None
 
 
 def _damaged(path: Path, found: str) -> StoreError:

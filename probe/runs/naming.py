@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from probe.durable import discard, replacing
 from probe.errors import RunError, UsageError
+from probe.hashing import is_intact, sealed
 from probe.order import places_back
-from probe.records import FieldError, read_record
+from probe.progress import say
+from probe.records import read_record
 from probe.whole import SMALL, read_json
 
 NAMING = "naming.json"
@@ -27,22 +30,41 @@ class Naming:
     note: str | None = None
 
 
-def read_naming(folder: Path) -> Naming:
-    """What a run is called; nothing where the file is missing or is not one of ours."""
+def read_naming(folder: Path, run: str = "") -> Naming:
+    """What a run is called, by default the one that the folder is named after; nothing where it has no name.
+
+    Nor where the file is damaged or another run's, which is said.
+    """
     try:
-        return read_record(Naming, read_json(folder / NAMING, SMALL))
-    except (OSError, ValueError, FieldError):
+        value = read_json(folder / NAMING, SMALL)
+        naming = read_record(Naming, value)
+        if not is_intact(value):
+            raise ValueError("it was changed")
+        if value.get("run", run or folder.name) != (run or folder.name):
+            raise ValueError("it is that of another run")
+    except FileNotFoundError:
         return Naming()
+    except (OSError, ValueError) as error:
+        _say_once(f"{folder / NAMING} is damaged, and the run counts as one without a name: {error}")
+        return Naming()
+    return naming
 
 
-def write_naming(folder: Path, naming: Naming) -> None:
-    """Keep it in the run's folder; RunError when that cannot be written."""
+@cache
+def _say_once(line: str) -> None:
+    """A list asks for the name of every run several times."""
+    say(line)
+
+
+def write_naming(folder: Path, naming: Naming, run: str) -> None:
+    """Keep it in the folder of the run of that name; RunError when that cannot be written."""
     try:
-        if naming == Naming():
+        if naming == Naming() or (folder / NAMING).is_dir():
             discard(folder / NAMING)
+        if naming == Naming():
             return
         with replacing(folder / NAMING) as path:
-            path.write_text(json.dumps(asdict(naming)), encoding="utf-8")
+            path.write_text(json.dumps(sealed(asdict(naming) | {"run": run})), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder / NAMING} cannot be written", found=error.strerror or str(error)) from error
 

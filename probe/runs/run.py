@@ -31,7 +31,7 @@ from probe.hashing import file_hash
 from probe.notebook import facts_html
 from probe.order import Rank, one_at_a_time, places_back, rank
 from probe.plain import one_line
-from probe.records import FieldError
+from probe.records import FieldError, load_json
 from probe.runs.analysis import analyse
 from probe.runs.naming import Naming, check_name, check_note, read_naming, write_naming
 from probe.runs.predictions import PREDICTIONS, Predictions, read_predictions, write_predictions
@@ -77,7 +77,7 @@ class Run:
     @cached_property
     def naming(self) -> Naming:
         """What people call it and say of it."""
-        return read_naming(self.path)
+        return read_naming(self.path, self.record.run)
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -224,7 +224,8 @@ def _write_run(
             text = json.dumps(kept.to_json(), indent=1, allow_nan=False)
             (temporary / RESULT).write_text(text, encoding="utf-8")
             settle(temporary, path)
-    return open_run(path)
+    # As it would be read, which a disk that fails now does not have to be able to.
+    return Run(path, load_json(text))
 
 
 def _next_number(home: Home) -> int:
@@ -391,8 +392,8 @@ def name_run(home: Home, run: Run, *, name: str | None = None, note: str | None 
     given = Naming(
         run.naming.name if name is None else name or None, run.naming.note if note is None else note or None
     )
-    if given != run.naming:
-        write_naming(run.path, given)
+    if name is not None or note is not None:
+        write_naming(run.path, given, run.record.run)
     return Run(run.path, run.result)
 
 

@@ -15,6 +15,7 @@ from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.failpoints import reach
 from probe.order import Rank, one_at_a_time, rank
 from probe.scratch import scratch_folder, sweep
+from probe.store.arrays import read_layout
 from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
 from probe.store.locks import alone, writing
@@ -70,17 +71,18 @@ def mark_used(path: Path, digest: str, origin: Mapping[str, Any] | None = None) 
     files = LocalFiles(path)
     with writing(path), one_at_a_time(path.parent):
         number = 1 + max((_current(folder).sequence or 0 for folder in path.parent.iterdir()), default=0)
-        known = [other for other in _current(path).origins if other != origin]
+        key = read_layout(path).key
+        known = [other for other in _current(path, key).origins if other != origin]
         origins = (*known, origin) if origin else tuple(known)
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         reach("use-counted")
-        set_current(files, Current(digest, now, number, origins))
+        set_current(files, Current(digest, now, number, origins), key)
 
 
-def _current(folder: Path) -> Current:
+def _current(folder: Path, key: str | None = None) -> Current:
     """What is recorded of a store's use; nothing for what is no store, or a damaged one."""
     try:
-        return read_current(LocalFiles(folder))
+        return read_current(LocalFiles(folder), key)
     except StoreError:
         return Current("", "", None)
 
@@ -102,7 +104,7 @@ def reuse_finished(path: Path, index: Index, origin: Mapping[str, Any] | None = 
         put_index(path, index, origin)
     except ReadOnlyError:
         # The store answers as it is, unless it was to have other labels.
-        if read_current(LocalFiles(path)).index != index.hash:
+        if read_current(LocalFiles(path), read_layout(path).key).index != index.hash:
             raise
     return True
 

@@ -62,7 +62,8 @@ class CopySource:
 
     def contents(self) -> NDArray[np.bytes_]:
         """(N,) content hash of every row, 32 bytes each. StoreError where they are not those of the key."""
-        return read_contents(self._files, str(self.manifest.spec["images"]), self._layout.rows)
+        images = str(self.manifest.spec["images"])
+        return read_contents(self._files, self._layout.key, images, self._layout.rows)
 
     def damaged_units(self, units: NDArray[np.intp], arrays: Sequence[str]) -> list[int]:
         """Those of `units` with a chunk of `arrays` that is not the one that was committed."""

@@ -19,6 +19,7 @@ from probe.archives import read_arrays
 from probe.datasets.dataset import count_parts
 from probe.datasets.duplicates import shared_between, under_several_labels
 from probe.errors import StoreError
+from probe.hashing import is_intact, sealed
 from probe.order import number_of
 from probe.records import load_json, plain, read_record
 from probe.store.columns import (
@@ -365,12 +366,12 @@ def _rows_of(index: Index) -> list[NDArray[Any]]:
     return columns if index.groups is None else [*columns, index.groups]
 
 
-def read_contents(files: LocalFiles, images: str, rows: int) -> NDArray[np.bytes_]:
+def read_contents(files: LocalFiles, key: str, images: str, rows: int) -> NDArray[np.bytes_]:
     """(N,) the content hash of every row as 32 bytes, checked against what a store's key holds of its images.
 
     Of the labelling in force only ids and hashes are read. StoreError where it is not that of the store.
     """
-    index = read_index(files, read_current(files).index, rows)
+    index = read_index(files, read_current(files, key).index, rows)
     if images_digest_of(index.texts("ids"), index.texts("hashes")) != images:
         raise StoreError(f"{files.path(_file_of(index.hash))} does not fit its store", hint=files.repair_hint)
     return index.contents
@@ -400,20 +401,32 @@ def _damaged(files: LocalFiles) -> StoreError:
     return StoreError(f"{files.path(CURRENT)} is damaged", hint=files.repair_hint)
 
 
-def set_current(files: LocalFiles, current: Current) -> None:
-    """Make an index the one that readers take, and the store the last used."""
-    files.write(CURRENT, json.dumps(asdict(current)).encode())
+def set_current(files: LocalFiles, current: Current, key: str) -> None:
+    """Make an index the one that readers take, and the store, which has this key, the last used."""
+    files.write(CURRENT, json.dumps(sealed(asdict(current) | {"store": key})).encode())
 
 
-def read_current(files: LocalFiles) -> Current:
-    """Which index is in force, and when the store was last used; StoreError when the record is damaged."""
+def read_current(files: LocalFiles, key: str | None) -> Current:
+    """Which index is in force, and when the store was last used.
+
+    StoreError when the record is damaged, or that of a store with another `key`; None where only the use is
+    asked for. One from before records said whose they are is believed.
+    """
     value = files.read_json(CURRENT)
     try:
         digest, used = str(value["index"]), str(value["used"])
-    except (KeyError, TypeError) as error:
+        whole, store = is_intact(value), str(value.get("store", key))
+    except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(files) from error
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+    if not whole or len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
         raise _damaged(files)
+    if key is not None and store != key:
+        raise StoreError(
+            f"{files.path(CURRENT)} is that of another store",
+            expected=f"key {key[:12]}",
+            found=f"key {store[:12]}",
+            hint=files.repair_hint,
+        )
     origins = value.get("origins")
     known = origins if isinstance(origins, list) else []
     return Current(digest, used, number_of(value), tuple(filter(_is_origin, known)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from probe.config import canonical_json
 from probe.errors import StoreError
+from probe.hashing import is_intact, sealed
 from probe.records import read_record
 from probe.store.commits import Commit, commits_digest
 from probe.store.files import LocalFiles
@@ -17,7 +16,6 @@ from probe.store.spec import SCHEMAS, Layout, schema_of, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
-OWN_HASH = "sha256"
 """Of the manifest itself; none in those from before it was recorded."""
 MOST_LISTED = 10_000
 """Unreadable images that a manifest names."""
@@ -65,14 +63,7 @@ class Manifest:
         schema = schema_of(self.layout.dtype)
         record = asdict(self) | {"schema": schema, "layout": self.layout.as_json()}
         del record["intact"]
-        record |= {OWN_HASH: _own_hash(record)}
-        return json.dumps(record, indent=1, sort_keys=True).encode()
-
-
-def _own_hash(record: Mapping[str, Any]) -> str:
-    """sha256 of all that a manifest says."""
-    said = {key: value for key, value in record.items() if key != OWN_HASH}
-    return hashlib.sha256(canonical_json(said).encode()).hexdigest()
+        return json.dumps(sealed(record), indent=1, sort_keys=True).encode()
 
 
 def read_manifest(files: LocalFiles) -> Manifest:
@@ -101,7 +92,7 @@ def read_manifest(files: LocalFiles) -> Manifest:
             unreadable={str(key): (int(p[0]), str(p[1])) for key, p in value["unreadable"].items()},
             facts=_checked(_Facts, value["facts"]),
             unreadable_count=int(value.get("unreadable_count", len(value["unreadable"]))),
-            intact=value.get(OWN_HASH, _own_hash(value)) == _own_hash(value),
+            intact=is_intact(value),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StoreError(f"{where} is damaged", found=str(error), hint=files.repair_hint) from error

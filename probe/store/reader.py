@@ -347,7 +347,7 @@ def open_store(path: Path) -> Store:
     manifest = read_manifest(files)
     expect_own(manifest, path)
     expect_named(path, manifest.layout.key)
-    current = read_current(files)
+    current = read_current(files, manifest.layout.key)
     expect_index(files, current.index)
     first = manifest.facts.get("origin")
     origins = current.origins or ((first,) if first else ())

@@ -120,7 +120,7 @@ def unsealed_store(path: Path) -> Store:
     """
     files = LocalFiles(path)
     layout, spec, _ = _known(path, files)
-    current = read_current(files)
+    current = read_current(files, layout.key)
     manifest = Manifest(layout, spec, "", {})
     return Store(path, manifest, current.index, current.used, current.sequence, current.origins)
 
@@ -206,7 +206,7 @@ def _mend_index(files: LocalFiles, layout: Layout, origin: Mapping[str, Any] | N
         except StoreError:
             gone += _take_away(files.root, name)
     try:
-        current = read_current(files)
+        current = read_current(files, layout.key)
     except StoreError:
         current = None
     if current is not None and current.index in whole:
@@ -214,6 +214,6 @@ def _mend_index(files: LocalFiles, layout: Layout, origin: Mapping[str, Any] | N
     if len(whole) == 1:
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         known = current or Current("", now, None, (origin,) if origin else ())
-        set_current(files, replace(known, index=whole[0]))
+        set_current(files, replace(known, index=whole[0]), layout.key)
         return [*gone, CURRENT]
     return [*gone, *_take_away(files.root, CURRENT)]

@@ -23,6 +23,7 @@ from probe.config import canonical_json
 from probe.durable import discard, replacing
 from probe.errors import DataError, UsageError
 from probe.failpoints import reach
+from probe.hashing import is_intact, sealed
 from probe.progress import Progress
 from probe.records import read_record
 from probe.stats.choice import Choice, choose_best
@@ -443,13 +444,16 @@ def write_cell(path: Path, result: CellResult) -> None:
     if path.is_dir():
         discard(path)
     with replacing(path) as partial:
-        partial.write_text(json.dumps({"version": CELL_VERSION, **asdict(result)}), encoding="utf-8")
+        record = {"version": CELL_VERSION, **asdict(result), "cell": path.stem}
+        partial.write_text(json.dumps(sealed(record)), encoding="utf-8")
 
 
 def read_cell(path: Path) -> CellResult | None:
-    """The result in a cell's file; None where there is none, or nothing that can be used."""
+    """The result in a cell's file; None where there is none, another cell's, or nothing that can be used."""
     try:
-        return read_record(CellResult, read_json(path, RECORD))
+        value = read_json(path, RECORD)
+        result = read_record(CellResult, value)
+        return result if is_intact(value) and value.get("cell", path.stem) == path.stem else None
     except (OSError, ValueError):
         # A cell that cannot be read is trained again: that costs time, believing it would cost trust.
         return None

@@ -15,6 +15,7 @@ from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
 from probe.durable import replacing
 from probe.errors import DataError, UsageError
+from probe.hashing import is_intact, sealed
 from probe.images.path import pixel_path
 from probe.records import read_record
 from probe.stats.choice import Choice
@@ -144,6 +145,7 @@ def sweep(
         table.write_text(_csv(rows), encoding="utf-8")
     record = {
         "schema": SCHEMA,
+        "key": key,
         "recipe": job.recipe.name,
         "dataset": dataset.name,
         "index": data,
@@ -158,7 +160,7 @@ def sweep(
         "versions": versions(),
     }
     with replacing(folder / SWEEP) as file:
-        file.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+        file.write_text(json.dumps(sealed(record), indent=1, allow_nan=False), encoding="utf-8")
     return Sweep(folder, rows, results, reused, dataset.notes, choice)
 
 
@@ -176,6 +178,10 @@ def sweep_cells(folder: Path) -> tuple[str, list[CellResult]]:
     try:
         record = read_json(folder / SWEEP, RECORD)
         cells = [read_record(CellResult, cell) for cell in record["cells"]]
+        if not is_intact(record):
+            raise ValueError("it was changed")
+        if not folder.name.endswith(str(record.get("key", ""))[:12]):
+            raise ValueError("it is that of another sweep")
         return str(record["dataset"]), cells
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / SWEEP} cannot be read", found=str(error)) from error

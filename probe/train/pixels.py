@@ -195,7 +195,7 @@ def _mapped(dataset: Dataset, rows: NDArray[np.intp], size: int, path: PixelPath
         out.flush()
         checksum = _checksum(partial, unreadable, grey)
     with replacing(facts) as partial:
-        known = {"unreadable": unreadable, "grey": grey, "crc32c": checksum}
+        known = {"pixels": stem.name, "unreadable": unreadable, "grey": grey, "crc32c": checksum}
         partial.write_text(json.dumps(known), encoding="utf-8")
     pixels = np.load(array, mmap_mode="r", allow_pickle=False)
     return _Decoded(pixels[: len(rows) - len(unreadable)], unreadable, grey)
@@ -209,6 +209,8 @@ def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded |
         pixels = np.load(array, mmap_mode="r", allow_pickle=False)
         places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)
         if not places or not isinstance(grey, bool):
+            return None
+        if known.get("pixels", array.stem) != array.stem:
             return None
         if pixels.shape != shape or pixels.dtype != np.uint8:
             return None

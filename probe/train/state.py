@@ -170,7 +170,8 @@ class Training:
         """Hold on to the weights of the model as it is now."""
         self.kept = _values(self.network)
         if self.folder is not None:
-            _write_arrays(self.folder / BEST_FILE, {"epoch": self.state.kept_epoch}, self.kept)
+            facts = {"identity": self.state.identity, "epoch": self.state.kept_epoch}
+            _write_arrays(self.folder / BEST_FILE, facts, self.kept)
 
     def _reduce_lr(self, figures: Mapping[str, float]) -> None:
         rule = self.settings.reduce_lr
@@ -219,8 +220,16 @@ def _read_state(folder: Path) -> _Saved:
     plain["stops"] = [Patience(**patience) for patience in plain["stops"]]
     plain["reduce_lr"], plain["kept"] = Patience(**plain["reduce_lr"]), Patience(**plain["kept"])
     state = State(**plain)
-    kept = _read(folder / BEST_FILE)[1] if state.kept.best is not None else None
-    return _Saved(state, values, kept)
+    return _Saved(state, values, _read_kept(folder, state) if state.kept.best is not None else None)
+
+
+def _read_kept(folder: Path, state: State) -> list[NDArray[Any]]:
+    """The weights of the epoch that is kept; ValueError where they are another training's."""
+    facts, values = _read(folder / BEST_FILE)
+    # Without an identity: of a version that wrote none.
+    if facts.get("identity", state.identity) != state.identity:
+        raise ValueError(f"{BEST_FILE} is of another training")
+    return values
 
 
 def _expect_shapes(values: Sequence[Any], variables: Sequence[Any]) -> None:

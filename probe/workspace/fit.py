@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.heads.head import HeadRow
 from probe.machine import usable_cpus
-from probe.runs import Run, expect_free_name, name_run
+from probe.runs import Run, RunError, expect_free_name, name_run
 from probe.text import parse_bytes
 from probe.workspace.context import Context
 from probe.workspace.keywords import at_least
@@ -78,7 +78,12 @@ def fit(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, optio
     done = finished_fit(job, context.home) if wanted.reuse else None
     if done is not None:
         context.say(f"run {done.name} is this very fit: not repeated")
-    return name_run(context.home, done or fit(job, context.home), name=wanted.name, note=wanted.note)
+    run = done or fit(job, context.home)
+    try:
+        return name_run(context.home, run, name=wanted.name, note=wanted.note)
+    except RunError as error:
+        context.say(f"run {run.name} is kept without its name and note (probe runs name, note): {error}")
+        return run
 
 
 def fit_job(context: Context, row: HeadRow, store: Store, wanted: FitKeywords, options: Any) -> FitJob:

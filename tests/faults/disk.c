@@ -1,4 +1,5 @@
-/* A disk that fails: FAULT=CALL:N:ERROR makes the N-th write, fsync, rename or read below FAULT_UNDER fail. */
+/* A disk that fails: FAULT=CALL:N:ERROR makes the N-th write, fsync, rename or read below FAULT_UNDER fail, and
+   says so to the descriptor FAULT_MARK. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -19,6 +21,8 @@ static int fails(const char *call, const char *path) {
         return 0;
     if (__sync_add_and_fetch(&reached, 1) != atol(fault + length + 1))
         return 0;
+    if (getenv("FAULT_MARK"))
+        syscall(SYS_write, atoi(getenv("FAULT_MARK")), "reached", (size_t)7);
     errno = strstr(fault, "ENOSPC") ? ENOSPC : EIO;
     return 1;
 }

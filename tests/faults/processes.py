@@ -40,11 +40,17 @@ TRAINING = (*LOADED, "probe.tensorflow_setup", "probe.finetune.run", "probe.stud
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended: exit code, or minus the number of the signal; and what it said."""
+    """How a call ended: exit code, or minus the number of the signal; and what it said.
+
+    Attributes
+    ----------
+    reached : whether what was to happen in it has happened.
+    """
 
     code: int
     out: str
     error: str
+    reached: bool
 
 
 class Processes:
@@ -134,19 +140,20 @@ def serve(given: str) -> None:
 
 
 def _answer(asked: dict[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error, tempfile.TemporaryFile() as mark:
         child = os.fork()
         if not child:
-            _run(asked, out.fileno(), error.fileno())
+            _run(asked, out.fileno(), error.fileno(), mark.fileno())
         _, status = os.waitpid(child, 0)
         texts = []
-        for stream in (out, error):
+        for stream in (out, error, mark):
             stream.seek(0)
             texts.append(stream.read().decode("utf-8", "replace"))
-    return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "error": texts[1]}
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "out": texts[0], "error": texts[1], "reached": code < 0 or bool(texts[2])}
 
 
-def _run(asked: dict[str, Any], out: int, error: int) -> None:
+def _run(asked: dict[str, Any], out: int, error: int, mark: int) -> None:
     """In the child: never returns."""
     from probe import failpoints
     from probe.__main__ import main
@@ -169,26 +176,29 @@ def _run(asked: dict[str, Any], out: int, error: int) -> None:
             )
             resource.setrlimit(resource.RLIMIT_AS, (used + asked["memory"],) * 2)
         failpoints.arm(asked["failpoint"])
-        _break(asked["broken"], asked["home"])
+        _break(asked["broken"], asked["home"], mark)
         main()
     except SystemExit as stop:
         code = stop.code
     finally:
+        if asked.get("failpoint") and not failpoints.is_armed():
+            os.write(mark, b"reached")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _break(text: str, home: str) -> None:
+def _break(text: str, home: str, mark: int) -> None:
     """``CALL:N:ERROR``, as in ``fsync:3:ENOSPC``: the N-th such call of the system in this process fails.
 
     Calls are ``fsync``, ``rename`` and ``open``, this one for writing below the home. With the library of
     ``disk.c`` in the process that is told; it has ``write``, ``read``, ``fsync``, ``rename`` below the home.
+    Into the file `mark` is written that it has.
     """
     if not text:
         return
     if "LD_PRELOAD" in os.environ:
-        os.environ["FAULT_UNDER"], os.environ["FAULT"] = home, text
+        os.environ.update(FAULT_UNDER=home, FAULT_MARK=str(mark), FAULT=text)
         return
     import builtins
     import errno
@@ -200,6 +210,7 @@ def _break(text: str, home: str) -> None:
     def fail() -> None:
         left[0] -= 1
         if not left[0]:
+            os.write(mark, b"reached")
             raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), call)
 
     if call == "fsync":
