@@ -16,7 +16,6 @@ from probe.store.spec import SCHEMAS, Layout, schema_of, spec_key
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_CAP = 64 << 20
-"""Of the manifest itself; none in those from before it was recorded."""
 MOST_LISTED = 10_000
 """Unreadable images that a manifest names."""
 
