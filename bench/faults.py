@@ -245,7 +245,13 @@ def _fuzzed(seconds: float) -> Iterator[Found]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="about one case of N")
-    parser.add_argument("--only", action="append", default=[], metavar="TABLE", help="just this table")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TABLE",
+        help="just this table, which the results then have alone",
+    )
     os.chdir(PROJECT)
     chosen = parser.parse_args()
     sys.exit(main(chosen.every, chosen.only) > 0)

@@ -41,6 +41,8 @@ from tests.faults.processes import PROJECT
 
 MEMORY = 1 << 30
 """Bytes of address space beyond what the process has when it begins."""
+FEWEST = 6
+"""Mutants that a parser reads, however long it takes."""
 TOKENS = (
     *(b"1e400", b"-1", b"1e18", b"999999999999999999999", b"NaN", b"null", b"[]", b"{}", b'"x"', b"true"),
     *(b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"\xff\xfe", b"\0", b"\x1b[2J", b"\n", b",", b'"', b"@"),
@@ -95,7 +97,7 @@ def mutate(seed: bytes, chance: random.Random) -> bytes:
 def fuzz(parser: Parser, seconds: float, seed: int = 0) -> tuple[int, list[str]]:
     """How many mutants were read in the time, and what went wrong, each kind once."""
     chance, tried, findings, began = random.Random(seed), 0, {}, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    while tried < FEWEST or time.perf_counter() - began < seconds:
         content = mutate(chance.choice(parser.seeds), chance)
         parser.file.write_bytes(content)
         one = time.perf_counter()

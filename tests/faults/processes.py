@@ -31,10 +31,19 @@ LOADED = (
     "probe.fit",
     "probe.heads.ridge",
     "probe.heads.centroid",
+    "probe.commands.extract",
+    "probe.commands.fit",
+    "probe.commands.stores",
+    "probe.report.runs",
+    "scipy.optimize",
+    "scipy.special",
     "pooch",
     "requests",
 )
-TRAINING = (*LOADED, "probe.tensorflow_setup", "probe.finetune.run", "probe.studies.sweep_job")
+TRAINING = (
+    *(*LOADED, "probe.tensorflow_setup", "probe.finetune.run", "probe.studies.sweep_job"),
+    *("probe.commands.finetune", "probe.commands.sweep", "matplotlib.backends.backend_agg"),
+)
 """For works that train networks: loading these takes seconds."""
 
 

@@ -13,12 +13,12 @@ from probe.order import places_back
 from probe.studies.baselines import BASELINES
 from probe.studies.sweep import parse_grid, plan
 from tests.faults.damage import DRAWING, HARMLESS, NEVER_GIVEN, NOTICED, Damaged
-from tests.faults.fuzz import in_a_process
+from tests.faults.fuzz import FEWEST, in_a_process
 from tests.faults.processes import LOADED, Processes
 from tests.faults.works import make_pictures
 
-SECONDS = 5
-TRIED = 60
+SECONDS = 4
+TRIED = 40
 """Damages, of all files and by all commands: the others take minutes."""
 DIGITS = 5000 * "9"
 
@@ -42,7 +42,7 @@ def test_damage_is_noticed_or_harmless(damaged: Damaged) -> None:
 def test_parsers_refuse_what_was_never_written() -> None:
     found = in_a_process(SECONDS)
     assert len(found) == 15
-    assert all(parser["mutants"] > 5 for parser in found.values())
+    assert all(parser["mutants"] >= FEWEST for parser in found.values())
     assert {name: parser["findings"] for name, parser in found.items() if parser["findings"]} == {}
 
 

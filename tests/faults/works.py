@@ -73,6 +73,7 @@ def make_pictures(folder: Path) -> dict[str, str]:
     rng, places = np.random.default_rng(0), {}
     pictures = rng.integers(0, 256, (ROWS + 20, 4, 4, 3), np.uint8)
     labels = (np.arange(ROWS + 20) % 4).astype(np.int64)
+    pictures[ROWS - 4] = pictures[0]  # in test and train of both, with one label
     for name, count in (("few", ROWS), ("more", ROWS + 20)):
         parts = {
             "train": slice(0, count - 160),
@@ -182,6 +183,7 @@ TIMED = (
     "sequence",
     "versions",
     "files",
+    "sha256",
 )
 
 
