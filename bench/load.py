@@ -37,12 +37,15 @@ WIDTH, CLASSES, APART = 512, 10, 0.3
 """Values a row, classes, and how far their means are apart for noise of 4: four of five rows can be told."""
 LOGREG = ("--c", "0.01", "--no-refit", "--tolerance", "0.01")
 """One value of C, roughly: what a look at all rows costs is to be seen, and not how many are needed."""
+DENSE = ("--epochs", "1", "--hidden", "64", "--batch-size", "1024")
+"""One pass over all rows by a small network."""
 COMMANDS = {
     "ls": ("stores", "ls"),
     "show": ("stores", "show"),
     "verify": ("stores", "verify"),
     "ridge": ("fit", "ridge", "--memory", "2GB", "--quiet"),
     "logreg": ("fit", "logreg", *LOGREG, "--memory", "2GB", "--quiet"),
+    "dense": ("fit", "dense", *DENSE, "--memory", "2GB", "--quiet"),
 }
 SPLIT = "one split read"
 READ = """

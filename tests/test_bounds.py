@@ -357,6 +357,15 @@ def test_draws_of_a_curve_are_streamed_where_they_do_not_fit(monkeypatch: pytest
     assert source.most == len(train)
 
 
+def test_what_is_known_of_rows_is_counted(stored: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = stored.stores.glob("photos-*")
+    store = open_store(path)
+    monkeypatch.setattr("probe.heads.head.BASE_BYTES", 0)
+    memory = 250 * len(store.index.ids)
+    with pytest.raises(FitOptionError, match="needs more memory"):
+        fit(FitJob(store, "majority", choice=Choice(memory=memory)), stored)
+
+
 def test_what_folds_and_draws_hold_is_counted() -> None:
     size = FitSize(20_000, 2_000, 2_000, 512, 40)
     plain, folded = (Need(HEADS["logreg"], LogregOptions(cv=cv, jobs=2)) for cv in (0, 5))

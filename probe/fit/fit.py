@@ -18,7 +18,7 @@ from probe.errors import UsageError
 from probe.fit.classes import choose_classes, dropped_notes
 from probe.fit.curve import learning_curve, parse_sizes
 from probe.fit.needs import Need
-from probe.fit.rows import Choice, Part, load_parts
+from probe.fit.rows import Choice, Part, index_bytes, load_parts
 from probe.fit.weight import curve_notes, fold_notes, neighbour_notes
 from probe.heads import HEADS
 from probe.heads.class_rows import ClassRows
@@ -138,7 +138,7 @@ def _fit(job: FitJob, home: Home) -> Run:
                 classes,
                 sizes,
                 job.repeats,
-                free=job.choice.memory - _kept_bytes(parts.values(), outcome.head),
+                free=job.choice.memory - index_bytes(store) - _kept_bytes(parts.values(), outcome.head),
                 jobs=jobs,
                 progress=job.progress,
             )

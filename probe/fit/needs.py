@@ -30,14 +30,17 @@ class Need:
     options: Any = None
     curve: bool = False
 
-    def fits(self, size: FitSize, features: int, memory: int) -> bool:
-        """Whether `features` bytes of them can be in memory. FitOptionError where not even a fit that streams
-        them keeps to `memory` bytes."""
+    def fits(self, size: FitSize, features: int, memory: int, index: int = 0) -> bool:
+        """Whether `features` bytes of them can be in memory, beside `index` bytes of what is known of the rows.
+
+        FitOptionError where not even a fit that streams them keeps to `memory` bytes.
+        """
         streamed = self.head.held_bytes(size, self.options, in_memory=False)
         there = features + self.head.held_bytes(size, self.options, in_memory=True)
         if self.curve:
             # The head is kept meanwhile, and a draw may have to be streamed past features that are in memory.
             there, streamed = there + streamed, 2 * streamed
+        there, streamed = index + there, index + streamed
         if there <= memory:
             return True
         if streamed > memory:

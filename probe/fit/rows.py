@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import FitError, FitOptionError
 from probe.fit.needs import Need
-from probe.heads.head import Features, FitSize, Samples, block_slices
+from probe.heads.head import Features, FitSize, Samples, beyond_base, block_slices
 from probe.store import FeatureArray, MappedRows, Serves, Store
 from probe.text import count_of
 
 DEFAULT_MEMORY = 2 << 30
+ROW_BYTES = 250
+"""Of a row, beside its id and the copy of that: its labels and orders, and the units while they are numbered."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,9 @@ def load_parts(
     total = sum(source.nbytes for source in (*sources.values(), *chain(*more.values())))
     train, val, test = (sources[split].shape[0] for split in (TRAIN, VAL, TEST))
     size = FitSize(train, val, test, sources[TRAIN].shape[1], int(labels.max()) + 1)
-    in_memory = total <= choice.memory if need is None else need.fits(size, total, choice.memory)
+    in_memory = total <= choice.memory
+    if need is not None:
+        in_memory = need.fits(size, total, choice.memory, index_bytes(store))
     features: Mapping[str, Features] = _in_memory(sources) if in_memory else sources
     parts = {}
     for split, source in sources.items():
@@ -196,6 +200,12 @@ def load_parts(
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts
+
+
+def index_bytes(store: Store) -> int:
+    """What is held of the rows of a store beside their features, where that is more than any fit takes."""
+    ids = store.index.ids
+    return beyond_base(len(ids) * (2 * ids.itemsize + ROW_BYTES))
 
 
 def _in_memory(sources: Mapping[str, StoredRows]) -> dict[str, Features]:
