@@ -31,7 +31,7 @@ class Need:
     curve: bool = False
 
     def fits(self, size: FitSize, features: int, memory: int, index: int = 0) -> bool:
-        """Whether `features` bytes of them can be in memory, beside `index` bytes of what is known of the rows.
+        """Whether `features` bytes of them can be in memory, beside `index` bytes of who the rows are.
 
         FitOptionError where not even a fit that streams them keeps to `memory` bytes.
         """

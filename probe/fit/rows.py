@@ -20,7 +20,7 @@ from probe.text import count_of
 
 DEFAULT_MEMORY = 2 << 30
 ROW_BYTES = 250
-"""Of a row, beside its id and the copy of that: its labels and orders, and the units while they are numbered."""
+"""Of a row, beside its id and a copy of it: labels, orders, and the units while they are numbered."""
 
 
 @dataclass(frozen=True)
