@@ -19,28 +19,34 @@ from probe.config import Home
 from tests.shell import Shell
 
 LONGEST = (
-    "test_heads.py",
     "test_backbone_networks.py",
+    "test_documented_commands.py",
     "test_finetune_resume.py",
-    "test_hub.py",
-    "test_studies.py",
+    "test_heads.py",
     "test_trainer.py",
-    "test_export.py",
-    "test_audit.py",
+    "test_studies.py",
+    "test_hub.py",
     "test_transfer.py",
-    "test_finetune.py",
-    "test_survey.py",
-    "test_cli.py",
-    "test_reproduce.py",
+    "test_export.py",
     "test_interrupted.py",
-    "test_finetune_start.py",
-    "test_race.py",
+    "test_finetune.py",
     "test_gpu.py",
+    "test_scale.py",
+    "test_copied_rows.py",
+    "test_repair.py",
+    "test_convergence.py",
+    "test_python_docs.py",
+    "test_openvino.py",
+    "test_fusing.py",
+    "test_signals.py",
+    "test_settings.py",
+    "test_reproduce.py",
+    "test_wheel.py",
     "test_sweep.py",
-    "test_finetune_recompute.py",
-    "test_report_browser.py",
+    "test_finetune_command.py",
+    "test_finetune_start.py",
 )
-"""Files that take a fiftieth of the time and more, the longest first."""
+"""Files that take a hundredth of the time and more, the longest first."""
 
 
 def pytest_configure() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cleanlab.filter import find_label_issues
 from PIL import Image
 
 import probe
@@ -240,6 +239,8 @@ def sample(space: probe.Workspace) -> Any:
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2])
 def test_flipped_labels_are_found_at_least_as_well_as_by_cleanlab(sample: Any, rate: float) -> None:
+    from cleanlab.filter import find_label_issues
+
     features, labels = sample.arrays()
     labels, generator = labels.astype(np.intp), np.random.default_rng(3)
     flipped = generator.choice(len(labels), round(rate * len(labels)), replace=False)

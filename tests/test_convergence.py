@@ -250,7 +250,7 @@ def test_more_logits_than_are_kept_in_memory_change_nothing(monkeypatch):
 def test_the_gap_of_a_streamed_fit_is_a_bound(name, blocks, monkeypatch):
     """Against the minimum of a Newton fit in float64; of many blocks only some are looked at again."""
     if blocks == "many":
-        monkeypatch.setattr("probe.heads.head.BLOCK", 7)
+        monkeypatch.setattr("probe.heads.head.BLOCK", 23)
     samples = problem(name)
     count = int(samples.labels.max()) + 1
     source = Samples(Rows(samples.features), samples.labels)

@@ -45,6 +45,7 @@ SMALL = {
     "PROBE_EXTRACT_SIZE": "32",
     "PROBE_SURVEY_SIZE": "32",
     "PROBE_FIT_DENSE_EPOCHS": "2",
+    "PROBE_FIT_LOGREG_C": "0.001,0.01,0.1,1",
 }
 """Settings that stand in for patience; what a command itself says goes before them."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from jupyter_client.manager import KernelManager
 
 from tests.shell import PHOTOS, PROJECT
 
@@ -48,6 +47,8 @@ class Notebook:
 
 @pytest.fixture
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    from jupyter_client.manager import KernelManager
+
     folder = tmp_path_factory.mktemp("kernel")
     # Sockets are files here: no port is opened.
     manager = KernelManager(transport="ipc", ip=str(folder / "socket"))

@@ -97,7 +97,7 @@ def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
 
 
 @pytest.mark.parametrize("number", [*CODES, signal.SIGKILL])
-@pytest.mark.parametrize("after", [0.0, 2.0])
+@pytest.mark.parametrize("after", [0.0, 1.0])
 def test_workers_end_with_what_started_them(
     pictures: Path, tmp_path: Path, number: signal.Signals, after: float
 ) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorflow import make_ndarray
 
@@ -26,9 +26,15 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return (tmp_path / "mlruns").as_uri()
 
 
+def client_of(uri: str) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
 def test_mlflow_has_the_figures_the_choice_and_the_record(made: Reported, uri: str) -> None:
     made.space.log(made.first, f"mlflow:{uri}")
-    client = MlflowClient(tracking_uri=uri)
+    client = client_of(uri)
     (experiment,) = (found for found in client.search_experiments() if found.name == "probe pictures")
     (logged,) = client.search_runs([experiment.experiment_id])
     assert logged.info.run_name == made.first.name
@@ -44,7 +50,7 @@ def test_a_fit_is_logged_by_flag_to_both(made: Reported, uri: str, shell: Shell,
     events = EventAccumulator(str(tmp_path / "tb" / run["run"])).Reload()
     (event,) = events.Tensors("test/accuracy")
     assert float(make_ndarray(event.tensor_proto)) == pytest.approx(run["test"]["accuracy"])
-    assert MlflowClient(tracking_uri=uri).search_experiments()
+    assert client_of(uri).search_experiments()
 
 
 @pytest.mark.parametrize("target", ["wandb", "tensorboard", "tensorboard:", "mlflo:x"])
@@ -75,7 +81,7 @@ def test_every_cell_of_a_sweep_is_logged_with_its_epochs(
     events = EventAccumulator(str(tmp_path / "tb" / folders[1])).Reload()
     (epoch,) = events.Tensors("epoch/val_accuracy")
     assert epoch.step == 1
-    client = MlflowClient(tracking_uri=uri)
+    client = client_of(uri)
     logged = client.search_runs([found.experiment_id for found in client.search_experiments()])
     accuracies = {run.data.params["setting"]: run.data.metrics["test/accuracy"] for run in logged}
     assert accuracies == {row["setting"]: pytest.approx(row["test_accuracy"]) for row in found["rows"]}
