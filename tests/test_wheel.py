@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tests.shell import PROJECT
 
-
 SESSION = """
 import contextlib, io, json, sys
 from probe.cli import main
@@ -40,7 +39,7 @@ def test_the_demo_runs_from_a_wheel_outside_of_a_checkout(tmp_path: Path) -> Non
     (wheel,) = tmp_path.glob("probe-*.whl")
     assert "probe/py.typed" in zipfile.ZipFile(wheel).namelist()
     installed = tmp_path / "installed"
-    subprocess.run([*pip, "install", "--no-deps", "--target", installed, wheel], check=True)
+    subprocess.run([*pip, "install", "--no-deps", "--no-compile", "--target", installed, wheel], check=True)
     shutil.rmtree(source)
     empty.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(installed), "PROBE_HOME": str(tmp_path / "home")}
