@@ -296,6 +296,7 @@ def test_a_cell_of_before_is_read_and_nothing_is_concluded_from_it(tmp_path):
         found = json.loads(path.read_text())
         assert len(found.pop("val_correct")) == 8
         assert found.pop("tested") == 8
+        del found["sha256"]
         path.write_text(json.dumps(found))
     reused = []
     again = run_sweep(
