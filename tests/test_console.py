@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -261,3 +262,16 @@ def test_a_reader_that_goes_away_is_told_by_the_exit_code_alone(
         out.close()
     assert stop.value.code == 128 + signal.SIGPIPE
     assert not capsys.readouterr().err
+
+
+def test_closed_streams_cost_no_work(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "probe", "--home", str(tmp_path / "home"), "extract", "fashion-sample"]
+    words += ["--backbone", "pixels", "--size", "4", "--limit", "60"]
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" <&- 2>&-', *words],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert b"60 computed" in ended.stdout
