@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probe.errors import UsageError
+from probe.errors import LinkError, UsageError
 from probe.whole import read_text
 
 CONFIG_FILE = "probe.toml"
@@ -35,7 +35,11 @@ SIGNS = {
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds everything the tool keeps (``PROBE_HOME``, by default ``./data``)."""
+    """The folder that holds everything the tool keeps (``PROBE_HOME``, by default ``./data``).
+
+    It may be a link; what it keeps is not opened through one: LinkError where one of the folders is a link.
+    Data sets and weights, which were made by others, may be.
+    """
 
     root: Path
 
@@ -49,29 +53,43 @@ class Home:
 
     @property
     def stores(self) -> Path:
-        return self.root / "stores"
+        return own_place(self.root, "stores")
 
     @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return own_place(self.root, "runs")
 
     @property
     def sweeps(self) -> Path:
         """Tables and figures of sweeps, and in ``cells`` the result of every single training of them."""
-        return self.root / "sweeps"
+        return own_place(self.root, "sweeps")
 
     @property
     def cache(self) -> Path:
         """May be deleted at any time: indices, decoded pixels, the state of unfinished trainings."""
-        return self.root / "cache"
+        return own_place(self.root, "cache")
 
     def mark(self) -> None:
         """Leave the marker by which the folder is known as a home, before anything is written to it."""
         # Where that is not possible nothing else can be written either, and what writes it says so better.
         with suppress(OSError):
             self.root.mkdir(parents=True, exist_ok=True)
-            if not (self.root / HOME_MARKER).exists():
-                (self.root / HOME_MARKER).write_text("probe keeps its stores, runs and caches here\n")
+            with (self.root / HOME_MARKER).open("x") as marker:
+                marker.write("probe keeps its stores, runs and caches here\n")
+
+
+def own_place(folder: Path, *names: str) -> Path:
+    """A place below a folder that a home keeps; LinkError where one of the names on the way is a link."""
+    path = folder
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise LinkError(
+                f"{path} is a link",
+                expected="what lies in a home itself; only a home as a whole may be a link",
+                hint="put what it leads to in its place, or name the home that it lies in by --home",
+            )
+    return path
 
 
 def default_home() -> Home:
@@ -94,7 +112,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Tables are commands, keys are options with underscores: ``[extract]`` ``batch_size = 64``.
     """
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path, follow=True))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:

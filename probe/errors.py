@@ -79,6 +79,10 @@ class DataError(ProbeError):
     """A data set, an archive or a label file is not what it should be."""
 
 
+class LinkError(ProbeError):
+    """A link lies on the way to what a home keeps, and would lead elsewhere."""
+
+
 class StoreError(ProbeError):
     """A store is missing, unfinished, of another version, or not what it says it is."""
 

@@ -63,10 +63,13 @@ def file_stamp(path: str | Path) -> tuple[int, int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
 
 
-def file_hash(path: Path) -> str:
-    """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read, or is no file."""
+def file_hash(path: Path, *, follow: bool = False) -> str:
+    """sha256 of a file, 64 hex digits, read piece by piece; OSError when it cannot be read, or is no file.
+
+    Nor is a link one, unless links are to be followed.
+    """
     try:
-        with open_file(path) as file:
+        with open_file(path, follow=follow) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error), str(path)) from error

@@ -1,11 +1,13 @@
 """Files of ours that are read whole: none is larger than such a file can be.
 
 What lies where such a file belongs may be anything: a folder, a pipe that nobody writes to, a device without
-end. All of it is OSError or ValueError, before memory is taken.
+end, a link to a file of somebody's. All of it is OSError or ValueError, before memory is taken. What users
+name themselves may be a link, and is read with ``follow=True``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from io import BufferedReader
@@ -20,22 +22,25 @@ RECORD = 64 << 20
 """Bytes of a record that grows with classes, epochs or unreadable images."""
 
 
-def read_whole(path: str | Path, cap: int | None = SMALL) -> bytes:
+def read_whole(path: str | Path, cap: int | None = SMALL, *, follow: bool = False) -> bytes:
     """The content of a file; OSError, or ValueError for what is no file or larger than `cap` bytes.
 
     None as `cap` is for files whose size has been looked at.
     """
-    with open_file(path) as file:
+    with open_file(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
         if cap is not None and size > cap:
             raise ValueError(f"{size:,} bytes, where at most {cap:,} belong")
         return file.read(size)
 
 
-def open_file(path: str | Path) -> BufferedReader:
-    """A file for reading; OSError, or ValueError for a folder, a pipe or a device."""
+def open_file(path: str | Path, *, follow: bool = False) -> BufferedReader:
+    """A file for reading; OSError, also for a link, or ValueError for a folder, a pipe or a device."""
+    if not follow:
+        refuse_link(path)
     # Without waiting: a pipe would be waited for until somebody writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -43,11 +48,17 @@ def open_file(path: str | Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: str | Path, cap: int = SMALL) -> str:
+def refuse_link(path: str | Path) -> None:
+    """OSError where a link lies in the place of a file or folder of ours: it would lead elsewhere."""
+    if os.path.islink(path):  # noqa: PTH114
+        raise OSError(errno.ELOOP, "a link, where only what is ours is read", str(path))
+
+
+def read_text(path: str | Path, cap: int = SMALL, *, follow: bool = False) -> str:
     """`read_whole` of UTF-8."""
-    return read_whole(path, cap).decode("utf-8")
+    return read_whole(path, cap, follow=follow).decode("utf-8")
 
 
-def read_json(path: str | Path, cap: int = SMALL) -> Any:
+def read_json(path: str | Path, cap: int = SMALL, *, follow: bool = False) -> Any:
     """`read_whole` of one JSON value, see `probe.records.load_json`."""
-    return load_json(read_text(path, cap))
+    return load_json(read_text(path, cap, follow=follow))

@@ -13,9 +13,10 @@ import pytest
 
 from probe.cli import run
 from probe.config import Home
+from probe.errors import LinkError
 from probe.runs import list_runs
 from probe.store import list_stores
-from probe.studies.sweep import CellResult, read_cell, write_cell
+from probe.studies.sweep import CellResult, read_cell, run_sweep, write_cell
 from tests.shell import PHOTOS, Shell
 
 DEEP = "[" * 100_000
@@ -206,3 +207,116 @@ def test_a_damaged_memory_of_hashes_is_made_again(what: str, neighbour: Path, sh
     ANYWHERE[what](memory)
     assert shell.json("extract", "--backbone", "pixels", "--size", 4, PHOTOS)["reused"]
     assert memory.stat().st_size > 100
+
+
+EXTRACT = ("extract", "--backbone", "pixels", "--size", 4, PHOTOS)
+
+
+def led_away(path: Path, outside: Path) -> dict[Path, bytes]:
+    """Put a link in the place of a file or folder, and tell what lies where it leads to."""
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+    return contents(outside)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in [folder, *folder.rglob("*")] if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("stores", EXTRACT),
+        ("cache", EXTRACT),
+        ("cache/index", EXTRACT),
+        ("runs", ("fit", "centroid")),
+    ],
+)
+def test_nothing_of_a_home_is_written_through_a_link(
+    part: str, words: tuple[object, ...], neighbour: Path, shell: Shell, tmp_path: Path
+) -> None:
+    (neighbour / part).mkdir(exist_ok=True)
+    before = led_away(neighbour / part, tmp_path / "outside")
+    shell(*words, code=1)
+    assert f"{neighbour / part} is a link" in shell.error
+    assert contents(tmp_path / "outside") == before
+
+
+def test_a_home_may_be_a_link_or_lie_behind_one(neighbour: Path, shell: Shell, tmp_path: Path) -> None:
+    led_away(neighbour, tmp_path / "outside")
+    assert shell.json(*EXTRACT)["reused"]
+    shell("fit", "centroid")
+    (tmp_path / "behind").symlink_to(tmp_path)
+    shell.home = tmp_path / "behind" / "outside"
+    assert len(shell.json("runs", "ls")) == 3
+
+
+def test_nor_are_cells_of_a_sweep(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.sweeps.mkdir(parents=True)
+    led_away(home.sweeps, tmp_path / "outside")
+    with pytest.raises(LinkError):
+        _ = home.sweeps
+    (tmp_path / "outside/cells").symlink_to(tmp_path / "home")
+    with pytest.raises(LinkError):
+        run_sweep(
+            [], lambda _: pytest.fail("nothing is to be trained"), tmp_path / "outside", data_identity=str
+        )
+
+
+@pytest.mark.parametrize("kind", ["stores", "runs"])
+def test_a_store_or_run_that_is_a_link_is_told_and_passed_over(
+    kind: str, neighbour: Path, shell: Shell, tmp_path: Path
+) -> None:
+    home = Home(neighbour)
+    path = list_stores(home)[0][0].path if kind == "stores" else list_runs(home)[0][0].path
+    before = led_away(path, tmp_path / path.name)
+    expect_passed_over(shell, kind, path.name)
+    shell(kind, "show", path.name, code=1)
+    assert "a link" in shell.error
+    writing = [
+        ("fit", "centroid", path.name),
+        ("stores", "repair", path.name),
+        ("extract", "--backbone", "pixels", "--size", 5, PHOTOS),
+    ]
+    for words in (
+        writing
+        if kind == "stores"
+        else [("runs", "name", path.name, "mine"), ("runs", "note", path.name, "x")]
+    ):
+        shell(*words, code=1)
+        assert "a link" in shell.error
+    assert contents(tmp_path / path.name) == before
+    # Named by its own path it is what it is.
+    shell(kind, "show", tmp_path / path.name)
+
+
+@pytest.mark.parametrize("name", ["result.json", "predictions.npz", "head.json", "head.npz"])
+def test_a_file_of_a_run_is_not_read_through_a_link(
+    name: str, neighbour: Path, shell: Shell, tmp_path: Path
+) -> None:
+    first, second = list_runs(Home(neighbour))[0]
+    led_away(first.path / name, tmp_path / name)
+    words = ("compare", first.name, second.name) if name[0] in "rp" else ("predict", first.name, PHOTOS)
+    shell(*words, code=1)
+    assert name in shell.error
+    assert "a link" in shell.error
+
+
+def test_a_name_is_neither_read_nor_written_through_a_link(
+    neighbour: Path, shell: Shell, tmp_path: Path
+) -> None:
+    first = list_runs(Home(neighbour))[0][0]
+    shell("runs", "name", first.name, "mine")
+    before = led_away(first.path / "naming.json", tmp_path / "naming.json")
+    shell("runs", "show", "mine", code=2)
+    shell("runs", "name", first.name, "other")
+    assert contents(tmp_path / "naming.json") == before
+    assert not (first.path / "naming.json").is_symlink()
+
+
+def test_the_sign_of_a_home_is_not_made_through_a_link(shell: Shell, tmp_path: Path) -> None:
+    shell.home.mkdir(exist_ok=True)
+    (shell.home / ".probe-home").symlink_to(tmp_path / "outside")
+    shell(*EXTRACT)
+    assert not (tmp_path / "outside").exists()

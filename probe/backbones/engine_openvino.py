@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from probe.backbones import onnx_file, weights
 from probe.backbones.backbone import ONNX_FILE, Backbone, BackboneSpec, Extractor, expect_pixels
 from probe.backbones.onnx_extractor import OnnxExtractor, pictures_at_once, tensors_of
-from probe.config import Home, canonical_json
+from probe.config import Home, canonical_json, own_place
 from probe.durable import discard, replacing
 from probe.errors import NOT_WRITABLE, UsageError
 from probe.hashing import file_hash
@@ -149,7 +149,7 @@ def _graph(row: Backbone, spec: BackboneSpec, home: Home | None) -> Any:
 
 def _kept(row: Backbone, spec: BackboneSpec, home: Home) -> Any:
     identity = _identity(spec)
-    folder = home.cache / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = own_place(home.cache, FOLDER, hashlib.sha256(identity.encode()).hexdigest()[:32])
     if not _is_whole(folder, identity):
         home.mark()
         folder.parent.mkdir(parents=True, exist_ok=True)

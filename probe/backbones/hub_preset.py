@@ -62,7 +62,7 @@ def row(name: str) -> Backbone:
 def weights_hash(folder: Path) -> str:
     """sha256 of every file in the folder of a preset, by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    parts = (f"{path.relative_to(folder)} {file_hash(path)}" for path in files)
+    parts = (f"{path.relative_to(folder)} {file_hash(path, follow=True)}" for path in files)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -105,7 +105,7 @@ def _fetched(name: str) -> Path:
 def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
     """(class, its config) of one of a preset's files."""
     try:
-        found = read_json(path)
+        found = read_json(path, follow=True)
         return str(found["class_name"]), dict(found["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

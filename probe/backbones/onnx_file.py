@@ -182,8 +182,9 @@ def weights_hash(path: Path) -> str:
     """
     others = external_files(path)
     if not others:
-        return file_hash(path)
-    parts = [file_hash(path), *(f"{other.relative_to(path.parent)} {file_hash(other)}" for other in others)]
+        return file_hash(path, follow=True)
+    hashes = (f"{other.relative_to(path.parent)} {file_hash(other, follow=True)}" for other in others)
+    parts = [file_hash(path, follow=True), *hashes]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -249,7 +250,7 @@ def _loaded(path: Path, _: tuple[int, ...]) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load_model_from_string(read_whole(path, LARGEST))
+        model = onnx.load_model_from_string(read_whole(path, LARGEST, follow=True))
     except (DecodeError, ValueError) as error:
         raise UsageError(f"{path} is not an ONNX file, or damaged", found=str(error)) from error
     try:

@@ -56,7 +56,7 @@ def read(path: Path) -> Described:
     UsageError : there is no such file, or it says nothing that can be understood.
     """
     try:
-        said = read_json(path)
+        said = read_json(path, follow=True)
         if not isinstance(said, dict):
             raise ValueError("no names with values")
         if any(name in said for name in THEIRS):

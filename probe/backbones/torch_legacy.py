@@ -54,7 +54,7 @@ def read(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
     WeightsError : the file is not the one with this `sha256`, or is not laid out as described above.
     """
     try:
-        content = read_whole(path, LARGEST)
+        content = read_whole(path, LARGEST, follow=True)
     except ValueError as error:
         raise WeightsError(f"{path} cannot be a PyTorch file of this network", found=str(error)) from error
     found = hashlib.sha256(content).hexdigest()

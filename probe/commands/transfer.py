@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.commands.options import note
-from probe.config import Home, canonical_json
+from probe.config import Home, canonical_json, own_place
 from probe.order import one_at_a_time
 from probe.runs import Run, open_run
 
@@ -106,7 +106,7 @@ def _alone(home: Home, context: click.Context) -> Iterator[None]:
         yield
         return
     options = canonical_json({name: str(value) for name, value in context.params.items()})
-    folder = home.cache / "extracting" / hashlib.sha256(options.encode()).hexdigest()[:16]
+    folder = own_place(home.cache, "extracting", hashlib.sha256(options.encode()).hexdigest()[:16])
     folder.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder):
         yield

@@ -87,7 +87,7 @@ def _pixels(records: NDArray[np.uint8], labels: int) -> NDArray[np.uint8]:
 
 def _names(row: DatasetRow, path: Path, count: int) -> tuple[str, ...]:
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, follow=True).splitlines()
     except (OSError, ValueError) as error:
         raise layout_error(row, path.parent, f"{path.name} cannot be read", f"{count} class names") from error
     names = tuple(line.strip() for line in lines if line.strip())

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.archives import read_arrays
+from probe.config import own_place
 from probe.datasets.dataset import ImageSource
 from probe.datasets.sources import FileSource, KeptWhole, SourceRows
 from probe.durable import discard, replacing
@@ -180,7 +181,7 @@ def _merged(old: _Memory, new: _Memory) -> _Memory:
 
 def _cache_file(cache: Path, paths: list[Path] | tuple[Path, ...]) -> Path:
     text = "\0".join(str(path.resolve()) for path in paths)
-    return cache / "index" / f"{hashlib.sha256(os.fsencode(text)).hexdigest()[:24]}.npz"
+    return own_place(cache, "index") / f"{hashlib.sha256(os.fsencode(text)).hexdigest()[:24]}.npz"
 
 
 def _load(file: Path) -> _Memory:

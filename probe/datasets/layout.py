@@ -49,7 +49,7 @@ def layout_error(row: DatasetRow, root: Path, problem: str, expected: str) -> Da
 def read_table(row: DatasetRow, path: Path, columns: int) -> list[list[str]]:
     """The lines of a text file, each split into `columns` words; DataError when one cannot be."""
     try:
-        lines = read_text(path, RECORD).splitlines()
+        lines = read_text(path, RECORD, follow=True).splitlines()
     except (OSError, ValueError) as error:
         problem = f"{path.name} cannot be read ({error})"
         raise layout_error(row, path.parent, problem, "a text file") from error

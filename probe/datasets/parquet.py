@@ -21,6 +21,7 @@ import google_crc32c
 import numpy as np
 
 from probe.arrow import load_pyarrow
+from probe.config import own_place
 from probe.datasets.columns import LABEL_NAMES, Columns, choose_columns, number_classes, parted
 from probe.datasets.folder import short_name
 from probe.datasets.listing import Listing, string_array
@@ -113,7 +114,7 @@ def _schema(path: Path) -> Any:
     arrow = load_pyarrow()
     try:
         # A pipe would be waited for.
-        open_file(path).close()
+        open_file(path, follow=True).close()
         return arrow.parquet.read_schema(path)
     except (OSError, ValueError) as error:
         raise DataError(
@@ -185,7 +186,7 @@ def _copied(path: Path, image: str, cache: Path) -> Path:
     """The Arrow file with the pictures of one parquet file, made where it is not there as it was made."""
     owner = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     state = f"{image}\0{file_stamp(path)}"
-    folder = cache / "tables"
+    folder = own_place(cache, "tables")
     copy = folder / f"{owner}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.arrow"
     record = copy.with_suffix(CHECKSUM)
     if not _is_whole(copy, record):

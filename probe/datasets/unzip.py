@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.archives import OF_ARCHIVES
+from probe.config import own_place
 from probe.durable import WRITING, discard, settle_once
 from probe.errors import DataError
 from probe.hashing import file_checksum, file_stamp
@@ -37,11 +38,11 @@ def open_arrays(
     members are unpacked under `cache`, in a folder named after path and `file_stamp`, which serves from then
     on while the checksums of the archive are its own, unless all is to be read `anew`.
     """
-    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+    with open_file(path, follow=True) as file, zipfile.ZipFile(file) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if sum(member.file_size for member in members) <= in_memory:
             return {_key(member): _read(archive, member) for member in members}
-        folder = cache / "arrays" / _stamp(path)
+        folder = own_place(cache, "arrays", _stamp(path))
         if anew or not _is_whole(folder, members):
             discard(folder)
             _unpack(path, archive, members, folder)
@@ -54,7 +55,10 @@ def open_arrays(
 def _is_whole(folder: Path, members: list[zipfile.ZipInfo]) -> bool:
     """Whether a folder has what the archive says of its members."""
     places = [(folder / f"{place}.npy", member) for place, member in enumerate(members)]
-    return all(path.is_file() and _checksum(path) == member.CRC for path, member in places)
+    try:
+        return all(_checksum(path) == member.CRC for path, member in places)
+    except (OSError, ValueError):
+        return False
 
 
 def _checksum(path: Path) -> int:

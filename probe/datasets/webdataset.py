@@ -135,7 +135,7 @@ def _samples(path: Path) -> Iterator[_Sample]:
     found: dict[str, _Sample] = {}
     try:
         # Without compression, since a picture is read where it lies.
-        with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with open_file(path, follow=True) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 _take(archive, member, found)
     except (OSError, tarfile.TarError, ValueError) as error:

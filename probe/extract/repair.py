@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probe.config import Home
+from probe.config import Home, own_place
 from probe.errors import ProbeError, StoreError
 from probe.extract.job import ExtractJob
 from probe.extract.reopen import backbone_of, dataset_of
@@ -19,7 +19,7 @@ def repair(path: Path, home: Home, *, progress: bool = False) -> tuple[Repair, E
     images or the backbone cannot be had again: the store is mended, and whatever made it completes it.
     """
     try:
-        known = _open(path)
+        known = _open(own_place(path.parent, path.name))
     except StoreError:
         known = None
     found = mend(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from probe.backbones import by_any_engine
 from probe.backbones.backbone import BackboneSpec
-from probe.config import Home
+from probe.config import Home, own_place
 from probe.extract import settle_engine
 from probe.finetune.plan import Prepared
 from probe.finetune.prefix import DTYPES, prefix_job
@@ -16,7 +16,7 @@ from probe.runs import FINE_TUNED, find_finished
 
 def state_folder(ready: Prepared, home: Home) -> Path:
     """Where the state of a training lies after every epoch, a folder a stage."""
-    return home.cache / FINE_TUNED / ready.identity[:16]
+    return own_place(home.cache, FINE_TUNED, ready.identity[:16])
 
 
 def settle_tuning(ready: Prepared, home: Home, *, resume: bool) -> Prepared:

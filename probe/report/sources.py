@@ -18,7 +18,7 @@ from probe.order import places_back
 from probe.report.thumbnails import Pictures
 from probe.runs import Predictions, Run, find_run, list_runs
 from probe.runs.record import FitFacts, TuneFacts
-from probe.store import Store, find_store, is_store_name, list_stores, open_store
+from probe.store import Store, find_store, is_store_name, list_stores, open_in_place
 from probe.store.finding import stores_of
 
 
@@ -97,7 +97,7 @@ def source_of_run(run: Run, home: Home) -> Source:
     record, facts = run.record, run.record.facts
     if record.store is None:
         raise StoreError(f"{run.name} was made without a store")
-    store = open_store(home.stores / record.store)
+    store = open_in_place(home.stores / record.store)
     key = facts.store_key if isinstance(facts, FitFacts | TuneFacts) else None
     if key is not None and key != store.key:
         raise StoreError(f"{store.name} is not the store that {run.name} was made of")

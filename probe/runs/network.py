@@ -9,6 +9,7 @@ from probe.errors import WeightsError
 from probe.hashing import file_hash
 from probe.runs.record import BASELINE, FINE_TUNED
 from probe.runs.run import Run
+from probe.whole import refuse_link
 
 NETWORK_FILES: Mapping[str, str] = {FINE_TUNED: "network.keras", BASELINE: "model.keras"}
 """Kind of run -> the file its network is kept in; the other kinds keep none."""
@@ -29,7 +30,11 @@ def network_file(run: Run) -> Path:
     if not path.is_file():
         raise WeightsError(f"the network of {run.name} is missing", expected=str(path), hint="train it again")
     recorded = (run.record.files or {}).get(path.name)
-    found = file_hash(path) if recorded is not None else None
+    try:
+        refuse_link(path)
+        found = file_hash(path) if recorded is not None else None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read", found=error.strerror or str(error)) from error
     if found != recorded:
         raise WeightsError(
             f"the network of {run.name} is not the one that was scored",

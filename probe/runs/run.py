@@ -40,7 +40,7 @@ from probe.runs.tables import TABLES
 from probe.scratch import scratch_folder
 from probe.table import Table
 from probe.versions import versions
-from probe.whole import RECORD, read_json
+from probe.whole import RECORD, read_json, refuse_link
 
 RESULT = "result.json"
 
@@ -273,6 +273,10 @@ def _digest(result: Mapping[str, Any]) -> str:
 
 def _open_in_place(path: Path) -> Run:
     """`open_run` of a folder of a home, whose name the result has to say."""
+    try:
+        refuse_link(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read", found=error.strerror) from error
     run = open_run(path)
     if RESULT in (run.record.files or {}) and run.record.run != path.name:
         raise RunError(
@@ -313,7 +317,7 @@ def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None 
     folders = {path.name: path for path in _folders(home)}
     if name in folders:
         return _open_in_place(folders[name])
-    called = [path for path in folders.values() if name and read_naming(path).name == name]
+    called = [path for path in folders.values() if name and _is_called(path, name)]
     if len(called) == 1:
         return _open_in_place(called[0])
     if name and (Path(name) / RESULT).is_file():
@@ -324,6 +328,10 @@ def find_run(home: Home, name: str | None, serves: Callable[[Run], bool] | None 
     if matches:
         raise ambiguous_name("run", name, {path.name: _facts(path) for path in matches})
     raise unknown_name("run", name, folders, home.runs)
+
+
+def _is_called(path: Path, name: str) -> bool:
+    return not path.is_symlink() and read_naming(path).name == name
 
 
 def _newest(home: Home, back: int, serves: Callable[[Run], bool] | None) -> Run:

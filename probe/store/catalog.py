@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probe.config import Home
+from probe.config import Home, own_place
 from probe.durable import WRITING, discard
 from probe.errors import ReadOnlyError, StoreError, unknown_name
 from probe.failpoints import reach
@@ -22,6 +22,7 @@ from probe.store.locks import alone, writing
 from probe.store.manifest import MANIFEST
 from probe.store.reader import Store, open_store
 from probe.store.repair import is_sound, mend
+from probe.whole import refuse_link
 
 
 def slug(name: str) -> str:
@@ -33,7 +34,7 @@ def store_path(home: Home, dataset: str, backbone: str, key: str) -> Path:
     """Where a store with this key lies: the folder that has it, whatever its name, else a new one."""
     for path in store_folders(home):
         if path.name.endswith(f"-{key[:12]}"):
-            return path
+            return own_place(home.stores, path.name)
     return home.stores / f"{slug(dataset)}-{slug(backbone)}-{key[:12]}"
 
 
@@ -51,7 +52,7 @@ def record_beside(path: Path, what: str) -> Path:
 
 
 def is_finished(path: Path) -> bool:
-    return (path / MANIFEST).exists()
+    return not path.is_symlink() and (path / MANIFEST).exists()
 
 
 def put_index(path: Path, index: Index, origin: Mapping[str, Any] | None = None) -> str:
@@ -109,12 +110,23 @@ def reuse_finished(path: Path, index: Index, origin: Mapping[str, Any] | None = 
     return True
 
 
+def open_in_place(path: Path) -> Store:
+    """`open_store` of a folder of a home, which is no link to that of another."""
+    try:
+        refuse_link(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read", found=error.strerror, hint="name the place that it leads to"
+        ) from error
+    return open_store(path)
+
+
 def list_stores(home: Home) -> tuple[list[Store], list[tuple[Path, StoreError]]]:
     """Finished stores, the one last used first, and the folders that could not be opened with the reason."""
     stores, problems = [], []
     for path in store_folders(home):
         try:
-            stores.append(open_store(path))
+            stores.append(open_in_place(path))
         except StoreError as error:
             problems.append((path, error))
     return sorted(stores, key=_rank, reverse=True), problems

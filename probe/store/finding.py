@@ -11,7 +11,7 @@ from probe.config import Home
 from probe.datasets.folder import short_name
 from probe.errors import StoreError, UnknownNameError, ambiguous_name, unknown_name
 from probe.order import places_back
-from probe.store.catalog import list_stores, store_folders
+from probe.store.catalog import list_stores, open_in_place, store_folders
 from probe.store.reader import Store, open_store
 from probe.store.writer import is_store
 
@@ -37,7 +37,7 @@ def find_store(home: Home, name: str | None, serves: Serves | None = None) -> St
         return _newest(home, back or 1, serves)
     folders = {path.name: path for path in store_folders(home)}
     if name in folders:
-        return open_store(folders[name])
+        return open_in_place(folders[name])
     if name and is_store(Path(name)):
         return open_store(Path(name))
     usable = _usable(home)
@@ -149,7 +149,7 @@ def _by_part(home: Home, name: str, folders: dict[str, Path], usable: list[Store
     if finished:
         raise ambiguous_name("store", name, {store.name: distinguish(store) for store in finished})
     if len(parts) == 1:
-        return open_store(parts[0])
+        return open_in_place(parts[0])
     if parts:
         raise ambiguous_name("store", name, {path.name: {} for path in parts})
     path = Path(name).expanduser()

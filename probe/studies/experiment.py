@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from probe.config import Home, canonical_json
+from probe.config import Home, canonical_json, own_place
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import DatasetOptions
 from probe.errors import UsageError
@@ -110,7 +110,7 @@ def run_experiment(
     done = find_finished(home, identity) if experiment.resume else None
     if done is not None:
         return done, True
-    work = home.cache / "training" / identity[:32]
+    work = own_place(home.cache, "training", identity[:32])
     outcome = train(
         experiment.planned,
         pixels.data,

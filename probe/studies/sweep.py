@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cluster import joblib_on
-from probe.config import canonical_json
+from probe.config import canonical_json, own_place
 from probe.durable import discard, replacing
 from probe.errors import DataError, UsageError
 from probe.failpoints import reach
@@ -181,7 +181,8 @@ def run_sweep(
     progress : say how many cells are done.
     """
     keys = [cell.key(data_identity(cell.recipe.size), precision) for cell in cells]
-    paths = [folder / "cells" / f"{key[:32]}.json" for key in keys]
+    place = own_place(folder, "cells")
+    paths = [place / f"{key[:32]}.json" for key in keys]
     results = {path: read_cell(path) for path in paths}
     for found in results.values():
         if found is not None and on_cell is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from probe.config import Home, canonical_json
+from probe.config import Home, canonical_json, own_place
 from probe.curves import CURVES, Course, plot_curves
 from probe.datasets import Dataset
 from probe.durable import replacing
@@ -34,7 +34,7 @@ from probe.studies.sweep import (
 from probe.train.pixels import DataSource, decoding_identity, labels_identity
 from probe.units import are_single, kept_together
 from probe.versions import versions
-from probe.whole import RECORD, read_json
+from probe.whole import RECORD, read_json, refuse_link
 
 SWEEP, TABLE = "sweep.json", "table.csv"
 SCHEMA = 1
@@ -137,7 +137,7 @@ def sweep(
     rows = summarise(results)
     keys = [cell.key(data, job.precision) for cell in cells]
     key = hashlib.sha256(canonical_json(keys).encode()).hexdigest()
-    folder = home.sweeps / f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}"
+    folder = own_place(home.sweeps, f"{slug(job.recipe.name)}-{slug(dataset.name)}-{key[:12]}")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / CURVES) as picture:
         plot_curves(_courses(results), picture)
@@ -176,6 +176,7 @@ def find_sweep(home: Home, name: str) -> Path | None:
 def sweep_cells(folder: Path) -> tuple[str, list[CellResult]]:
     """The data set and the cells of a finished sweep; DataError for a damaged file."""
     try:
+        refuse_link(folder)
         record = read_json(folder / SWEEP, RECORD)
         cells = [read_record(CellResult, cell) for cell in record["cells"]]
         if not is_intact(record):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.config import own_place
 from probe.errors import FitError
 from probe.progress import Progress
 from probe.scratch import hold
@@ -93,7 +94,7 @@ def _alone(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    own_place(folder.parent, folder.name).mkdir(parents=True, exist_ok=True)
     with hold(folder / LOCK_FILE) as free:
         if not free:
             raise FitError(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.archives import OF_ARCHIVES
-from probe.config import Home, canonical_json
+from probe.config import Home, canonical_json, own_place
 from probe.datasets import Dataset, DatasetOptions, open_dataset
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.durable import discard, replacing
@@ -127,7 +127,7 @@ def read_pixels(dataset: Dataset, size: int, cache: Path, *, keep_colour: bool =
     named = canonical_json([index, size, keep_colour, *decoding_identity(path)])
     identity = hashlib.sha256(named.encode()).hexdigest()
     large = len(rows) * size * size * 3 > MEMORY_BYTES
-    found = _mapped(dataset, rows, size, path, cache / "pixels" / identity[:32]) if large else None
+    found = _mapped(dataset, rows, size, path, own_place(cache, "pixels") / identity[:32]) if large else None
     decoded = found or _in_memory(dataset, rows, size, path)
     pixels = decoded.pixels[..., :1] if decoded.grey and not keep_colour else decoded.pixels
     pixels = pixels if large else np.ascontiguousarray(pixels)
@@ -206,15 +206,15 @@ def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded |
     try:
         known = read_json(facts, RECORD)
         unreadable, grey, checksum = known["unreadable"], known["grey"], known["crc32c"]
-        pixels = np.load(array, mmap_mode="r", allow_pickle=False)
         places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)
         if not places or not isinstance(grey, bool):
             return None
         if known.get("pixels", array.stem) != array.stem:
             return None
-        if pixels.shape != shape or pixels.dtype != np.uint8:
-            return None
         if _checksum(array, unreadable, grey) != checksum:
+            return None
+        pixels = np.load(array, mmap_mode="r", allow_pickle=False)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
             return None
         return _Decoded(pixels[: shape[0] - len(unreadable)], unreadable, grey)
     except (OSError, ValueError, *OF_ARCHIVES):
