@@ -99,10 +99,7 @@ def _type(error: Exception) -> str:
         return "Interrupted"
     if isinstance(error, click.UsageError):
         return "UsageError"
-    known = isinstance(error, ProbeError | OSError | MemoryError | click.ClickException) or _is_of_the_locale(
-        error
-    )
-    return type(error).__name__ if known else "InternalError"
+    return type(error).__name__ if isinstance(error, KNOWN) or _is_of_the_locale(error) else "InternalError"
 
 
 def _is_of_the_locale(error: Exception) -> bool:
