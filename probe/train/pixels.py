@@ -209,7 +209,7 @@ def _kept_pixels(array: Path, facts: Path, shape: tuple[int, ...]) -> _Decoded |
         places = isinstance(unreadable, list) and all(isinstance(row, int) for row in unreadable)
         if not places or not isinstance(grey, bool):
             return None
-        if known.get("pixels", array.stem) != array.stem:
+        if known.get("pixels") != array.stem:
             return None
         if _checksum(array, unreadable, grey) != checksum:
             return None
