@@ -260,6 +260,11 @@ WRONG: dict[str, tuple[Callable[[probe.Workspace], object], type[probe.ProbeErro
         UsageError,
         "at least 1",
     ),
+    "a seed that no record takes": (
+        lambda w: w.audit(w.stores.latest(), seed=1 << 63),
+        UsageError,
+        "below 9223372036854775808",
+    ),
     "no such precision": (
         lambda w: w.extract(SAMPLE, backbone="pixels", precision="fp64"),
         UnknownNameError,

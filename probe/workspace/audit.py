@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from probe.datasets.dataset import VAL
 from probe.errors import UsageError
+from probe.records import LARGEST
 from probe.text import parse_bytes
 from probe.workspace.context import Context
-from probe.workspace.keywords import at_least, one_of
+from probe.workspace.keywords import at_least, below, one_of
 
 if TYPE_CHECKING:
     from probe.audit import Audit
@@ -40,6 +41,7 @@ class AuditKeywords:
 
     def __post_init__(self) -> None:
         at_least(0, seed=self.seed)
+        below(LARGEST, seed=self.seed)
         parse_bytes(self.memory, "--memory")
         for kind in self.remove:
             one_of(REMOVABLE, remove=kind)

@@ -66,6 +66,13 @@ def at_least(smallest: float, **values: float | None) -> None:
             raise UsageError(f"{name} is too small", expected=f"at least {smallest:g}", found=f"{value:g}")
 
 
+def below(bound: int, **values: int) -> None:
+    """UsageError for a value of `bound` or more."""
+    for name, value in values.items():
+        if value >= bound:
+            raise UsageError(f"{name} is too large", expected=f"below {bound}", found=str(value))
+
+
 def one_of(choices: Iterable[str], **values: str | None) -> None:
     """UnknownNameError for a value that is none of `choices`; None is no value."""
     for name, value in values.items():
