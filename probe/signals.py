@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line, an exit code, and what was finished is kept.
+"""Ctrl-C, SIGTERM and a terminal that is closed: one line, an exit code, and what was finished is kept.
 
 Nothing large is imported here: the program listens before it imports anything else.
 """
@@ -9,18 +9,22 @@ import atexit
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 INTERRUPTED = "interrupted: what was finished is kept, the same command goes on from there"
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_HUNG_UP = 128 + signal.SIGHUP
 EXIT_UNHEARD = 128 + signal.SIGPIPE
 JSON_FLAG = "--json"
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end work."""
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
 
@@ -33,10 +37,23 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM has come; work ends on it in the way it ends on Ctrl-C."""
 
 
+class HungUp(KeyboardInterrupt):
+    """SIGHUP has come: the terminal was closed, and what is said reaches nobody any more."""
+
+
+_MEANT: Mapping[int, type[KeyboardInterrupt]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
+
+
 def exit_code(stop: BaseException) -> int:
-    """130 or 143, by what stopped the work or caused it to be stopped."""
-    causes = (stop, stop.__cause__)
-    return EXIT_TERMINATED if any(isinstance(cause, Terminated) for cause in causes) else EXIT_INTERRUPTED
+    """130, 143 or 129, by what stopped the work or caused it to be stopped."""
+    for cause in (stop, stop.__cause__):
+        if isinstance(cause, Terminated | HungUp):
+            return EXIT_TERMINATED if isinstance(cause, Terminated) else EXIT_HUNG_UP
+    return EXIT_INTERRUPTED
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -50,13 +67,13 @@ def leave_at_once() -> None:
     # The first that is registered is called last: what Python and libraries take down after it would be ended
     # by the signal itself, and not with the code of what was done.
     atexit.register(_ignore)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         _set(number, _leave)
 
 
 def leave_in_silence() -> None:
     """From here on a signal ends the process: what there was to say has been said."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         _set(number, lambda number, frame: os._exit(128 + number))
     sys.unraisablehook = _drop
 
@@ -69,7 +86,7 @@ def interrupt_work() -> None:
     """
     global _ours
     _ours = True
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         _set(number, _interrupt)
     sys.unraisablehook = _send_again
 
@@ -81,9 +98,10 @@ def is_ours() -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """A signal in here is answered at the end; processes that are started in here never hear of Ctrl-C."""
+    """A signal in here is answered at the end; processes that are started in here never hear of Ctrl-C
+    or of a terminal that is closed."""
     global _holds
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     # Another thread may receive it, and Python would then run the handler in this one.
     _holds = True
     try:
@@ -112,7 +130,7 @@ def check() -> None:
 
 
 def _ignore() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -124,7 +142,8 @@ def _set(number: signal.Signals, handler: Any) -> None:
 
 def _interrupt(number: int, frame: Any) -> None:
     global _came
-    _came = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    _leave_closed_terminal()
+    _came = _MEANT[number]
     if not _holds:
         raise _came
 
@@ -139,8 +158,20 @@ def _leave(number: int, frame: Any) -> None:
         "exit_code": 128 + number,
     }
     line = json.dumps({"error": error}) if wants_json(sys.argv[1:]) else f"probe: {INTERRUPTED}"
+    _leave_closed_terminal()
     os.write(2, f"{line}\n".encode())
     os._exit(128 + number)
+
+
+def _leave_closed_terminal() -> None:
+    """Let what is printed lead nowhere where it went to a terminal that is closed: each write would fail."""
+    for number in (1, 2):
+        poll = select.poll()
+        poll.register(number, 0)
+        if any(events & select.POLLHUP for _, events in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
 
 
 def _drop(dropped: Any) -> None:
@@ -151,5 +182,4 @@ def _drop(dropped: Any) -> None:
 def _send_again(dropped: Any) -> None:
     if not issubclass(dropped.exc_type, KeyboardInterrupt):
         return sys.__unraisablehook__(dropped)
-    again = signal.SIGTERM if issubclass(dropped.exc_type, Terminated) else signal.SIGINT
-    os.kill(os.getpid(), again)
+    os.kill(os.getpid(), exit_code(dropped.exc_type()) - 128)

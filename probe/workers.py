@@ -1,8 +1,8 @@
 """Worker processes on this machine, each with a share of its own of the processors and GPUs.
 
 Whatever runs in parts gets its workers here. A worker takes its share before it does anything else, so what
-is imported in it later (TensorFlow, BLAS) sees no more than that. Ctrl-C is the business of the process that
-started them: it ends them.
+is imported in it later (TensorFlow, BLAS) sees no more than that. Ctrl-C and a closed terminal are the business
+of the process that started them: it ends them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -30,13 +30,12 @@ _held: list[IO[str]] = []
 def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
     """`count` processes, spawned since TensorFlow hangs in forked ones."""
     spawn = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
-        ProcessPoolExecutor(count, spawn, take_share, (folder, count, _devices(), os.getpid())) as pool,
-    ):
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, ExitStack() as stack:
+        shares = (folder, count, _devices(), os.getpid())
         try:
             with held():
-                # Each of these starts a process.
+                # This starts the process that tidies up after the others, and each of these one of them.
+                pool = stack.enter_context(ProcessPoolExecutor(count, spawn, take_share, shares))
                 for _ in range(count):
                     pool.submit(os.getpid)
             yield pool

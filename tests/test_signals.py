@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def start(home: Path, *words: str, python: tuple[str, ...] = ("-m", "probe")) -> subprocess.Popen[str]:
@@ -96,7 +96,7 @@ def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [*CODES, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("after", [0.0, 1.0])
 def test_workers_end_with_what_started_them(
     pictures: Path, tmp_path: Path, number: signal.Signals, after: float
@@ -132,7 +132,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", list(CODES))
 def test_a_signal_while_python_is_taken_down_changes_no_exit_code(number: signal.Signals) -> None:
     late = f"""
 from probe.signals import leave_at_once, leave_in_silence
@@ -148,3 +148,31 @@ sys.exit(3)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", late], capture_output=True, check=False, env=environment)
     assert (ended.returncode, ended.stderr) == (3, b"")
+
+
+def test_a_terminal_that_is_closed_ends_work_and_workers(pictures: Path, tmp_path: Path) -> None:
+    words = ("extract", "--backbone", "pixels", "--size", "300", "--jobs", "2", str(pictures))
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_TERMINAL, "--home", str(tmp_path / "home"), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    wait_for_workers(process, 2)
+    os.close(ours)
+    assert process.wait(60) == 129
+    while workers_of(process):
+        time.sleep(0.02)
+
+
+IN_TERMINAL = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from probe.__main__ import main
+main()
+"""
+"""The program as a shell's window starts it: its terminal tells it when it is closed."""
