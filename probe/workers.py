@@ -1,8 +1,8 @@
 """Worker processes on this machine, each with a share of its own of the processors and GPUs.
 
 Whatever runs in parts gets its workers here. A worker takes its share before it does anything else, so what
-is imported in it later (TensorFlow, BLAS) sees no more than that. Ctrl-C and a closed terminal are the business
-of the process that started them: it ends them.
+is imported in it later (TensorFlow, BLAS) sees no more than that. Ctrl-C and a closed terminal are the
+business of the process that started them: it ends them.
 """
 
 from __future__ import annotations

@@ -538,6 +538,28 @@ def of_another_training(path):
     np.savez(path, **arrays)
 
 
+def saying(**facts):
+    def spoil(path):
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        said = json.loads(arrays["facts"].tobytes()) | facts
+        arrays["facts"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+        np.savez(path, **arrays)
+
+    return spoil
+
+
+def in_other_types(path):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **(arrays | {"v00000": arrays["v00000"].astype(np.float64)}))
+
+
+def led_elsewhere(path):
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.with_suffix(".kept"))
+
+
 def emptied(path):
     path.write_bytes(b"")
 
@@ -549,6 +571,15 @@ SPOILED = [
     ("state.npz", of_another_network),
     ("best.npz", of_another_network),
     ("best.npz", emptied),
+    ("best.npz", in_other_types),
+    ("state.npz", led_elsewhere),
+    ("state.npz", saying(epochs_done="2")),
+    ("state.npz", saying(epochs_done=1)),
+    ("state.npz", saying(history=[])),
+    ("state.npz", saying(history={"loss": [1.0, "x"]})),
+    ("state.npz", saying(kept_epoch=7)),
+    ("state.npz", saying(stops=[{"best": 1.0, "wait": 0}])),
+    ("state.npz", saying(stopped=3)),
 ]
 """Both files are read and believed by the same functions, except that each has shapes of its own to be of."""
 
@@ -573,6 +604,15 @@ def test_a_damaged_state_counts_as_none(tmp_path, finished, file, spoil, capsys)
     assert "damaged, and it starts anew" in capsys.readouterr().err
     assert result.history == expected.history
     assert_same_weights(again, undisturbed)
+
+
+def test_a_training_that_is_further_than_asked_is_not_taken_for_what_was_asked(tmp_path, finished):
+    folder, _, _ = finished
+    shutil.copytree(folder, tmp_path / "further")
+    asked = settings(keep="val_loss", epochs=1)
+    with pytest.raises(UsageError, match="further than asked"):
+        fit_loop(build((), (2,), 2), FallingLoss(), asked, folder=tmp_path / "further", resume=True)
+    assert (tmp_path / "further" / "state.npz").exists()
 
 
 def test_the_best_weights_of_another_training_of_the_same_network_count_as_none(tmp_path, finished, capsys):

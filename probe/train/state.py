@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from probe.durable import discard, replacing
 from probe.errors import UsageError
 from probe.failpoints import reach
 from probe.progress import say
+from probe.text import count_of
 from probe.train.rules import LoopSettings
 
 STATE_FILE = "state.npz"
 BEST_FILE = "best.npz"
-DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a file can raise that is not what was written."""
 MIN_DELTA = 1e-4
 """How much better counts as better for `ReduceLr`; Keras's own value."""
@@ -88,8 +90,10 @@ class Training:
         try:
             saved = _read_state(self.folder)
             if saved.state.identity == self.state.identity:
-                _expect_shapes(saved.values, [*self.network, *self.optimiser.variables])
-                _expect_shapes(saved.kept or self.network, self.network)
+                _expect_course(saved.state, len(self.settings.stops))
+                _expect_arrays(saved.values, [*self.network, *self.optimiser.variables])
+                if saved.kept is not None:
+                    _expect_arrays(saved.kept, self.network)
         except DAMAGE as error:
             say(f"the state of this training is damaged, and it starts anew: {error}")
             discard(self.folder / STATE_FILE)
@@ -100,6 +104,13 @@ class Training:
                 f"the training in {self.folder} is not the one to be resumed",
                 expected="the same recipe, data, seed and precision",
                 hint="repeat the command as it was given, or start anew without resuming",
+            )
+        if saved.state.epochs_done > self.settings.epochs:
+            raise UsageError(
+                f"the training in {self.folder} is further than asked",
+                expected=f"at most {count_of(self.settings.epochs, 'epoch')}",
+                found=f"{saved.state.epochs_done}",
+                hint="ask for as many epochs, or start anew without resuming",
             )
         self.state, self._found, self.kept = saved.state, saved.values, saved.kept
 
@@ -232,9 +243,28 @@ def _read_kept(folder: Path, state: State) -> list[NDArray[Any]]:
     return values
 
 
-def _expect_shapes(values: Sequence[Any], variables: Sequence[Any]) -> None:
-    """ValueError where `values` cannot be given to `variables`."""
-    found, expected = ([tuple(one.shape) for one in some] for some in (values, variables))
+def _expect_course(state: State, stops: int) -> None:
+    """ValueError where a state says what no training can have come to."""
+    rules = [*state.stops, state.reduce_lr, state.kept]
+    counts = [state.epochs_done, state.kept_epoch, *(rule.wait for rule in rules)]
+    histories = [*state.history.values()]
+    figures = [*chain(*histories), state.seconds, *(state.start or {}).values()]
+    figures += [rule.best for rule in rules if rule.best is not None]
+    if (
+        not all(type(count) is int and count >= 0 for count in counts)
+        or not all(type(figure) in (int, float) for figure in figures)
+        or any(len(history) != state.epochs_done for history in histories)
+        or state.kept_epoch > state.epochs_done
+        or len(state.stops) != stops
+        or not isinstance(state.stopped, str | None)
+    ):
+        raise ValueError("its course is none that a training can have")
+
+
+def _expect_arrays(values: Sequence[NDArray[Any]], variables: Sequence[Any]) -> None:
+    """ValueError where `values` cannot be given to `variables`: other shapes or types."""
+    found = [(tuple(value.shape), value.dtype.name) for value in values]
+    expected = [(tuple(variable.shape), str(variable.dtype)) for variable in variables]
     if found != expected:
         raise ValueError("its arrays are not those of this network")
 
