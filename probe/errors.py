@@ -28,6 +28,13 @@ NOT_WRITABLE = {
 """What the system says of places where making room does not help."""
 
 
+PASSING = {
+    *NOT_WRITABLE,
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
+}
+"""Errors of the system that say nothing of the content of a file: another time it may be read."""
+
+
 LISTED = 24
 """Names an error lists; a network has hundreds of layers."""
 
@@ -63,6 +70,16 @@ class ProbeError(Exception):
         if self.hint is not None:
             lines.append(f"  try:      {self.hint}")
         return "\n".join(lines)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error comes from one of the system that says nothing of what is in the file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in PASSING:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class UsageError(ProbeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -199,6 +200,18 @@ def test_a_damaged_cell_of_a_sweep_is_trained_again(what: str, tmp_path: Path) -
         assert read_cell(path) is None
         write_cell(path, CELL)
         assert read_cell(path) == CELL
+
+
+def test_a_cell_that_the_disk_does_not_give_now_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    write_cell(tmp_path / "cell.json", CELL)
+    monkeypatch.setattr("probe.studies.sweep.read_json", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_cell(tmp_path / "cell.json")
 
 
 @pytest.mark.parametrize("what", [what for what in ANYWHERE if what != "digits"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from PIL import Image
 from probe.config import Home
 from probe.errors import StoreError
 from probe.store import StoreWriter, open_store, remove_store, store_folder
+from probe.store import files as store_files
+from probe.store import index as store_index
 from probe.store.locks import writing
 
 from .shell import Shell
@@ -185,6 +189,31 @@ def test_what_is_damaged_at_once_is_put_right_at_once(store: Path, made: Path, s
     assert shell.json("stores", "repair", store.name)["units"] == [0, 1, 2]
     np.testing.assert_array_equal(features(store), expected)
     assert shell.json("stores", "verify", "--full", store.name)["ok"]
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.json", "index/CURRENT.json", "index/*.npz"])
+def test_what_the_disk_does_not_give_now_is_not_taken_away(
+    name: str, store: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = store.glob(name)
+    before = {file: file.read_bytes() for file in store.rglob("*") if file.is_file()}
+
+    def failing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def fail(file: Any, *others: Any) -> Any:
+            if Path(file) == path:
+                raise OSError(errno.EIO, "Input/output error")
+            return read(file, *others)
+
+        return fail
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_files, "read_whole", failing(store_files.read_whole))
+        patched.setattr(store_index, "read_arrays", failing(store_index.read_arrays))
+        shell("stores", "repair", store.name, code=1)
+    assert "Input/output error" in shell.error
+    assert "nothing was taken away" in shell.error
+    assert {file: file.read_bytes() for file in before} == before
+    assert "nothing to repair" in shell("stores", "repair", store.name)
 
 
 NOTICED = ("bit", "bit in status", "cut", "gone", "folder", "swapped", "copied over")

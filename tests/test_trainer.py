@@ -1,5 +1,6 @@
 """The trainer: what it reads, what it keeps, when it stops, and that a kill changes nothing."""
 
+import errno
 import functools
 import json
 import shutil
@@ -604,6 +605,19 @@ def test_a_damaged_state_counts_as_none(tmp_path, finished, file, spoil, capsys)
     assert "damaged, and it starts anew" in capsys.readouterr().err
     assert result.history == expected.history
     assert_same_weights(again, undisturbed)
+
+
+def test_a_state_that_the_disk_does_not_give_now_stays(tmp_path, finished, monkeypatch):
+    folder, _, _ = finished
+    shutil.copytree(folder, tmp_path / "kept")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("probe.train.state.read_arrays", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        fit_loop(build((), (2,), 2), FallingLoss(), TWO_EPOCHS, folder=tmp_path / "kept", resume=True)
+    assert (tmp_path / "kept" / "state.npz").read_bytes() == (folder / "state.npz").read_bytes()
 
 
 def test_a_training_that_is_further_than_asked_is_not_taken_for_what_was_asked(tmp_path, finished):

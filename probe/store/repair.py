@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probe.errors import StoreError
+from probe.errors import StoreError, is_passing
 from probe.failpoints import reach
 from probe.machine import usable_cpus
 from probe.store.arrays import read_record, wrong_metadata
@@ -108,6 +108,17 @@ def mend(path: Path) -> Repair:
         return Repair(units, rows, tuple(written))
 
 
+def _expect_damage(error: StoreError) -> None:
+    """StoreError unless what cannot be read is damaged: what a disk does not give now may be whole."""
+    if is_passing(error):
+        raise StoreError(
+            error.problem,
+            found=error.found,
+            hint="see what the system's log says of the disk, and run the same command again:"
+            " nothing was taken away",
+        ) from error
+
+
 def _are_those(manifest: Manifest, commits: dict[int, Commit]) -> bool:
     """Whether the commits are those that a manifest has sealed, as far as it can still be believed."""
     return not manifest.intact or commits_digest(commits) == manifest.digest
@@ -153,11 +164,13 @@ def _recorded(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Ma
         if not path.name.endswith(manifest.key[:12]):
             expect_own(manifest, path)
         return manifest.layout, dict(manifest.spec), manifest
-    except StoreError:
+    except StoreError as error:
+        _expect_damage(error)
         try:
             record = read_record(path)
             return Layout.from_json(record["layout"], str(path)), record["spec"], None
         except StoreError as error:
+            _expect_damage(error)
             raise StoreError(
                 f"{path.name} cannot be repaired: nothing says any more what it holds",
                 expected=f"{MANIFEST} or data.zarr/zarr.json",
@@ -203,11 +216,13 @@ def _mend_index(files: LocalFiles, layout: Layout, origin: Mapping[str, Any] | N
             if read_index(files, digest, layout.rows).digest() != digest:
                 raise StoreError(f"{name} was changed")
             whole.append(digest)
-        except StoreError:
+        except StoreError as error:
+            _expect_damage(error)
             gone += _take_away(files.root, name)
     try:
         current = read_current(files, layout.key)
-    except StoreError:
+    except StoreError as error:
+        _expect_damage(error)
         current = None
     if current is not None and current.index in whole:
         return gone

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from probe.cluster import joblib_on
 from probe.config import canonical_json, own_place
 from probe.durable import discard, replacing
-from probe.errors import DataError, UsageError
+from probe.errors import DataError, UsageError, is_passing
 from probe.failpoints import reach
 from probe.hashing import is_intact, sealed
 from probe.progress import Progress
@@ -450,12 +450,17 @@ def write_cell(path: Path, result: CellResult) -> None:
 
 
 def read_cell(path: Path) -> CellResult | None:
-    """The result in a cell's file; None where there is none, another cell's, or nothing that can be used."""
+    """The result in a cell's file; None where there is none, another cell's, or nothing that can be used.
+
+    OSError where the disk does not give it now.
+    """
     try:
         value = read_json(path, RECORD)
         result = read_record(CellResult, value)
         return result if is_intact(value) and value.get("cell", path.stem) == path.stem else None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_passing(error):
+            raise
         # A cell that cannot be read is trained again: that costs time, believing it would cost trust.
         return None
 

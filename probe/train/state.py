@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from probe.archives import read_arrays
 from probe.durable import discard, replacing
-from probe.errors import UsageError
+from probe.errors import UsageError, is_passing
 from probe.failpoints import reach
 from probe.progress import say
 from probe.text import count_of
@@ -95,6 +95,8 @@ class Training:
                 if saved.kept is not None:
                     _expect_arrays(saved.kept, self.network)
         except DAMAGE as error:
+            if is_passing(error):
+                raise
             say(f"the state of this training is damaged, and it starts anew: {error}")
             discard(self.folder / STATE_FILE)
             discard(self.folder / BEST_FILE)
