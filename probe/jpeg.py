@@ -15,6 +15,25 @@ _END = frozenset((0xC3, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF, 
 """Frames of other coding, the first scan and the end of the picture: no frame header follows."""
 
 
+HEADER_BYTES = 16 << 20
+"""Of what comes before the picture, at most: what is longer is put together for minutes."""
+SCANS, BYTES_A_SCAN = 64, 1 << 14
+"""A progressive picture has about ten scans, of which each goes over all of it. What follows a picture may
+look like the start of some by chance, the less often the shorter it is."""
+
+
+def excess(raw: bytes) -> str | None:
+    """Why a JPEG would be decoded for minutes, whatever its size; None for all other files."""
+    if not raw.startswith(_START):
+        return None
+    scans, most = raw.count(b"\xff\xda"), SCANS + len(raw) // BYTES_A_SCAN
+    if scans > most:
+        return f"{scans:,} scans in {len(raw):,} bytes, where at most {most:,} belong"
+    if len(raw) > HEADER_BYTES and raw.find(b"\xff\xda", 0, HEADER_BYTES) < 0:
+        return f"more than {HEADER_BYTES:,} bytes before the picture"
+    return None
+
+
 def jpeg_side(raw: RawImage) -> int:
     """The shorter side, pixels, of a JPEG that can be decoded at a fraction of its size; 0 for all else.
 
@@ -24,7 +43,7 @@ def jpeg_side(raw: RawImage) -> int:
     if not isinstance(raw, bytes) or not raw.startswith(_START):
         return 0
     place = len(_START)
-    while place + 10 <= len(raw) and raw[place] == 0xFF:
+    while place + 10 <= min(len(raw), HEADER_BYTES) and raw[place] == 0xFF:
         marker = raw[place + 1]
         if marker in _FRAMES:
             bits, height, width, channels = struct.unpack_from(">BHHB", raw, place + 4)

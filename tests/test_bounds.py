@@ -31,6 +31,7 @@ from probe.heads.head import FitSize, Samples, stack
 from probe.heads.logreg import LogregOptions
 from probe.images import budget, decode
 from probe.images.path import IN_FULL
+from probe.images.status import Status
 from probe.registry import load_object
 from probe.store import StoreWriter, open_store, verify_store
 from tests.shell import PHOTOS, Shell
@@ -378,3 +379,34 @@ def test_what_folds_and_draws_hold_is_counted() -> None:
         knn.fits(size, features, 2 * features)
     said = int(str(caught.value.expected).split()[1].removesuffix("MB"))
     knn.fits(size, features, said * 1_000_000)
+
+
+def jpeg_bytes(side: int, **how: bool) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side)).save(stream, "jpeg", **how)
+    return stream.getvalue()
+
+
+def with_scans(count: int) -> bytes:
+    whole = jpeg_bytes(64, progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * count + whole[-2:]
+
+
+def with_segments(count: int) -> bytes:
+    whole = jpeg_bytes(64)
+    segment = b"\xff\xe1" + (65_002).to_bytes(2, "big") + b"Exif\0\0".ljust(65_000, b"x")
+    return whole[:2] + segment * count + whole[2:]
+
+
+@pytest.mark.parametrize("raw", [with_scans(400), with_segments(300)], ids=["scans", "segments"])
+def test_a_jpeg_that_would_be_decoded_for_minutes_is_too_large(raw: bytes) -> None:
+    with pytest.raises(decode.ImageError) as caught:
+        decode.decode(raw)
+    assert caught.value.status == Status.TOO_LARGE
+
+
+def test_a_jpeg_with_some_scans_and_segments_or_a_film_after_it_is_read() -> None:
+    film = np.random.default_rng(0).integers(0, 256, 4 << 20, np.uint8).tobytes()
+    for raw in (with_scans(20), with_segments(3), jpeg_bytes(64) + film):
+        assert decode.decode(raw).shape == (64, 64, 3)

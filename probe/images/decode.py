@@ -32,7 +32,7 @@ from probe.hashing import RawImage
 from probe.images.budget import DECODING, SMALL_BYTES, bytes_of
 from probe.images.path import SCALED_FROM, SCALED_LEAVES, PixelPath
 from probe.images.status import Status
-from probe.jpeg import jpeg_side
+from probe.jpeg import excess, jpeg_side
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """Formats that are decoded; Pillow's other parsers never see a byte."""
@@ -160,6 +160,9 @@ def _open(raw: bytes) -> Image.Image:
         raise ImageError(Status.UNDECODABLE, "the file is empty")
     if not (raw.startswith(_MAGIC) or (raw.startswith(b"RIFF") and raw[8:12] == b"WEBP")):
         raise ImageError(Status.FORMAT, "not a " + ", ".join(FORMATS) + " file")
+    wrong = excess(raw)
+    if wrong is not None:
+        raise ImageError(Status.TOO_LARGE, wrong)
     try:
         image = Image.open(io.BytesIO(raw), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
