@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 
 from probe.cli import run
 from probe.config import Home
-from probe.errors import LinkError
-from probe.runs import list_runs
+from probe.errors import LinkError, UsageError
+from probe.order import one_at_a_time
+from probe.runs import list_runs, name_run
+from probe.runs.naming import Naming, write_naming
 from probe.store import list_stores
 from probe.studies.sweep import CellResult, read_cell, run_sweep, write_cell
 from tests.shell import PHOTOS, Shell
@@ -333,3 +336,16 @@ def test_the_sign_of_a_home_is_not_made_through_a_link(shell: Shell, tmp_path: P
     (shell.home / ".probe-home").symlink_to(tmp_path / "outside")
     shell(*EXTRACT)
     assert not (tmp_path / "outside").exists()
+
+
+def test_two_names_given_at_once_are_given_one_after_the_other(neighbour: Path) -> None:
+    home = Home(neighbour)
+    first, second = list_runs(home)[0]
+    assert first.naming == second.naming
+    with ThreadPoolExecutor(1) as other, one_at_a_time(home.runs):
+        late = other.submit(name_run, home, second, name="mine")
+        write_naming(first.path, Naming("mine"), first.name)
+        write_naming(second.path, Naming(note="kept"), second.name)
+    with pytest.raises(UsageError, match="another run is called mine"):
+        late.result()
+    assert name_run(home, second, name="other").naming == Naming("other", "kept")

@@ -393,15 +393,16 @@ def name_run(home: Home, run: Run, *, name: str | None = None, note: str | None 
 
     UsageError for a name that cannot be one, or that another run has.
     """
-    if name:
-        expect_free_name(home, name, run.name)
     if note:
         check_note(note)
-    given = Naming(
-        run.naming.name if name is None else name or None, run.naming.note if note is None else note or None
-    )
-    if name is not None or note is not None:
-        write_naming(run.path, given, run.record.run)
+    # Two that give names at once would both find theirs free, and forget what the other has said.
+    with one_at_a_time(home.runs if home.runs.is_dir() else run.path.parent):
+        if name:
+            expect_free_name(home, name, run.name)
+        now = read_naming(run.path, run.record.run)
+        given = Naming(now.name if name is None else name or None, now.note if note is None else note or None)
+        if name is not None or note is not None:
+            write_naming(run.path, given, run.record.run)
     return Run(run.path, run.result)
 
 
