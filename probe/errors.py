@@ -78,7 +78,8 @@ def is_passing(error: BaseException) -> bool:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in PASSING:
             return True
-        cause = cause.__cause__
+        # `zipfile` says of a file that it could not read that it is none, and only the context tells why.
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
