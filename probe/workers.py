@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import IO
 
@@ -27,14 +28,23 @@ _held: list[IO[str]] = []
 
 
 @contextmanager
+def _starting() -> Iterator[None]:
+    """Processes that are started in here are left to this one by Ctrl-C and a terminal that is closed."""
+    with held():
+        # Python's own process that tidies up after the others; when it has started, signals are let through.
+        resource_tracker.ensure_running()
+    with held():
+        yield
+
+
+@contextmanager
 def process_pool(count: int) -> Iterator[ProcessPoolExecutor]:
     """`count` processes, spawned since TensorFlow hangs in forked ones."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, ExitStack() as stack:
         shares = (folder, count, _devices(), os.getpid())
         try:
-            with held():
-                # This starts the process that tidies up after the others, and each of these one of them.
+            with _starting():
                 pool = stack.enter_context(ProcessPoolExecutor(count, spawn, take_share, shares))
                 for _ in range(count):
                     pool.submit(os.getpid)
@@ -58,7 +68,7 @@ def joblib_workers(count: int) -> Iterator[None]:
 
     shares = (_kept_folder(count).name, count, _devices(), os.getpid())
     with parallel_config("loky", n_jobs=count, initializer=take_share, initargs=shares):
-        with held():
+        with _starting():
             Parallel()(delayed(os.getpid)() for _ in range(count))
         yield
 

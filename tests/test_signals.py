@@ -118,6 +118,23 @@ def test_workers_end_with_what_started_them(
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("start", ["process_pool", "joblib_workers"])
+def test_workers_never_hear_of_ctrl_c(start: str) -> None:
+    ask = {
+        "process_pool": "masks = [started.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()]",
+        "joblib_workers": "masks = Parallel()([delayed(signal.pthread_sigmask)(signal.SIG_BLOCK, ())] * 2)",
+    }
+    code = f"""
+import signal
+from joblib import Parallel, delayed
+from probe.workers import {start}
+with {start}(2) as started:
+    {ask[start]}
+assert all(signal.SIGINT in mask for mask in masks), masks
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough work for some seconds: one picture of noise under many names and a few bytes more each."""
