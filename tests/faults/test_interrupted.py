@@ -12,7 +12,7 @@ import pytest
 from tests.faults.works import Homes, works
 
 HOWS = {"kill": (-9,), "term": (143,), "int": (130,), "enospc": (1,), "eio": (1,)}
-BROKEN = ("fsync:1:ENOSPC", "fsync:7:EIO", "rename:2:ENOSPC", "rename:5:EIO", "open:3:ENOSPC", "open:9:EIO")
+BROKEN = ("fsync:1:ENOSPC", "fsync:7:EIO", "rename:2:ENOSPC", "rename:5:EIO", "open:4:ENOSPC", "open:9:EIO")
 
 
 @pytest.fixture(scope="module")
