@@ -313,6 +313,20 @@ def test_a_copy_that_shares_its_files_is_not_written(store: Path, shell: Shell, 
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_log_that_a_copy_shares_has_one_writer(tmp_path: Path) -> None:
+    path = tmp_path / "commits" / "0of1.jsonl"
+    first = store_files.AppendLog(path)
+    first.append(b"one")
+    os.link(path, tmp_path / "copy")
+    with pytest.raises(StoreError, match="another process"):
+        store_files.AppendLog(path)
+    first.append(b"two")
+    first.close()
+    store_files.AppendLog(path).append(b"three")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    assert (tmp_path / "copy").read_bytes() == b"one\ntwo\n"
+
+
 def test_a_commit_with_a_checksum_of_no_chunk_is_none(store: Path, shell: Shell) -> None:
     log = store / "commits/0of1.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -168,18 +168,29 @@ class AppendLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        _part_from_copies(path)
+        self._stream = self._locked()
+        if os.fstat(self._stream.fileno()).st_nlink > 1:
+            # A copy shares it (``cp -l``): what will change gets content of its own under this name.
+            with self._stream, replacing(path) as copy:
+                shutil.copyfile(path, copy)
+            self._stream = self._locked()
+        self._cut_torn_line()
+
+    def _locked(self) -> BinaryIO:
+        """The log, open for this process alone; StoreError where another has it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        self._stream: BinaryIO = os.fdopen(os.open(path, flags, 0o666), "a+b")
+        stream: BinaryIO = os.fdopen(os.open(self.path, flags, 0o666), "a+b")
         try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(stream.fileno()), self.path.stat()):
+                raise FileNotFoundError  # put aside by another that has given it content of its own
         except OSError as error:
-            self._stream.close()
+            stream.close()
             raise StoreError(
-                f"another process is writing {path.parent.parent}",
+                f"another process is writing {self.path.parent.parent}",
                 hint="wait for it, or give each process its own --shard i/n",
             ) from error
-        self._cut_torn_line()
+        return stream
 
     def _cut_torn_line(self) -> None:
         self._stream.seek(0)
@@ -197,17 +208,6 @@ class AppendLog:
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _part_from_copies(path: Path) -> None:
-    """Give a file of several names (``cp -l``) content of its own under this one, which will change."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return
-    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-        with replacing(path) as copy:
-            shutil.copyfile(path, copy)
 
 
 class disk_errors:
