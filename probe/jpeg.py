@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
+
 from probe.hashing import RawImage
 
 _START = b"\xff\xd8"
@@ -15,6 +17,7 @@ _END = frozenset((0xC3, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF, 
 """Frames of other coding, the first scan and the end of the picture: no frame header follows."""
 
 
+_SCAN = int.from_bytes(b"\xff\xda", "little")
 HEADER_BYTES = 16 << 20
 """Of what comes before the picture, at most: what is longer is put together for minutes."""
 SCANS, BYTES_A_SCAN = 64, 1 << 14
@@ -26,12 +29,18 @@ def excess(raw: bytes) -> str | None:
     """Why a JPEG would be decoded for minutes, whatever its size; None for all other files."""
     if not raw.startswith(_START):
         return None
-    scans, most = raw.count(b"\xff\xda"), SCANS + len(raw) // BYTES_A_SCAN
+    scans, most = _scans(raw), SCANS + len(raw) // BYTES_A_SCAN
     if scans > most:
         return f"{scans:,} scans in {len(raw):,} bytes, where at most {most:,} belong"
     if len(raw) > HEADER_BYTES and raw.find(b"\xff\xda", 0, HEADER_BYTES) < 0:
         return f"more than {HEADER_BYTES:,} bytes before the picture"
     return None
+
+
+def _scans(raw: bytes) -> int:
+    """How often a scan may begin; `bytes.count` would take a twentieth of the time of decoding."""
+    pairs = (np.frombuffer(raw, "<u2", (len(raw) - start) // 2, start) for start in (0, 1))
+    return sum(int(np.count_nonzero(found == _SCAN)) for found in pairs)
 
 
 def jpeg_side(raw: RawImage) -> int:
