@@ -20,7 +20,7 @@ from probe.store.files import LocalFiles
 from probe.store.index import Current, Index, read_current, set_current, write_index
 from probe.store.locks import alone, writing
 from probe.store.manifest import MANIFEST
-from probe.store.reader import Store, open_store
+from probe.store.reader import KEY_LETTERS, Store, open_store
 from probe.store.repair import is_sound, mend
 from probe.whole import refuse_link
 
@@ -33,9 +33,9 @@ def slug(name: str) -> str:
 def store_path(home: Home, dataset: str, backbone: str, key: str) -> Path:
     """Where a store with this key lies: the folder that has it, whatever its name, else a new one."""
     for path in store_folders(home):
-        if path.name.endswith(f"-{key[:12]}"):
+        if path.name.endswith(f"-{key[:KEY_LETTERS]}"):
             return own_place(home.stores, path.name)
-    return home.stores / f"{slug(dataset)}-{slug(backbone)}-{key[:12]}"
+    return home.stores / f"{slug(dataset)}-{slug(backbone)}-{key[:KEY_LETTERS]}"
 
 
 def store_folders(home: Home) -> Iterator[Path]:

@@ -25,7 +25,7 @@ from probe.store.files import LocalFiles
 from probe.store.index import CURRENT, Current, read_current, read_index, set_current
 from probe.store.locks import alone
 from probe.store.manifest import MANIFEST, Manifest, is_sealed, read_manifest
-from probe.store.reader import Store, expect_named, expect_own, is_misnamed
+from probe.store.reader import KEY_LETTERS, Store, expect_named, expect_own, is_misnamed
 from probe.store.spec import Layout
 
 
@@ -161,7 +161,7 @@ def _recorded(path: Path, files: LocalFiles) -> tuple[Layout, dict[str, Any], Ma
         manifest = read_manifest(files)
         if manifest.key != manifest.layout.key:
             raise StoreError(f"{path.name}: the key of {MANIFEST} is not that of its parts")
-        if not path.name.endswith(manifest.key[:12]):
+        if not path.name.endswith(manifest.key[:KEY_LETTERS]):
             expect_own(manifest, path)
         return manifest.layout, dict(manifest.spec), manifest
     except StoreError as error:
