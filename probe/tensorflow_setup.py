@@ -55,8 +55,9 @@ _COMPILED_UNASKED = ("tf_xla_auto_jit", "tf_xla_cpu_global_jit")
 """Flags under which XLA takes over graphs that were not meant for it, with other rounding."""
 
 
-_LEFT_OUT = ("matplotlib", "pandas", "sklearn")
-"""What Keras imports wherever it is installed, for wrappers, galleries and frames that are not used here."""
+_LEFT_OUT = ("IPython", "matplotlib", "pandas", "scipy", "sklearn")
+"""What TensorFlow and Keras import wherever it is installed, for what is not used here: wrappers, galleries,
+frames, sparse matrices."""
 
 
 def _settle_environment() -> None:
@@ -149,13 +150,16 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def _left_out() -> tuple[str, ...]:
+    """Who imports this package into a process of theirs gets all; a process of our own starts in a third less
+    time."""
+    return _LEFT_OUT if signals.is_ours() else ()
+
+
 @cache
 def _keras() -> Any:
-    # Who imports this package into a process of theirs gets all of Keras; a process of our own starts in a
-    # third less time.
-    left_out = _LEFT_OUT if signals.is_ours() else ()
     try:
-        with _quiet_start(), _without(*left_out), _uncollected():
+        with _quiet_start(), _without(*_left_out()), _uncollected():
             import keras
     except ValueError as error:
         # The only settings that Keras refuses by themselves are those of its own file.
@@ -171,9 +175,10 @@ def _keras() -> Any:
 _settle_environment()
 try:
     # TensorFlow ends by importing Keras for the sake of its SavedModels, and does without where it cannot.
-    with _quiet_start(), _without("keras.src.optimizers"), _uncollected():
+    with _quiet_start(), _without("keras.src.optimizers", *_left_out()), _uncollected():
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+        from tensorflow.python.framework.func_graph import func_graph_from_py_func
 except AssertionError:
     _keras()  # TensorFlow reads the settings of Keras as well; only Keras says what is wrong with them
     raise
@@ -216,4 +221,4 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 # "Tracing is expensive": true, and said of every model after the fifth that one process trains or loads.
 tf.get_logger().setLevel("ERROR")
 
-__all__ = ["convert_variables_to_constants_v2", "keras", "pin", "tf"]
+__all__ = ["convert_variables_to_constants_v2", "func_graph_from_py_func", "keras", "pin", "tf"]

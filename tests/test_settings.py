@@ -134,9 +134,9 @@ def test_a_process_of_our_own_starts_without_what_keras_can_do_without() -> None
         "from probe.signals import interrupt_work\n"
         "interrupt_work()\n"
         "from probe.tensorflow_setup import keras\n"
-        "left_out = {'matplotlib', 'pandas', 'sklearn'}\n"
+        "left_out = {'IPython', 'matplotlib', 'pandas', 'scipy', 'sklearn'}\n"
         "assert not left_out & set(sys.modules)\n"
-        "import matplotlib, pandas, sklearn\n"
+        "import matplotlib, pandas, scipy, sklearn\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -229,12 +229,12 @@ def _of_keras(row: Backbone, spec: BackboneSpec, folder: Path) -> tuple[Path, li
     Preprocessing is in front of it, pooling behind it. OpenVINO folds batch normalisation itself.
     """
     from probe.backbones import network
-    from probe.backbones.forward import freeze
+    from probe.backbones.forward import freeze_graph
     from probe.backbones.graph import signature
 
     model, values = network.build_to_freeze(row, spec)
     with values:
-        frozen = freeze(model, row, spec, signature(spec, None))
+        graph = freeze_graph(model, row, spec, signature(spec, None))
     path = folder / "network.pb"
-    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-    return path, [output.name for output in frozen.outputs]
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path, [output.name for output in graph.outputs]

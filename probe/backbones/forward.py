@@ -9,7 +9,12 @@ from probe.backbones import preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
 from probe.backbones.outputs import is_map, layer_name, layer_output
 from probe.backbones.preprocess import Convention
-from probe.tensorflow_setup import convert_variables_to_constants_v2, keras, tf
+from probe.tensorflow_setup import (
+    convert_variables_to_constants_v2,
+    func_graph_from_py_func,
+    keras,
+    tf,
+)
 
 _CALLS = ("PartitionedCall", "While", "If", "Case")
 """How the types of operations end that call functions of TensorFlow."""
@@ -24,19 +29,43 @@ def freeze(model: Any, row: Backbone, spec: BackboneSpec, pixels: Any) -> Any:
     ------
     UnknownNameError : an output is no layer of the model.
     """
+    forward, variables = _forward(model, row, spec)
+    traced = trace_constants(forward, variables, pixels)
+    return traced if _is_whole(traced.graph) else _converted(forward, pixels)
+
+
+def freeze_graph(model: Any, row: Backbone, spec: BackboneSpec, pixels: Any) -> Any:
+    """The graph of `freeze`, for those who do not run it: making a function of it copies every constant.
+
+    Raises as `freeze`.
+    """
+    forward, variables = _forward(model, row, spec)
+    constant = _with_constants(forward, variables)
+    graph = func_graph_from_py_func("frozen", constant, (pixels,), {}, add_control_dependencies=False)
+    return graph if _is_whole(graph) else _converted(forward, pixels).graph
+
+
+def _forward(model: Any, row: Backbone, spec: BackboneSpec) -> tuple[Callable[[Any], list[Any]], Any]:
     submodel = outputs_model(model, row, spec)
-    forward = forward_through(submodel, preprocess.convention(spec.preprocess), spec)
-    traced = trace_constants(forward, submodel.variables, pixels)
-    if not traced.captured_inputs and not _calls_functions(traced):
-        return traced
-    # A layer holds tensors that are no variables, or has functions of its own: only a conversion, which takes
-    # several times as long, brings everything into one graph.
+    return forward_through(submodel, preprocess.convention(spec.preprocess), spec), submodel.variables
+
+
+def _converted(forward: Callable[[Any], list[Any]], pixels: Any) -> Any:
+    """`forward` as a function of constants, by a conversion that brings everything into one graph.
+
+    It takes several times as long.
+    """
     traced = tf.function(forward, input_signature=[pixels]).get_concrete_function()
     return convert_variables_to_constants_v2(traced, lower_control_flow=False)
 
 
-def _calls_functions(traced: Any) -> bool:
-    return any(operation.type.endswith(_CALLS) for operation in traced.graph.get_operations())
+def _is_whole(graph: Any) -> bool:
+    """Whether no layer holds tensors that are no variables, or has functions of its own."""
+    return not graph.external_captures and not _calls_functions(graph)
+
+
+def _calls_functions(graph: Any) -> bool:
+    return any(operation.type.endswith(_CALLS) for operation in graph.get_operations())
 
 
 def outputs_model(model: Any, row: Backbone, spec: BackboneSpec) -> Any:
@@ -60,6 +89,13 @@ def trace_constants(forward: Callable[[Any], list[Any]], variables: Sequence[Any
 
     They are constants from the start: nothing has to be converted.
     """
+    constant = _with_constants(forward, variables)
+    return tf.function(constant, input_signature=[pixels], autograph=False).get_concrete_function()
+
+
+def _with_constants(
+    forward: Callable[[Any], list[Any]], variables: Sequence[Any]
+) -> Callable[[Any], list[Any]]:
     values = [(variable, variable.value.numpy()) for variable in variables]
 
     def constant(pixels: Any) -> list[Any]:
@@ -67,7 +103,7 @@ def trace_constants(forward: Callable[[Any], list[Any]], variables: Sequence[Any
         with keras.StatelessScope([(variable, tf.constant(array)) for variable, array in values]):
             return forward(pixels)
 
-    return tf.function(constant, input_signature=[pixels], autograph=False).get_concrete_function()
+    return constant
 
 
 def _finish(value: Any, output: str) -> Any:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from probe.backbones import keras_file, weights
+from probe.backbones import hdf5_weights, keras_file, weights
 from probe.backbones.backbone import HUB_PRESET, KERAS, KERAS_FILE, Backbone, BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.registry import load_object
@@ -73,7 +73,7 @@ def load_weights(model: Any, path: Path) -> None:
             from probe.backbones import lite
 
             lite.load_torch(model, path)
-        else:
+        elif not hdf5_weights.fill(model, path):
             with warnings.catch_warnings():
                 # Keras only warns when a file lacks some of the layers, and leaves those untrained.
                 warnings.filterwarnings("error", message=".*freshly-initialized")

@@ -13,6 +13,7 @@ from probe.backbones import hub_preset, keras_apps, keras_file, onnx_file, table
 from probe.backbones.backbone import NO_WEIGHTS, Backbone, BackboneSpec, WeightsFile
 from probe.config import Home
 from probe.errors import DownloadError, UsageError, WeightsError
+from probe.hashing import file_hash
 from probe.internet import download
 from probe.progress import Progress
 from probe.scratch import wait_for
@@ -75,7 +76,7 @@ def file_identity(path: Path) -> str:
         return SHA256 + hub_preset.weights_hash(path)
     if path.suffix == onnx_file.SUFFIX:
         return SHA256 + onnx_file.weights_hash(path)
-    return SHA256 + _digests(path)[1]
+    return SHA256 + file_hash(path, follow=True)
 
 
 def random_identity(seed: int) -> str:
