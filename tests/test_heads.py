@@ -28,7 +28,7 @@ from probe.heads.ridge import RidgeOptions
 from probe.heads.rotation import Rotation
 from probe.heads.saving import load_head, save_head
 from probe.heads.softmax_loss import MemoryLoss
-from probe.heads.softmax_path import SoftmaxPath
+from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 from probe.heads.weighting import balanced_weights
 from probe.progress import Progress, counting
 from probe.registry import load_object
@@ -221,6 +221,51 @@ def test_a_path_walked_downwards_ends_there_too(digits):
         fresh = SoftmaxPath(path.loss, tolerance=1e-7).solve(c)
         assert solution.converged
         assert solution.objective[0] == pytest.approx(fresh.objective[0], rel=1e-4, abs=1e-5)
+
+
+def test_a_start_from_other_rows_is_taken_where_it_is_near_and_left_where_it_is_not(digits):
+    train, _, _ = digits
+    rotation = Rotation.of(train.features)
+    loss = MemoryLoss(rotation.inputs(train.features), train.labels, 10)
+    cold = SoftmaxPath(loss).solve(0.01)
+    # A multiple is as good: the best one is looked for along the way.
+    for start in (cold.coefficients, np.float32(0.7) * cold.coefficients, -30 * cold.coefficients):
+        path = SoftmaxPath(loss)
+        path.start(0.01, start)
+        warm = path.solve(0.01)
+        assert warm.converged
+        assert warm.objective[0] == pytest.approx(cold.objective[0], rel=1e-5)
+        if start is cold.coefficients:
+            assert warm.iterations <= 2
+    # At a large C rows are fitted nearly without error: a fit of other labels is further off than zero.
+    others = MemoryLoss(loss.inputs, np.roll(train.labels, 1), 10)
+    path = SoftmaxPath(loss)
+    path.start(1e3, SoftmaxPath(others).solve(1e3).coefficients)
+    assert not path.coefficients[:-1].any()
+
+
+def test_a_head_is_found_again_along_other_axes(digits):
+    train, val, _ = digits
+    head = HEADS["logreg"].fit(train, None, 10, LogregOptions(c=(0.1,))).head
+    rotation = Rotation.of(val.features)
+    coefficients = rotation.along(head.weights, head.bias, head.mean, head.scale)
+    # A column that is constant in the new rows has no spread to be divided by, and is not used.
+    used = np.isfinite(rotation.scale)
+    rows = np.where(used, train.features, rotation.mean)
+    np.testing.assert_allclose(rotation.inputs(rows) @ coefficients, head.decision(rows), atol=1e-3)
+
+
+def test_the_fits_of_a_choice_are_certified_wherever_they_start(digits):
+    train, val, _ = digits
+    both = Samples(np.concatenate([train.features, val.features]), np.append(train.labels, val.labels))
+    for found in (
+        HEADS["logreg"].fit(train, val, 10),
+        HEADS["logreg"].fit(train, val, 10, LogregOptions(cv=3, jobs=1)),
+    ):
+        alone = HEADS["logreg"].fit(both, None, 10, LogregOptions(c=(found.chosen["c"],)))
+        assert found.fitted["converged"]
+        assert found.fitted["gap"] <= TOLERANCE
+        assert found.fitted["objective"] == pytest.approx(alone.fitted["objective"], rel=2 * TOLERANCE)
 
 
 def test_problems_solved_together_are_those_solved_alone(digits):

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -134,6 +135,16 @@ class CrossValidator:
         """What is kept of all folds of a group, as `keep` takes it."""
         common = set.intersection(*(set(self._known.get(fold, {})) for fold in group))
         return {c: np.stack([self._known[fold][c] for fold in group], axis=1) for c in sorted(common)}
+
+    def near(self, c: float) -> tuple[float, Floats]:
+        """Another C and coefficients (R, 1, C) near the minimum on all rows there: the mean of the folds at
+        the value next to `c` that is kept. The penalty is then as much beside all rows as beside a fold's."""
+        count = int(self.folds.max()) + 1
+        every = [self._known[fold] for fold in range(count)]
+        common = set.intersection(*(set(known) for known in every))
+        nearest = min(common, key=lambda known: abs(math.log(known / c)))
+        mean: Floats = np.mean([known[nearest] for known in every], axis=0)
+        return nearest * (count - 1) / count, mean[:, None]
 
     def _group(
         self, group: range, values: tuple[float, ...], threads: int

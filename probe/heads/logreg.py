@@ -146,13 +146,15 @@ def fit(
     (chosen, head, probabilities), rows, notes = _choose(train, val, classes, options)
     fitted = {fact: chosen.row[fact] for fact in CERTIFICATE}
     if refit:
-        again = _fit_single(stack(train, val), classes, options, chosen.c)
+        again = _refit(stack(train, val), classes, options, chosen.c, head, len(train))
         notes += _unfinished(again.path, "the fit of the choice on train + validation")
         head, fitted = again.head, again.fitted  # type: ignore[assignment]
     used_for = "choose C" if len(rows) > 1 else ""
     return FitOutcome(head, {"c": chosen.c}, rows, probabilities, notes, fitted=fitted, val_used_for=used_for)
 
 
+Start = tuple[float, Floats]
+"""A value of C, and coefficients (R + 1, 1, C) that ought to be near the minimum there."""
 Best = tuple[Candidate, LogregHead, Floats]
 """A value of C, the fit at it, and its probabilities on validation."""
 
@@ -270,10 +272,10 @@ def _fit_cross_validated(
     else:
         tried = _searched_in_folds(validator, search)
     best = max((row for row in tried if "cv_accuracy" in row), key=_cv_rank)
-    rotation = validator.rotation
+    rotation, start = validator.rotation, validator.near(best["c"])
     # Its features along the axes are made once more.
     del validator
-    final = kept = _fit_single(pool, classes, options, best["c"], rotation)
+    final = kept = _fit_single(pool, classes, options, best["c"], rotation, start)
     if refit and val is not None:
         kept = _fit_single(train, classes, options, best["c"])
     probabilities = None if val is None else averaged(kept.head, val)
@@ -371,10 +373,24 @@ def _try(score: Callable[[float], Candidate], options: LogregOptions, search: Se
     return [counted(c) for c in sorted(options.c or GRID)] if every else bracketed(counted, GRID, search)
 
 
-def _fit_single(
-    samples: Samples, classes: int, options: LogregOptions, c: float, rotation: Rotation | None = None
+def _refit(
+    pool: Samples, classes: int, options: LogregOptions, c: float, head: LogregHead, rows: int
 ) -> FitOutcome:
-    solver = Solver(samples, classes, options, rotation)
+    """The fit at C of more rows than the `rows` of `head`, from which it starts."""
+    rotation = Rotation.of(pool.features)
+    start = rotation.along(head.weights, head.bias, head.mean, head.scale)
+    return _fit_single(pool, classes, options, c, rotation, (c * rows / len(pool), start[:, None]))
+
+
+def _fit_single(
+    samples: Samples,
+    classes: int,
+    options: LogregOptions,
+    c: float,
+    rotation: Rotation | None = None,
+    start: Start | None = None,
+) -> FitOutcome:
+    solver = Solver(samples, classes, options, rotation, start)
     solved, facts = solver.solve(c)
     row = {"c": c, **facts}
     notes = constant_columns(solver.rotation.scale) + _unfinished([row])
@@ -395,10 +411,18 @@ def _only(values: tuple[float, ...]) -> float:
 
 
 class Solver:
-    """One path on the samples, every solution of which is looked at again in float64."""
+    """One path on the samples, every solution of which is looked at again in float64.
+
+    It begins at `start`, coefficients along the axes of the rotation, where these are near the minimum.
+    """
 
     def __init__(
-        self, samples: Samples, classes: int, options: LogregOptions, rotation: Rotation | None = None
+        self,
+        samples: Samples,
+        classes: int,
+        options: LogregOptions,
+        rotation: Rotation | None = None,
+        start: Start | None = None,
     ) -> None:
         weights = balanced_weights(samples.labels, classes) if options.class_weight else None
         self.rotation = rotation or Rotation.of(samples.features)
@@ -407,6 +431,8 @@ class Solver:
         self._streamed = loss if isinstance(loss, StreamedLoss) else None
         closer = 1 if self._streamed is None else CLOSER
         self._path = SoftmaxPath(loss, closer * options.tolerance)
+        if start is not None:
+            self._path.start(*start)
         self._exact = ExactLoss(samples.features, self.rotation, samples.labels, classes, weights)
         self._tolerance = options.tolerance
 

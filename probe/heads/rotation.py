@@ -38,14 +38,23 @@ class Rotation:
 
     def inputs(self, features: Features) -> Floats:
         """(N, D) features -> (N, R + 1) standardised, rotated, the last column all ones for the intercept."""
-        rotated = np.ones((features.shape[0], self.axes.shape[1] + 1), dtype=np.float32)
+        rotated = np.empty((features.shape[0], self.axes.shape[1] + 1), dtype=np.float32)
+        rotated[:, -1] = 1
         for rows, block in blocks(features):
-            rotated[rows, :-1] = standardised(block, self.mean, self.scale) @ self.axes
+            np.matmul(standardised(block, self.mean, self.scale), self.axes, out=rotated[rows, :-1])
         return rotated
 
     def back(self, coefficients: Floats) -> tuple[Floats, Floats]:
         """(R + 1, C) coefficients -> weights (D, C) of the standardised features and bias (C,)."""
         return self.axes @ coefficients[:-1], np.ascontiguousarray(coefficients[-1])
+
+    def along(self, weights: Floats, bias: Floats, mean: Floats, scale: Floats) -> Floats:
+        """Weights (D, C) and bias (C,) of features standardised by other statistics -> (R + 1, C), with the
+        same logits as far as these axes reach and no column has become constant."""
+        weights = weights / scale[:, None]
+        moved = bias + (self.mean - mean) @ weights
+        used = np.where(np.isinf(self.scale), np.float32(0), self.scale)
+        return np.vstack([self.axes.T @ (weights * used[:, None]), moved])
 
 
 def _column_axes(features: Features, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:
