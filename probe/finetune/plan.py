@@ -28,6 +28,9 @@ from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_keep, check_
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
 """Values an optimiser keeps for every trained weight, momentum aside."""
 
+BFLOAT16_LAYERS = 2
+"""Version, by its rounding, of what trains a trunk in bfloat16 (`probe.networks.bfloat16`)."""
+
 
 @dataclass(frozen=True)
 class TuneSettings:
@@ -203,11 +206,15 @@ class Prepared:
             backbone.pop("engine", None)
         # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
         pixels = {"pixels": images.pixels.key_part()} if images.pixels.scaled else {}
+        # Before they had a version, what trained in bfloat16 were the layers of Keras.
+        trains = self.job.precision == "bf16" and self.cut.trains
+        layers = {"layers": BFLOAT16_LAYERS} if trains else {}
         record = {
             "backbone": backbone,
             "index": images.index().hash,
             "exif": self.job.exif,
             **pixels,
+            **layers,
             "settings": options,
             "cached": self.plan.prefix_cache,
         }

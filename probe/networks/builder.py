@@ -1,6 +1,6 @@
 """From a parsed network to Keras layers, and from a model to its copy under another precision.
 
-The only file of the room that imports Keras.
+Only this file of the room and `bfloat16` import Keras.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from probe.errors import UsageError
+from probe.networks.bfloat16 import IN_PLACE_OF
 from probe.networks.layers import (
     Activation,
     Added,
@@ -117,11 +118,17 @@ def output_layer(
 def clone(model: Any, policy: str, *, trainable: bool) -> Any:
     """A copy of a functional model with its weights, computing under a Keras dtype policy.
 
+    What is trained has layers of `probe.networks.bfloat16` where there are some: they give the outputs of
+    Keras's, and their gradients by another way.
+
     Made in the caller's ``tf.distribute`` scope, which the original, built elsewhere, is not in.
     """
 
     def copy(layer: Any) -> Any:
-        made = layer.__class__.from_config({**layer.get_config(), "dtype": policy})
+        kind: Any = type(layer)
+        if trainable:
+            kind = IN_PLACE_OF.get(kind, kind)
+        made = kind.from_config({**layer.get_config(), "dtype": policy})
         made.trainable = trainable
         return made
 
