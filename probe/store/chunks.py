@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from probe.errors import StoreError
 from probe.machine import usable_cpus
 from probe.store.commits import CHECKSUM_BYTES
+from probe.store.encoding import widen
 from probe.store.files import LocalFiles
 from probe.store.spec import Layout
 
@@ -79,9 +80,16 @@ def _read_chunk(
             return None
         checksum = google_crc32c.extend(checksum, content)
     if rows is not kept:
-        kept[...] = rows
+        _convert(rows, kept)
     recorded = stream.read(CHECKSUM_BYTES + 1)
     return checksum if recorded == checksum.to_bytes(CHECKSUM_BYTES, "little") else None
+
+
+def _convert(rows: NDArray[Any], kept: NDArray[Any]) -> None:
+    if rows.dtype == np.float16:
+        widen(rows, kept)
+    else:
+        kept[...] = rows
 
 
 def chunk_checksum(files: LocalFiles, layout: Layout, array: str, unit: int) -> int | None:
