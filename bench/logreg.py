@@ -150,17 +150,17 @@ def _streamed(folder: Path, parts: list[int], before: Path | None) -> list[dict[
 
 
 def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
-    """`look_s` is one look at all rows, `exact_s` all passes in float64, `rest_s` what else was done for the
-    values, which does not grow with the rows; the hours are for as many values and looks on all of ImageNet.
+    """`look_s` is one look at all rows in float32, `rough_look_s` one in bfloat16, `exact_s` all passes in
+    float64, `rest_s` what else was done for the values, which does not grow with the rows; the hours are for
+    as many values and looks on all of ImageNet.
     """
     path: list[dict[str, Any]] = found["path"]
     seconds, looks = sum(row["seconds"] for row in path), sum(row["looks"] for row in path)
     looking, exact = sum(row["looking_s"] for row in path), sum(row["exact_s"] for row in path)
-    look, growing, more_rows = (
-        looking / looks,
-        found["prepared_s"] + looking + exact,
-        IMAGENET / found["rows"],
-    )
+    rough_looks, rough = sum(row["rough_looks"] for row in path), sum(row["rough_s"] for row in path)
+    look, more_rows = looking / looks, IMAGENET / found["rows"]
+    growing = found["prepared_s"] + looking + rough + exact
+    rough_look = rough / rough_looks if rough_looks else None
     return {
         "version": version,
         "rows": found["rows"],
@@ -171,11 +171,14 @@ def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
         "exact_passes": sum(row["exact_passes"] for row in path),
         "look_s": look,
         "look_gflops": OPERATIONS * found["rows"] / look / 1e9,
+        "rough_looks": rough_looks,
+        "rough_look_s": rough_look,
         "exact_s": exact,
-        "rest_s": seconds - looking - exact,
+        "rest_s": seconds - looking - rough - exact,
         "value_cpu_s": sum(row["cpu_s"] for row in path) / len(path),
         "imagenet_look_s": look * more_rows,
-        "imagenet_path_h": (growing * more_rows + seconds - looking - exact) / 3600,
+        "imagenet_rough_look_s": None if rough_look is None else rough_look * more_rows,
+        "imagenet_path_h": (growing * more_rows + seconds - looking - rough - exact) / 3600,
         "largest_gap": max(row["gap"] for row in path),
         "converged": all(row["converged"] for row in path),
         "peak_mb": found["peak_mb"],

@@ -19,6 +19,8 @@ MMAP_THRESHOLD = -3
 """What ``mallopt`` calls the size from which memory is mapped, in ``malloc.h``."""
 LARGE_BUFFER = 1 << 20
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""Flags of CPUs that multiply in bfloat16, the faster one first."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def cpu_flags() -> frozenset[str]:
             if name.strip() == "flags":
                 return frozenset(value.split())
     return frozenset()
+
+
+def bf16_flag(flags: frozenset[str]) -> str | None:
+    """The flag among a CPU's by which it multiplies in bfloat16; None where it does not."""
+    return next((flag for flag in BF16_FLAGS if flag in flags), None)
 
 
 def visible_gpus() -> list[Gpu]:

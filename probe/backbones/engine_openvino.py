@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from probe.durable import discard, replacing
 from probe.errors import NOT_WRITABLE, UsageError
 from probe.hashing import file_hash
 from probe.machine import usable_cpus
+from probe.openvino_setup import load_openvino
 from probe.scratch import wait_for
 from probe.whole import read_json
 
@@ -35,7 +35,6 @@ CONVERSION = 1
 """Part of what a kept graph is called: another number where the same network would be converted otherwise."""
 GRAPH, CONSTANTS, RECORD = "graph.xml", "graph.bin", "graph.json"
 ARITHMETIC = {"fp32": "f32", "bf16": "bf16"}
-TELEMETRY = "openvino_telemetry"
 
 
 class CompiledExtractor:
@@ -78,7 +77,7 @@ def _compiled(graph: Any, spec: BackboneSpec) -> Any:
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    return _openvino().Core().compile_model(graph, "CPU", settings)
+    return load_openvino().Core().compile_model(graph, "CPU", settings)
 
 
 def _of_onnx(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
@@ -89,7 +88,7 @@ def _of_onnx(row: Backbone, spec: BackboneSpec, batch_size: int) -> Extractor:
     names = list(dict.fromkeys(tensor.tensor for tensor in tensors))
     side, pictures = [spec.size, spec.size], pictures_at_once(network, batch_size)
     try:
-        graph = _openvino().Core().read_model(row.file)
+        graph = load_openvino().Core().read_model(row.file)
         graph.add_outputs([name for name in names if not _ends_with(graph, name)])
         graph.reshape([pictures, 3, *side] if network.channels_first else [pictures, *side, 3])
         compiled = _compiled(graph, spec)
@@ -115,15 +114,6 @@ def _cannot(row: Backbone, error: RuntimeError, other: str) -> UsageError:
         found=str(error).strip().partition("\n")[0],
         hint=f"--engine {other}",
     )
-
-
-def _openvino() -> Any:
-    """The package, imported without the one that reports its use to its makers."""
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]  # an import of it fails, as openvino allows
-    import openvino
-
-    return openvino
 
 
 def _tensor(number: int) -> str:
@@ -186,7 +176,7 @@ def _keep(row: Backbone, spec: BackboneSpec, folder: Path, identity: str) -> Non
 
 
 def _read(folder: Path) -> Any:
-    return _openvino().Core().read_model(folder / GRAPH)
+    return load_openvino().Core().read_model(folder / GRAPH)
 
 
 def _write(row: Backbone, spec: BackboneSpec, folder: Path) -> None:
@@ -196,7 +186,7 @@ def _write(row: Backbone, spec: BackboneSpec, folder: Path) -> None:
     ------
     UsageError : OpenVINO does not know an operation of it.
     """
-    openvino = _openvino()
+    openvino = load_openvino()
     source, tensors = _of_keras(row, spec, folder)
     try:
         graph = openvino.Core().read_model(source)

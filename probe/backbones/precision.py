@@ -7,11 +7,10 @@ from typing import NamedTuple
 from probe.backbones.backbone import KERAS, Backbone
 from probe.backbones.engines import is_automatic, is_computed
 from probe.errors import UsageError, unknown_name
-from probe.machine import Machine, read_machine
+from probe.machine import BF16_FLAGS, Machine, bf16_flag, read_machine
 
 AUTO = "auto"
 PRECISIONS = ("fp32", "bf16", "fp16")
-BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 TENSOR_CORES_SINCE = 7.0
 """CUDA compute capability from which half precision is faster than single (Volta)."""
 BFLOAT_SINCE = 8.0
@@ -58,7 +57,7 @@ def expect_capable(precision: str, machine: Machine | None = None) -> None:
         return
     machine = machine or read_machine()
     bfloat_gpu = (machine.gpu_capability or 0) >= BFLOAT_SINCE
-    if precision == "bf16" and _bf16_flag(machine) is None and not bfloat_gpu:
+    if precision == "bf16" and bf16_flag(machine.cpu_flags) is None and not bfloat_gpu:
         raise UsageError(
             "this CPU cannot compute in bfloat16",
             expected=f"one of the CPU flags {', '.join(BF16_FLAGS)}, or a GPU of compute capability 8.0",
@@ -101,7 +100,7 @@ def _automatic(machine: Machine, row: Backbone | None) -> Precision:
         made_for_it = row is None or row.kind == KERAS
         half = "bf16" if capability >= BFLOAT_SINCE and made_for_it else "fp16"
         return Precision(half, f"the GPU has tensor cores (compute capability {capability})")
-    flag = _bf16_flag(machine)
+    flag = bf16_flag(machine.cpu_flags)
     if flag is not None and row is not None and not row.bf16:
         return Precision("fp32", f"{row.name} gains nothing from bfloat16")
     if flag is not None and row is not None and not is_automatic(row, "bf16"):
@@ -109,7 +108,3 @@ def _automatic(machine: Machine, row: Backbone | None) -> Precision:
     if flag is not None:
         return Precision("bf16", f"the CPU has {flag}")
     return Precision("fp32", "the CPU has neither " + " nor ".join(BF16_FLAGS))
-
-
-def _bf16_flag(machine: Machine) -> str | None:
-    return next((flag for flag in BF16_FLAGS if flag in machine.cpu_flags), None)

@@ -17,8 +17,9 @@ from probe.heads.head import ChosenRows, Floats, Samples, blocks
 from probe.heads.linear import LinearHead, scores, softmax
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss
 from probe.heads.softmax_path import SoftmaxPath
+from probe.heads.softmax_rough import streamed_loss
 from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
@@ -229,7 +230,7 @@ class FoldPath:
         labels, weights, threads = self.samples.labels, self._weights(self.group), self.threads
         if self.inputs is None:
             features = self.samples.features
-            return StreamedLoss(features, self.rotation, labels, self.classes, weights, threads=threads)
+            return streamed_loss(self.rotation, features, labels, self.classes, weights, threads=threads)
         if len(self.group) > 1:
             return MemoryLoss(self.inputs, labels, self.classes, weights, threads=threads)
         kept = self.folds != self.group[0]

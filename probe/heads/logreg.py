@@ -25,6 +25,7 @@ from probe.heads.softmax_certificate import certified
 from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
+from probe.heads.softmax_rough import RoughLoss, streamed_loss
 from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
@@ -58,8 +59,9 @@ SHORT = Search(stride=8, finest=2, patience=1)
 """Where there are more logits than are kept in memory (`LOGITS`), every value costs minutes."""
 MAKING_AXES = 40
 """Bytes an element of the square matrix that the axes come from, with its copies and what LAPACK works in."""
-PATH_TIMES = 32
-"""Arrays of coefficients that a path keeps: its curvature pairs, some solutions, and those in float64."""
+PATH_TIMES = 44
+"""Arrays of coefficients that a path keeps: its curvature pairs, some solutions, those in float64, and what
+rough looks are corrected by."""
 FOLD_BYTES = 17
 """Bytes a row and fold: its weight, once more while it is normalised, and whether it is held out."""
 
@@ -428,7 +430,8 @@ class Solver:
         self.rotation = rotation or Rotation.of(samples.features)
         columns = None if weights is None else weights[:, None]
         loss = softmax_loss(self.rotation, samples, classes, columns)
-        self._streamed = loss if isinstance(loss, StreamedLoss) else None
+        close = loss.close if isinstance(loss, RoughLoss) else loss
+        self._streamed = close if isinstance(close, StreamedLoss) else None
         closer = 1 if self._streamed is None else CLOSER
         self._path = SoftmaxPath(loss, closer * options.tolerance)
         if start is not None:
@@ -464,7 +467,7 @@ def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Fl
     """In memory for an array and not too many logits, streamed otherwise."""
     if isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS:
         return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
-    return StreamedLoss(samples.features, rotation, samples.labels, classes, weights)
+    return streamed_loss(rotation, samples.features, samples.labels, classes, weights)
 
 
 def _notes(c: float, tried: list[dict[str, Any]], values: tuple[float, ...]) -> tuple[str, ...]:

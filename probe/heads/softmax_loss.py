@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from probe.heads.head import Features, Floats, Labels, block_slices, blocks
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_kernel import Float64s, class_spread, in_order, pieces, softmax_residual
+from probe.heads.softmax_products import BlasProducts, Products
 from probe.heads.standardise import standardised
 from probe.machine import usable_cpus
 
@@ -30,6 +32,8 @@ SHARED_LOGITS = 1 << 18
 
 SHARED_PRODUCT = 1 << 29
 """Multiplications of a product from which its rows are shared out to threads of our own."""
+RESOLUTION = 1e-7
+"""Relative rounding of a loss in float32."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,12 @@ class SoftmaxLoss(Protocol):
     """Weighted mean loss of coefficients (R, B, C), intercept in the last row.
 
     `total` (B,) sums the row weights, `priors` (B, C) are the weighted class frequencies, `variance` (R,) is
-    that of each column of the inputs. `lines_are_free` says that looking along marked points costs little.
+    that of each column of the inputs. `lines_are_free` says that looking along marked points costs little,
+    `resolution` how far, relative to itself, a loss may be off by rounding.
     """
 
     lines_are_free: bool
+    resolution: float
     classes: int
     total: Float64s
     priors: Floats
@@ -93,6 +99,10 @@ class SoftmaxLoss(Protocol):
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
         """What is `step` (B,) along the direction aimed at."""
+        ...
+
+    def look_closely(self, coefficients: Floats) -> Look | None:
+        """The point that was gone to as exactly as float32 has it; None where every look is as exact."""
         ...
 
     def accept(self, step: Float64s) -> None:
@@ -119,6 +129,7 @@ class MemoryLoss:
     """
 
     lines_are_free = True
+    resolution = RESOLUTION
 
     def __init__(
         self,
@@ -168,6 +179,9 @@ class MemoryLoss:
         found = in_order(look_at, shares, self.threads if len(shares) > 1 else 1)
         return Look(np.sum(list(found), axis=0), residual=residual)
 
+    def look_closely(self, coefficients: Floats) -> Look | None:
+        return None
+
     def slope(self, look: Look, direction: Floats) -> Float64s:
         assert look.residual is not None
         return dots(look.residual, self._along)
@@ -210,13 +224,45 @@ class MemoryLoss:
         return class_spread(look.residual, self.labels, self.weights)
 
 
-class StreamedLoss:
+class StandaloneLooks:
+    """The looks of a loss that keeps nothing between them: each says its gradient and spread."""
+
+    lines_are_free = False
+
+    def reset(self, coefficients: Floats) -> None:
+        """Nothing is kept between looks."""
+
+    def mark(self) -> None:
+        """Nothing is kept between looks."""
+
+    def aim(self, direction: Floats) -> None:
+        """Nothing is kept between looks."""
+
+    def aim_on(self, order: int) -> None:
+        """Nothing is kept between looks."""
+
+    def accept(self, step: Float64s) -> None:
+        """Nothing is kept between looks."""
+
+    def slope(self, look: Look, direction: Floats) -> Float64s:
+        return dots(self.gradient(look), direction)
+
+    def gradient(self, look: Look) -> Floats:
+        assert look.gradient is not None
+        return look.gradient
+
+    def spread(self, look: Look) -> Floats:
+        assert look.spread is not None
+        return look.spread
+
+
+class StreamedLoss(StandaloneLooks):
     """Reads the features block by block, one pass for every look; memory does not grow with N × D or N × C.
 
     The rotation is applied to the coefficients, not to the rows: D × R × C instead of N × D × R a pass.
     """
 
-    lines_are_free = False
+    resolution = RESOLUTION
 
     def __init__(
         self,
@@ -236,35 +282,35 @@ class StreamedLoss:
         self.total, self.weights = _normalised(weights, len(self.labels))
         self.priors = _priors(self.labels, self.weights, classes)
         self.variance = np.append(rotation.variance, np.float32(1))
+        self.products: Products = BlasProducts()
         self._scratch: list[_Scratch] = []
 
-    def reset(self, coefficients: Floats) -> None:
-        """Nothing is kept between looks."""
-
-    def mark(self) -> None:
-        """Nothing is kept between looks."""
-
-    def aim(self, direction: Floats) -> None:
-        """Nothing is kept between looks."""
-
-    def aim_on(self, order: int) -> None:
-        """Nothing is kept between looks."""
-
-    def accept(self, step: Float64s) -> None:
-        """Nothing is kept between looks."""
+    def by(self, products: Products) -> Self:
+        """The same loss on the same rows, by other products."""
+        twin = copy(self)
+        twin.products = products
+        return twin
 
     def look(self, coefficients: Floats, direction: Floats, step: Float64s) -> Look:
         there = coefficients + direction * step.astype(np.float32)[:, None]
-        flat = there.reshape(len(there), -1)
-        sums = self._added_up(self.rotation.axes @ flat[:-1], np.ascontiguousarray(flat[-1]))
-        by_axes = sums.by_weights.astype(np.float32) @ self.rotation.axes
-        gradient = np.vstack([by_axes.T, sums.by_bias.astype(np.float32)]).reshape(there.shape)
-        return Look(sums.loss, gradient=gradient, spread=sums.spread.astype(np.float32), sums=sums)
+        sums = self.sums_at(there)
+        return replace(self.seen(sums, there), sums=sums)
 
-    def _added_up(self, weights: Floats, bias: Floats) -> Sums:
+    def look_closely(self, coefficients: Floats) -> Look | None:
+        return None
+
+    def seen(self, sums: Sums, coefficients: Floats) -> Look:
+        """What these sums mean for coefficients (R, B, C)."""
+        by_axes = sums.by_weights.astype(np.float32) @ self.rotation.axes
+        gradient = np.vstack([by_axes.T, sums.by_bias.astype(np.float32)]).reshape(coefficients.shape)
+        return Look(sums.loss, gradient=gradient, spread=sums.spread.astype(np.float32))
+
+    def sums_at(self, coefficients: Floats) -> Sums:
         """The sums over all rows, those of each block in float32, all of them in float64."""
         from threadpoolctl import threadpool_limits
 
+        flat = coefficients.reshape(len(coefficients), -1)
+        weights, bias = self.rotation.axes @ flat[:-1], np.ascontiguousarray(flat[-1])
         width, columns = weights.shape
         problems = columns // self.classes
         sums = Sums(
@@ -294,12 +340,12 @@ class StreamedLoss:
         mine = self._scratch.pop() if self._scratch else _Scratch()
         inputs, logits = mine.arrays(len(values), values.shape[1], len(bias))
         standardised(values, self.rotation.mean, self.rotation.scale, out=inputs)
-        np.matmul(inputs, weights, out=logits)
+        self.products.logits(inputs, weights, logits)
         logits += bias
         residual = logits.reshape(len(values), problems, self.classes)
         loss = softmax_residual(residual, self.labels[rows], self.weights[rows])
         spread = class_spread(residual, self.labels[rows], self.weights[rows])
-        found = loss, spread, logits.T @ inputs, logits.sum(axis=0)
+        found = loss, spread, self.products.by_weights(logits, inputs), logits.sum(axis=0)
         self._scratch.append(mine)
         return found
 
@@ -316,17 +362,6 @@ class StreamedLoss:
     def _parts(self, rows: slice, problems: int) -> list[slice]:
         step = max(64, BLOCK_LOGITS // (problems * self.classes))
         return [slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step)]
-
-    def slope(self, look: Look, direction: Floats) -> Float64s:
-        return dots(self.gradient(look), direction)
-
-    def gradient(self, look: Look) -> Floats:
-        assert look.gradient is not None
-        return look.gradient
-
-    def spread(self, look: Look) -> Floats:
-        assert look.spread is not None
-        return look.spread
 
 
 class _Scratch:

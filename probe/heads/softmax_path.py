@@ -182,6 +182,8 @@ class SoftmaxPath:
         hessian = self._hessian_guess(penalty, spread)
         gradient = self.loss.gradient(self._here)
         iterations = 0
+        # Solutions that are only passed through are as rough as looks may be.
+        closely = tolerance > self.tolerance
         while iterations < MAX_ITERATIONS:
             iterations += 1
             objective = self._objective(penalty)
@@ -194,7 +196,10 @@ class SoftmaxPath:
             stalled = -0.5 * slope <= STALLED * objective
             active = (excess > self._allowed(objective, tolerance)) & ~(stalled & ~converged)
             if not active.any():
-                break
+                if closely or not self._look_closely():
+                    break
+                gradient, closely = self.loss.gradient(self._here), True
+                continue
             direction[:, ~active] = 0.0
             self.loss.aim(direction)
             step = self._advance(direction, np.where(active, slope, 0.0), penalty)
@@ -202,11 +207,16 @@ class SoftmaxPath:
                 previous, gradient = gradient, self.loss.gradient(self._here)
                 change = direction * step.astype(np.float32)[:, None]
                 self._pairs.append(_Pair.of(change, gradient - previous + self._ridge(penalty) * change))
+                closely = tolerance > self.tolerance
             elif self._pairs:
                 # Pairs from elsewhere can mislead; without them the direction always goes down.
                 self._pairs.clear()
-            else:
+            elif closely or not self._look_closely():
                 break
+            else:
+                gradient, closely = self.loss.gradient(self._here), True
+        if not closely and self._look_closely():
+            gradient = self.loss.gradient(self._here)
         self._marks.append(self.coefficients)
         self.loss.mark()
         self._last = c
@@ -221,6 +231,14 @@ class SoftmaxPath:
         """λ (B,), that of the objective divided by C·Σw."""
         # scikit-learn gives two classes one weight vector w; the softmax ±w/2 pays half its penalty.
         return np.asarray((2.0 if self.loss.classes == 2 else 1.0) / (c * self.loss.total))
+
+    def _look_closely(self) -> bool:
+        """See this point as exactly as the loss can; whether that is any closer than it was seen."""
+        look = self.loss.look_closely(self.coefficients)
+        if look is None:
+            return False
+        self._here = look
+        return True
 
     def _excess(self, gradient: Floats, penalty: Float64s, spread: Floats) -> Float64s:
         """Bound (B,) on the distance to the minimum; the intercept's part is by its own curvature."""
@@ -271,7 +289,7 @@ class SoftmaxPath:
         straight = way * penalty * dots(self._penalised * self.coefficients, direction)
         bend = penalty * self._squares(direction)
         size = 0.5 * penalty * self._squares(self.coefficients)
-        limit = (self._here.loss + size) * (1 + 1e-7)
+        limit = (self._here.loss + size) * (1 + self.loss.resolution)
         step = np.where(moving, 1.0, 0.0)
         low, low_slope = np.zeros_like(step), slope.copy()
         high, high_slope = np.full_like(step, np.inf), np.full_like(step, np.inf)
