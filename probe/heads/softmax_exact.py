@@ -34,6 +34,8 @@ Block = tuple[slice, Floats | Float64s]
 MAX_STEPS = 60
 MAX_PRODUCTS = 2000
 """Newton steps, and Hessian products of all of them together, before the fit counts as not converged."""
+ENOUGH = 0.25
+"""Of the squared residual that would do if the bound fell as it does: their norms differ."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,10 @@ class ExactLoss:
         products = 0
         for _ in range(MAX_STEPS):
             # Half of what is allowed, so that rounding the result to float32 has the other half.
-            if point.excess <= 0.5 * tolerance * point.objective or products >= MAX_PRODUCTS:
+            missing = 0.5 * tolerance * point.objective / point.excess if point.excess else 1.0
+            if missing >= 1 or products >= MAX_PRODUCTS:
                 break
-            direction, used = self._newton_direction(point, penalty, MAX_PRODUCTS - products)
+            direction, used = self._newton_direction(point, penalty, missing, MAX_PRODUCTS - products)
             products += used
             there = self._search(point, direction, penalty)
             if there is None:
@@ -155,13 +158,17 @@ class ExactLoss:
             step /= 2
         return None
 
-    def _newton_direction(self, point: _Point, penalty: float, most: int) -> tuple[Float64s, int]:
-        """Conjugate gradients on H d = −g, the closer the smaller the gradient is; and products used."""
+    def _newton_direction(
+        self, point: _Point, penalty: float, missing: float, most: int
+    ) -> tuple[Float64s, int]:
+        """Conjugate gradients on H d = −g, the closer the smaller the gradient is, but no closer than brings
+        the bound to the share of itself that is `missing`; and products used."""
         inverse = 1 / self._diagonal(point, penalty)
         residual = -point.gradient
         scaled = inverse * residual
         size = first = float((residual * scaled).sum())
-        target = min(0.1, np.sqrt(max(point.excess, 0.0) / point.objective)) ** 2 * first
+        quadratic = min(0.01, max(point.excess, 0.0) / point.objective)
+        target = max(quadratic, ENOUGH * missing) * first
         direction, found = scaled.copy(), np.zeros_like(residual)
         used = 0
         while used < most and size > max(target, 1e-26 * first):
