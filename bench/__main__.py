@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import time
 
 MEASUREMENTS = (
     "startup",
@@ -14,14 +15,14 @@ MEASUREMENTS = (
     "store_reading",
     "stored",
     "heads",
-    "survey",
-    "classes",
     "logreg",
     "finetune",
     "input_pipeline",
     "indexing",
+    "classes",
     "audit",
     "load",
+    "survey",
 )
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images and rounds: a look, not a figure")
     options = parser.parse_args()
     for name in options.names or MEASUREMENTS:
+        print(f"\n{time.strftime('%H:%M:%S')} {name}", flush=True)
         importlib.import_module(f"bench.{name}").main(quick=options.quick)
 
 

@@ -55,7 +55,7 @@ OUTPUTS = {
 }
 
 
-def main(quick: bool = False, images: int = 1000, rounds: int = 3) -> None:
+def main(quick: bool = False, images: int = 256, rounds: int = 3) -> None:
     facts = machine()
     if quick:
         images, rounds = 128, 2

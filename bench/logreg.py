@@ -68,9 +68,7 @@ def _in_memory(folder: Path, share: int, before: Path | None, only: str | None) 
     for name in problems if only is None else (only,):
         file = _file(problems[name](), folder)
         rounds = dict.fromkeys(JOBS, 3) if name == "sample" else ROUNDS
-        # All values on the most rows take a quarter of an hour: when they are asked for.
-        jobs = [job for job in JOBS if (name, job) != ("tall", "path") or only == "tall"]
-        rows += [_pairs(name, job, file, rounds[job], before) for job in jobs]
+        rows += [_pairs(name, job, file, rounds[job], before) for job in JOBS]
         # Hours for more columns, which is what `bench.heads` extrapolates.
         if name == "sample":
             rows.append(_against_scikit_learn(name, file, rounds["path"]))
