@@ -31,7 +31,7 @@ from probe.heads.logreg import GRID
 
 HERE = Path(__file__).parents[1]
 JOBS = ("fit", "search", "path")
-ROUNDS = {"fit": 3, "search": 2, "path": 1}
+ROUNDS = {"fit": 2, "search": 2, "path": 1}
 """Of the larger problems; three of everything for the sample."""
 IMAGENET, WIDTH, CLASSES = 1_281_167, 2048, 1000
 OPERATIONS = 4 * WIDTH * CLASSES
