@@ -84,7 +84,9 @@ def _run(arguments: list[str]) -> int:
     try:
         return run(arguments)
     finally:
-        print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", file=sys.stderr)
+        from bench.logreg_jobs import peak_mb
+
+        print(f"peak {peak_mb() or 0}", file=sys.stderr)
 
 
 if __name__ == "__main__":
