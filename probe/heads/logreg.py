@@ -25,6 +25,7 @@ from probe.heads.softmax_certificate import certified
 from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
+from probe.heads.softmax_products import is_bfloat16_faster
 from probe.heads.softmax_rough import RoughLoss, streamed_loss
 from probe.heads.standardise import constant_columns
 from probe.heads.weighting import balanced_weights
@@ -62,6 +63,8 @@ MAKING_AXES = 40
 PATH_TIMES = 44
 """Arrays of coefficients that a path keeps: its curvature pairs, some solutions, those in float64, and what
 rough looks are corrected by."""
+ROUGH_BYTES = 600_000_000
+"""What looks in bfloat16 hold beside: OpenVINO, and blocks of rows in its own form."""
 FOLD_BYTES = 17
 """Bytes a row and fold: its weight, once more while it is normalised, and whether it is held out."""
 
@@ -200,7 +203,9 @@ def held_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int
         along = _by_axes(size, max(1, min(folds, TOGETHER // size.classes)))
         return inputs + max(4 * TIMES * logits, beside) + beyond_base(along)
     streamed_folds = rows * (FOLD_BYTES * folds + 4 * TIMES * size.classes) if folds else 0
-    return beyond_base(_by_axes(size, max(1, folds)) + streamed_folds)
+    problems = max(1, folds)
+    rough = ROUGH_BYTES if is_bfloat16_faster(size.width, problems * size.classes) else 0
+    return beyond_base(_by_axes(size, problems) + streamed_folds + rough)
 
 
 def _by_axes(size: FitSize, problems: int) -> int:
