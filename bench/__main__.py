@@ -6,6 +6,8 @@ import argparse
 import importlib
 import time
 
+from probe.errors import DataError
+
 MEASUREMENTS = (
     "startup",
     "engines",
@@ -31,9 +33,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], help="all of them without a name")
     parser.add_argument("--quick", action="store_true", help="fewer images and rounds: a look, not a figure")
     options = parser.parse_args()
+    left_out = []
     for name in options.names or MEASUREMENTS:
         print(f"\n{time.strftime('%H:%M:%S')} {name}", flush=True)
-        importlib.import_module(f"bench.{name}").main(quick=options.quick)
+        try:
+            importlib.import_module(f"bench.{name}").main(quick=options.quick)
+        except DataError as error:
+            # Pictures that are not here are no reason to leave out what comes after.
+            left_out.append(f"{name}: {error}")
+            print(left_out[-1], flush=True)
+    if left_out:
+        raise SystemExit("not measured: " + "; ".join(left_out))
 
 
 if __name__ == "__main__":
