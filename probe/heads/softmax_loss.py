@@ -337,7 +337,10 @@ class StreamedLoss(StandaloneLooks):
         """The share of one block in loss, spread, and the derivatives by weights and bias, as in `Sums`."""
         rows, values = block
         problems = len(bias) // self.classes
-        mine = self._scratch.pop() if self._scratch else _Scratch()
+        try:
+            mine = self._scratch.pop()
+        except IndexError:  # asking first, another thread could come between
+            mine = _Scratch()
         inputs, logits = mine.arrays(len(values), values.shape[1], len(bias))
         standardised(values, self.rotation.mean, self.rotation.scale, out=inputs)
         self.products.logits(inputs, weights, logits)

@@ -43,7 +43,7 @@ class BlasProducts:
 class Bfloat16Products:
     """In bfloat16, by OpenVINO, for features (n, `width`) and `columns` classes; `threads` at once.
 
-    With two `pieces` weights have 16 bits of mantissa, for half the rate of one of the two products.
+    With two `pieces` weights have 16 bits of mantissa, at half the rate of the first product.
     """
 
     def __init__(self, width: int, columns: int, threads: int, pieces: int = 1) -> None:
@@ -83,7 +83,10 @@ class Bfloat16Products:
 
     def _compute(self, product: Any, out: Floats, *factors: Floats) -> None:
         idle = self._idle[product]
-        request = idle.pop() if idle else product.create_infer_request()
+        try:
+            request = idle.pop()
+        except IndexError:  # asking first, another thread could come between
+            request = product.create_infer_request()
         tensor = self._openvino.Tensor
         for number, factor in enumerate(factors):
             request.set_input_tensor(number, tensor(factor, shared_memory=True))
