@@ -79,12 +79,12 @@ def main(quick: bool = False, counts: Sequence[int] = COUNTS, heads: Sequence[st
     print_table("whole commands with many classes", rows)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> None:
     """The program, and what it took of memory on the last line of stderr."""
-    from probe.cli import run
+    from probe.cli import main as program
 
     try:
-        return run(arguments)
+        program(arguments)
     finally:
         from bench.logreg_jobs import peak_mb
 
@@ -93,5 +93,5 @@ def _run(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
-        sys.exit(_run(sys.argv[2:]))
+        _run(sys.argv[2:])
     main(quick="--quick" in sys.argv[1:])

@@ -256,6 +256,7 @@ def _sample_accuracy() -> dict[str, Any]:
 MEMORY_CODE = """
 import json, sys
 from pathlib import Path
+from bench.logreg_jobs import peak_mb
 from probe.backbones import resolve
 from probe.config import Home
 from probe.datasets import open_dataset
@@ -263,9 +264,7 @@ from probe.extract import ExtractJob, extract
 photos, home = sys.argv[1], Home(Path(sys.argv[2]))
 spec = resolve("resnet50", size=64, weights="random", home=home)
 result = extract(ExtractJob(open_dataset(photos, home), spec, 32), home)
-# VmHWM, not ru_maxrss: the latter still counts the parent that this process was forked from.
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps([result.rows, int(peak.split()[1]) / 1024]))
+print(json.dumps([result.rows, peak_mb()]))
 """
 
 
@@ -276,4 +275,4 @@ def _memory(images: int) -> dict[str, Any]:
         command = [sys.executable, "-c", MEMORY_CODE, str(photos), str(Path(folder) / "home")]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
     rows, peak = json.loads(done.stdout)
-    return {"images": rows, "peak_mb": round(peak)}
+    return {"images": rows, "peak_mb": peak}

@@ -81,10 +81,9 @@ def streamed(store: Path, values: list[float]) -> dict[str, Any]:
     from probe.store import open_store
 
     spent: dict[str, list[float]] = {"look": [], "rough": [], "exact": []}
-    if hasattr(StreamedLoss, "sums_at"):
-        _time(StreamedLoss, "sums_at", spent["look"], spent["rough"])
-    else:
-        _time(StreamedLoss, "look", spent["look"], spent["rough"])
+    # Older versions have no looks in bfloat16, and nothing beneath `look`.
+    looking = "sums_at" if hasattr(StreamedLoss, "sums_at") else "look"
+    _time(StreamedLoss, looking, spent["look"], spent["rough"])
     for name in ("_at", "_curvature"):
         _time(ExactLoss, name, spent["exact"], spent["exact"])
     train = load_parts(open_store(store), Choice(memory=0))["train"].samples

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def cpu_flags() -> frozenset[str]:
 def bf16_flag(flags: frozenset[str]) -> str | None:
     """The flag among a CPU's by which it multiplies in bfloat16; None where it does not."""
     return next((flag for flag in BF16_FLAGS if flag in flags), None)
+
+
+def has_module(name: str) -> bool:
+    """Whether a module can be imported; one that has been imported is there, whoever did it."""
+    return name in sys.modules or importlib.util.find_spec(name) is not None
 
 
 def visible_gpus() -> list[Gpu]:

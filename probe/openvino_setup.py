@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from typing import Any
 
 TELEMETRY = "openvino_telemetry"
-
-
-def is_installed() -> bool:
-    return "openvino" in sys.modules or importlib.util.find_spec("openvino") is not None
 
 
 def load_openvino() -> Any:

@@ -155,9 +155,9 @@ def test_bfloat16_is_for_cpus_that_have_it_with_openvino_and_products_worth_it(
     monkeypatch.setattr(where + "cpu_flags", lambda: frozenset({"avx512_bf16"}))
     assert is_bfloat16_faster(WORTHWHILE, 1)
     assert not is_bfloat16_faster(WORTHWHILE - 1, 1)
-    monkeypatch.setattr(where + "is_installed", lambda: False)
+    monkeypatch.setattr(where + "has_module", lambda name: False)
     assert not is_bfloat16_faster(WORTHWHILE, 1)
-    monkeypatch.setattr(where + "is_installed", lambda: True)
+    monkeypatch.setattr(where + "has_module", lambda name: True)
     monkeypatch.setattr(where + "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
     assert not is_bfloat16_faster(WORTHWHILE, 1)
 

@@ -8,8 +8,6 @@ one, which stays for the stores that it began and for the runs on them.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,7 +24,7 @@ from probe.backbones.backbone import (
     Backbone,
 )
 from probe.errors import UsageError
-from probe.machine import visible_gpus
+from probe.machine import has_module, visible_gpus
 from probe.registry import Registry
 
 AUTO = "auto"
@@ -85,10 +83,8 @@ class Engine:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modules it needs that are not installed; one that has been imported is, whoever did it."""
-        return tuple(
-            name for name in self.needs if name not in sys.modules and importlib.util.find_spec(name) is None
-        )
+        """The modules it needs that are not installed."""
+        return tuple(name for name in self.needs if not has_module(name))
 
     @property
     def install_hint(self) -> str:

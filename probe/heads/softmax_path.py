@@ -195,26 +195,23 @@ class SoftmaxPath:
             # What the L-BFGS model still expects to gain is then beneath the rounding of float32.
             stalled = -0.5 * slope <= STALLED * objective
             active = (excess > self._allowed(objective, tolerance)) & ~(stalled & ~converged)
-            if not active.any():
-                if closely or not self._look_closely():
-                    break
-                gradient, closely = self.loss.gradient(self._here), True
-                continue
-            direction[:, ~active] = 0.0
-            self.loss.aim(direction)
-            step = self._advance(direction, np.where(active, slope, 0.0), penalty)
-            if step.any():
-                previous, gradient = gradient, self.loss.gradient(self._here)
-                change = direction * step.astype(np.float32)[:, None]
-                self._pairs.append(_Pair.of(change, gradient - previous + self._ridge(penalty) * change))
-                closely = tolerance > self.tolerance
-            elif self._pairs:
-                # Pairs from elsewhere can mislead; without them the direction always goes down.
-                self._pairs.clear()
-            elif closely or not self._look_closely():
+            if active.any():
+                direction[:, ~active] = 0.0
+                self.loss.aim(direction)
+                step = self._advance(direction, np.where(active, slope, 0.0), penalty)
+                if step.any():
+                    previous, gradient = gradient, self.loss.gradient(self._here)
+                    change = direction * step.astype(np.float32)[:, None]
+                    self._pairs.append(_Pair.of(change, gradient - previous + self._ridge(penalty) * change))
+                    closely = tolerance > self.tolerance
+                    continue
+                if self._pairs:
+                    # Pairs from elsewhere can mislead; without them the direction always goes down.
+                    self._pairs.clear()
+                    continue
+            if closely or not self._look_closely():
                 break
-            else:
-                gradient, closely = self.loss.gradient(self._here), True
+            gradient, closely = self.loss.gradient(self._here), True
         if not closely and self._look_closely():
             gradient = self.loss.gradient(self._here)
         self._marks.append(self.coefficients)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from probe.heads.head import Floats
-from probe.machine import bf16_flag, cpu_flags
-from probe.openvino_setup import is_installed, load_openvino
+from probe.machine import bf16_flag, cpu_flags, has_module
+from probe.openvino_setup import load_openvino
 
 WORTHWHILE = 1 << 19
 """Multiplications a row of one product, beneath which reading the rows takes most of a look."""
@@ -70,16 +70,25 @@ class Bfloat16Products:
         )
         self._by_weights = compiled([operations.matmul(residual, inputs, True, False)], [residual, inputs])
         self._pieces = pieces
+        self._split: tuple[Floats, list[Floats]] | None = None
         self._idle: dict[Any, list[Any]] = {self._logits: [], self._by_weights: []}
 
     def logits(self, inputs: Floats, weights: Floats, out: Floats) -> None:
-        parts = [weights] if self._pieces == 1 else _in_two(weights)
-        self._compute(self._logits, out, inputs, *parts)
+        self._compute(self._logits, out, inputs, *self._parts(weights))
 
     def by_weights(self, residual: Floats, inputs: Floats) -> Floats:
         out = np.empty((residual.shape[1], inputs.shape[1]), np.float32)
         self._compute(self._by_weights, out, residual, inputs)
         return out
+
+    def _parts(self, weights: Floats) -> list[Floats]:
+        """The weights in their pieces: split once for all blocks of a look, which have the same array."""
+        if self._pieces == 1:
+            return [weights]
+        split = self._split
+        if split is None or split[0] is not weights:
+            split = self._split = weights, _in_two(weights)
+        return split[1]
 
     def _compute(self, product: Any, out: Floats, *factors: Floats) -> None:
         idle = self._idle[product]
@@ -106,4 +115,4 @@ def _in_two(weights: Floats) -> list[Floats]:
 def is_bfloat16_faster(width: int, columns: int) -> bool:
     """Whether this machine multiplies such features and weights faster in bfloat16, and can."""
     worthwhile = width * columns >= WORTHWHILE and bf16_flag(cpu_flags()) is not None
-    return worthwhile and is_installed()
+    return worthwhile and has_module("openvino")
