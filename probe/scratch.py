@@ -55,8 +55,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
             reach("scratch-made")
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
+            _remove(folder)
 
 
 def sweep(parent: Path, prefix: str) -> None:
@@ -73,8 +72,15 @@ def sweep_one(folder: Path) -> None:
         if lock.exists():
             with hold(lock) as free:
                 if free:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    lock.unlink(missing_ok=True)
+                    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder whose lock is ours, and then the lock file: with what could not be removed it stays,
+    so that the next sweep tries again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        lock_of(folder).unlink(missing_ok=True)
 
 
 def _opened(lock: Path) -> FileIO:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,25 @@ def test_what_a_dead_process_left_is_swept_and_what_a_live_one_writes_is_not(tmp
             partial.write_text("new")
         assert not dead.exists()
         assert (alive / "half").exists()
+
+
+def test_what_could_not_be_removed_is_swept_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def written_meanwhile(folder: Path, **options: bool) -> None:
+        (folder / "late").write_text("by what did not hear of the error in time")
+
+    monkeypatch.setattr(shutil, "rmtree", written_meanwhile)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a"):
+            raise ZeroDivisionError
+        assert len(list(tmp_path.glob(f"{WRITING}*/late"))) == len(list(tmp_path.glob("*.lock")))
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with replacing(tmp_path / "a") as partial:
+        partial.write_text("new")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_what_is_no_lock_of_ours_stops_nobody_and_makes_nothing_elsewhere(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
+import os
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -338,6 +342,30 @@ def test_a_store_that_would_not_fit_is_refused_before_any_work(
     with pytest.raises(StoreError, match="would not fit"):
         make(home)
     assert not store_path(home, "d", "b", SPEC.key).exists()
+
+
+def test_a_store_is_made_by_no_thread_that_outlives_an_error(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_open, writers, full_at = io.open, [], [0]
+
+    def opened(file: object, mode: str = "r", *rest: int, **options: object) -> object:
+        if "w" in mode:
+            writers.append(threading.current_thread())
+            if len(writers) in full_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain_open(file, mode, *rest, **options)
+
+    monkeypatch.setattr(io, "open", opened)
+    make(home)
+    shutil.rmtree(home.stores)
+    for number in range(1, len(writers) + 1):
+        writers.clear()
+        full_at[:] = [number]
+        with pytest.raises(StoreError, match="disk is full"):
+            make(home)
+        assert set(writers) == {threading.main_thread()}
+        assert not list(home.stores.iterdir())
 
 
 def test_a_full_disk_in_the_middle_is_one_clear_error_and_keeps_the_units(

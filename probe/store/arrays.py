@@ -33,13 +33,18 @@ METADATA = (
 
 def create_arrays(root: Path, spec: Mapping[str, Any], layout: Layout) -> None:
     """The empty arrays of a store in a new folder; `spec` is a `StoreSpec` as JSON."""
-    root.mkdir(parents=True)
-    _create(str(root / "data.zarr"), spec, layout)
+    for name, content in _metadata(spec, layout).items():
+        # One after another by this thread: zarr leaves others that still write when one of its writes fails.
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
 
 
-def _create(place: str | MemoryStore, spec: Mapping[str, Any], layout: Layout) -> None:
+def _metadata(spec: Mapping[str, Any], layout: Layout) -> dict[str, bytes]:
+    """Name -> content of the files that make up arrays of which no row is written."""
+    made: dict[str, Buffer] = {}
     record = {"probe": {"spec": dict(spec), "layout": layout.as_json()}}
-    group = zarr.create_group(place, zarr_format=3, attributes=record)
+    group = zarr.create_group(MemoryStore(made), zarr_format=3, attributes=record)
     for name in layout.array_names():
         shape = layout.row_shape(name)
         dtype = np.dtype(layout.array_dtype(name))
@@ -52,6 +57,7 @@ def _create(place: str | MemoryStore, spec: Mapping[str, Any], layout: Layout) -
             fill_value=layout.absent(name) if "/" in name else int(Status.NOT_COMPUTED),
             dimension_names=layout.dimensions(name),
         )
+    return {f"data.zarr/{name}": content.to_bytes() for name, content in made.items()}
 
 
 def read_layout(path: Path) -> Layout:
@@ -75,10 +81,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def wrong_metadata(files: LocalFiles, layout: Layout, spec: Mapping[str, Any]) -> dict[str, bytes]:
     """``zarr.json`` files that say something else than the layout -> what they should hold."""
-    made: dict[str, Buffer] = {}
-    _create(MemoryStore(made), spec, layout)
-    right = {f"data.zarr/{name}": content.to_bytes() for name, content in made.items()}
-    return {name: content for name, content in sorted(right.items()) if not _says(files, name, content)}
+    right = sorted(_metadata(spec, layout).items())
+    return {name: content for name, content in right if not _says(files, name, content)}
 
 
 def _says(files: LocalFiles, name: str, right: bytes) -> bool:
