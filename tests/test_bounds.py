@@ -11,6 +11,7 @@ import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ from probe.errors import DataError, FitOptionError, ProbeError, StoreError, Usag
 from probe.extract import extract
 from probe.fit import Choice, FitJob, fit
 from probe.fit.curve import learning_curve, parse_sizes
-from probe.fit.needs import Need
+from probe.fit.needs import Need, Room, draws_at_once
 from probe.fit.rows import load_parts
 from probe.heads import HEADS
-from probe.heads.head import FitSize, Samples, stack
+from probe.heads.head import FitSize, HeadRow, Samples, stack
 from probe.heads.logreg import LogregOptions
 from probe.images import budget, decode
 from probe.images.path import IN_FULL
@@ -225,10 +226,27 @@ def draw(rows: int, width: int, classes: int) -> tuple[Samples, Samples]:
     return train, val
 
 
+def taken_by(row: HeadRow, train: Samples, val: Samples, classes: int, options: Any) -> int:
+    """The most that numpy's arrays took at a time while this was fitted."""
+    tracemalloc.start()
+    try:
+        row.fit(train, val, classes, options)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 HELD = {
     "logreg": ("logreg", {"c": (1e-3,)}, 4_000, 300, 3),
     "folds of many classes": ("logreg", {"c": (1e-3,), "cv": 4, "jobs": 4, "tolerance": 0.5}, 30_000, 20, 70),
     "folds of few classes": ("logreg", {"c": (1e-3,), "cv": 3, "tolerance": 0.5}, 30_000, 20, 10),
+    "folds at several values": (
+        "logreg",
+        {"c": (1e-4, 3e-4, 1e-3), "cv": 3, "jobs": 2, "tolerance": 1e-3},
+        8_000,
+        20,
+        70,
+    ),
     "fewer rows than columns": ("logreg", {"c": (1e-3,), "tolerance": 0.5}, 400, 8_000, 3),
     "knn": ("knn", {"standardise": True}, 5_000, 300, 3),
     "ridge": ("ridge", {"alpha": (1.0,)}, 3_000, 600, 3),
@@ -243,12 +261,7 @@ def test_a_fit_takes_what_was_counted(name: str, monkeypatch: pytest.MonkeyPatch
     row, (train, val) = HEADS[head], draw(rows, width, classes)
     options = load_object(row.options)(**changes)
     said = row.held_bytes(FitSize(len(train), len(val), 0, width, classes), options, in_memory=True)
-    tracemalloc.start()
-    try:
-        row.fit(train, val, classes, options)
-        taken = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    taken = taken_by(row, train, val, classes, options)
     assert taken < said + BLOCKS
     assert said < 6 * taken
 
@@ -371,14 +384,114 @@ def test_what_folds_and_draws_hold_is_counted() -> None:
     size = FitSize(20_000, 2_000, 2_000, 512, 40)
     plain, folded = (Need(HEADS["logreg"], LogregOptions(cv=cv, jobs=2)) for cv in (0, 5))
     features = 4 * 24_000 * 512
-    enough = next(memory for memory in range(0, 1 << 30, 1 << 20) if plain.fits(size, features, memory))
-    assert not folded.fits(size, features, enough)
-    assert folded.fits(size, features, 3 * enough)
+    limits = range(0, 1 << 30, 1 << 20)
+    enough = next(memory for memory in limits if plain.room(size, features, memory).in_memory)
+    assert not folded.room(size, features, enough).in_memory
+    assert folded.room(size, features, 3 * enough).in_memory
     knn = replace(Need(HEADS["knn"]), curve=True)
     with pytest.raises(FitOptionError, match="needs more memory") as caught:
-        knn.fits(size, features, 2 * features)
+        knn.room(size, features, 2 * features)
     said = int(str(caught.value.expected).split()[1].removesuffix("MB"))
-    knn.fits(size, features, said * 1_000_000)
+    knn.room(size, features, said * 1_000_000)
+
+
+WIDE = FitSize(1_200_000, 50_000, 50_000, 2048, 1000)
+"""Streamed, with products that are faster in bfloat16 where a CPU has it."""
+
+
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that multiplies any streamed problem faster in bfloat16."""
+    for where in ("probe.heads.logreg", "probe.heads.softmax_rough"):
+        monkeypatch.setattr(f"{where}.is_bfloat16_faster", lambda width, columns: True)
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_looks_in_bfloat16_are_gone_without_before_a_fit_is_refused() -> None:
+    need, features = Need(HEADS["logreg"]), 4 * 1_300_000 * 2048
+    least = HEADS["logreg"].held_bytes(WIDE, in_memory=False)
+    more = HEADS["logreg"].spare_bytes(WIDE, in_memory=False)
+    assert more > 0
+    assert need.room(WIDE, features, least) == Room(in_memory=False, spare=False)
+    assert need.room(WIDE, features, least + more) == Room(in_memory=False, spare=True)
+    with pytest.raises(FitOptionError, match="needs more memory"):
+        need.room(WIDE, features, least - 1)
+    held = [draws_at_once(need, WIDE, 600_000, free=free, jobs=1) for free in (least, least + more)]
+    assert [(room.in_memory, room.spare) for room in held] == [(False, False), (False, True)]
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_a_fit_with_little_memory_looks_in_float32_alone(
+    stored: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = stored.stores.glob("photos-*")
+    monkeypatch.setattr("probe.heads.softmax_rough.RoughLoss", None)
+    job = FitJob(open_store(path), "logreg", Choice(memory=1000), LogregOptions(c=(1e-3,)))
+    assert fit(job, stored).test is not None
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("way", ["in memory", "streamed", "in bfloat16"])
+def test_what_a_path_keeps_is_counted_by_how_it_looks(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.heads.head.BASE_BYTES", 0)
+    monkeypatch.setattr("probe.heads.logreg.ROUGH_BYTES", 0)
+    row, options, (train, val) = HEADS["logreg"], LogregOptions(c=(2e-4, 2e-3, 1e-2)), draw(800, 500, 400)
+    in_memory, spare = way == "in memory", way == "in bfloat16"
+    if not in_memory:
+        train, val = (replace(part, features=Streamed(part.features), spare=spare) for part in (train, val))
+    size = FitSize(len(train), len(val), 0, 500, 400)
+    said = row.held_bytes(size, options, in_memory=in_memory)
+    said += row.spare_bytes(size, options, in_memory=in_memory) if spare else 0
+    taken = taken_by(row, train, val, 400, options)
+    # Blocks of streamed rows are part of the base.
+    blocks = 0 if in_memory else 2 * 4 * 800 * (500 + 400)
+    assert taken < said + blocks
+    assert said < 1.7 * taken
+
+
+def test_folds_that_are_streamed_hold_the_logits_of_the_rows_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("probe.heads.head.BASE_BYTES", 0)
+    monkeypatch.setattr("probe.heads.head.BLOCK", 1024)
+    row, options, (train, val) = (
+        HEADS["logreg"],
+        LogregOptions(c=(1e-4,), cv=2, tolerance=0.5),
+        draw(16_000, 8, 200),
+    )
+    train, val = (replace(part, features=Streamed(part.features)) for part in (train, val))
+    said = row.held_bytes(FitSize(len(train), len(val), 0, 8, 200), options, in_memory=False)
+    taken = taken_by(row, train, val, 200, options)
+    assert taken < said
+    assert said < 2.5 * taken
+
+
+HELP = {
+    "classes": ("logreg", FitSize(1_200_000, 500_000, 500_000, 256, 1000), "fewer classes"),
+    "columns": ("ridge", FitSize(100_000, 0, 0, 20_000, 5), "fewer outputs"),
+    "rows": ("majority", FitSize(100_000_000, 0, 0, 4, 5), "fewer images"),
+}
+
+
+@pytest.mark.parametrize("what", HELP)
+def test_a_refusal_names_what_takes_the_memory(what: str) -> None:
+    head, size, advice = HELP[what]
+    with pytest.raises(FitOptionError) as caught:
+        Need(HEADS[head]).room(size, 4 * size.fitted * size.width, 1 << 20, 300 * size.fitted)
+    assert str(caught.value.hint).startswith(f"use {advice}")
+    others = {"fewer classes", "fewer outputs"} - {advice}
+    assert not any(other in str(caught.value.hint) for other in others)
+
+
+def test_a_refusal_names_folds_and_curves_that_take_the_memory() -> None:
+    size, options = FitSize(200_000, 0, 0, 64, 2000), LogregOptions(cv=10)
+    with pytest.raises(FitOptionError) as caught:
+        Need(HEADS["logreg"], options, curve=True).room(size, 4 * 64 * 200_000, 1 << 20)
+    assert "no folds (--cv 0), or no learning curve" in str(caught.value.hint)
+    many = FitSize(250_000, 0, 0, 2000, 5)
+    with pytest.raises(FitOptionError) as caught:
+        Need(HEADS["knn"]).room(many, 4 * 250_000 * 2000, 1 << 30)
+    assert "logreg, which streams features" in str(caught.value.hint)
 
 
 def jpeg_bytes(side: int, **how: bool) -> bytes:

@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from probe.errors import ProbeError, UsageError
-from probe.fit.needs import Need, draws_at_once
+from probe.fit.needs import DrawRoom, Need, Room, draws_at_once
 from probe.heads.draws import few_shot, fraction
 from probe.heads.head import ChosenRows, FitSize, HeadRow, Samples, averaged
 from probe.progress import Progress, counting
@@ -81,15 +81,14 @@ def learning_curve(
             if len(rows) == len(train):
                 break  # all of them: every other draw would be the same
     workers = None if jobs is None else min(jobs, len(tasks))
-    streamed: set[int] = set()
+    rooms = [DrawRoom(in_memory=True, spare=True, at_once=1)] * len(tasks)
     if workers is not None and free is not None:
         need, size = Need(row, options), _size(parts, classes)
         rooms = [draws_at_once(need, size, len(rows), free=free, jobs=workers) for _, rows in tasks]
-        workers = min(at_once for at_once, _ in rooms)
-        streamed = {number for number, (_, in_memory) in enumerate(rooms) if not in_memory}
+        workers = min(room.at_once for room in rooms)
     calls = (
-        delayed(_score)(row, options, _rows(train, rows, number in streamed), val, test, classes)
-        for number, (_, rows) in enumerate(tasks)
+        delayed(_score)(row, options, _rows(train, rows, room), val, test, classes)
+        for (_, rows), room in zip(tasks, rooms, strict=True)
     )
     found: list[float | str] = []
     # The bar counts whole fits: what a fit says of itself, where it runs in this process, is not heard.
@@ -107,10 +106,10 @@ def _size(parts: tuple[Samples, Samples | None, Samples], classes: int) -> FitSi
     return FitSize(len(train), 0 if val is None else len(val), len(test), train.features.shape[1], classes)
 
 
-def _rows(samples: Samples, rows: NDArray[np.intp], streamed: bool) -> Samples:
+def _rows(samples: Samples, rows: NDArray[np.intp], room: Room) -> Samples:
     units = None if samples.units is None else samples.units[rows]
-    features = ChosenRows(samples.features, rows) if streamed else samples.features[rows]
-    return Samples(features, samples.labels[rows], samples.map_shape, units=units)
+    features = samples.features[rows] if room.in_memory else ChosenRows(samples.features, rows)
+    return Samples(features, samples.labels[rows], samples.map_shape, units=units, spare=room.spare)
 
 
 def _score(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.dataset import SPLITS, TEST, TRAIN, UNLABELLED, VAL
 from probe.errors import FitError, FitOptionError
-from probe.fit.needs import Need
+from probe.fit.needs import Need, Room
 from probe.heads.head import Features, FitSize, Samples, beyond_base, block_slices
 from probe.store import FeatureArray, MappedRows, Serves, Store
 from probe.text import count_of
@@ -189,14 +189,16 @@ def load_parts(
     total = sum(source.nbytes for source in (*sources.values(), *chain(*more.values())))
     train, val, test = (sources[split].shape[0] for split in (TRAIN, VAL, TEST))
     size = FitSize(train, val, test, sources[TRAIN].shape[1], int(labels.max()) + 1)
-    in_memory = total <= choice.memory
+    room = Room(in_memory=total <= choice.memory, spare=True)
     if need is not None:
-        in_memory = need.fits(size, total, choice.memory, index_bytes(store))
-    features: Mapping[str, Features] = _in_memory(sources) if in_memory else sources
+        room = need.room(size, total, choice.memory, index_bytes(store))
+    features: Mapping[str, Features] = _in_memory(sources) if room.in_memory else sources
     parts = {}
     for split, source in sources.items():
-        viewed = tuple(one[:] if in_memory else one for one in more[split])
-        samples = Samples(features[split], labels_of[split], source.map_shape, viewed, units_of[split])
+        viewed = tuple(one[:] if room.in_memory else one for one in more[split])
+        samples = Samples(
+            features[split], labels_of[split], source.map_shape, viewed, units_of[split], room.spare
+        )
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])
     return parts

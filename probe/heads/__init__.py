@@ -20,6 +20,7 @@ HEADS: Registry[HeadRow] = Registry(
             note="multinomial logistic regression, C chosen on validation",
             steps="fits",
             memory="probe.heads.logreg:held_bytes",
+            spare="probe.heads.logreg:spare_bytes",
         ),
         HeadRow(
             name="ridge",

@@ -229,8 +229,7 @@ class FoldPath:
     def _loss(self) -> SoftmaxLoss:
         labels, weights, threads = self.samples.labels, self._weights(self.group), self.threads
         if self.inputs is None:
-            features = self.samples.features
-            return streamed_loss(self.rotation, features, labels, self.classes, weights, threads=threads)
+            return streamed_loss(self.rotation, self.samples, self.classes, weights, threads=threads)
         if len(self.group) > 1:
             return MemoryLoss(self.inputs, labels, self.classes, weights, threads=threads)
         kept = self.folds != self.group[0]

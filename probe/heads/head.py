@@ -49,7 +49,8 @@ class Samples:
     know places can have them back; None where it is not, or is several outputs side by side. `views` are the
     same rows (N, D) as stored augmented views, over which probabilities are `averaged`.
     `units` (N,) numbers what must not be parted by folds and draws (`probe.units`); None where every row
-    stands alone.
+    stands alone. `spare` says whether there is memory for what does no more than make a fit faster
+    (`HeadRow.spare_bytes`).
     """
 
     features: Features
@@ -57,6 +58,7 @@ class Samples:
     map_shape: MapShape | None = None
     views: tuple[Features, ...] = ()
     units: NDArray[np.intp] | None = None
+    spare: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -213,6 +215,8 @@ class HeadRow:
     needs_map : whether it is fitted on a stored feature map (``NAME:map``) and on nothing else.
     memory : ``module:name`` of a `Holding`, which says what a fit holds beside its features; empty where that
         is not much.
+    spare : ``module:name`` of a `Holding`, which says what it takes more to be faster, where it may; empty
+        for nothing.
     """
 
     name: str
@@ -224,6 +228,7 @@ class HeadRow:
     steps: str = ""
     needs_map: bool = False
     memory: str = ""
+    spare: str = ""
 
     def held_bytes(self, size: FitSize, options: Any = None, *, in_memory: bool) -> int:
         """What a fit of this size holds in memory beside its features, which are there or streamed."""
@@ -231,8 +236,17 @@ class HeadRow:
         if not self.memory:
             return said
         holding: Holding = load_object(self.memory)
-        options = load_object(self.options)() if options is None else options
-        return said + int(holding(size, options, in_memory=in_memory))
+        return said + int(holding(size, self._given(options), in_memory=in_memory))
+
+    def spare_bytes(self, size: FitSize, options: Any = None, *, in_memory: bool) -> int:
+        """What a fit of this size takes beyond that to be faster, where it may (`Samples.spare`)."""
+        if not self.spare:
+            return 0
+        holding: Holding = load_object(self.spare)
+        return int(holding(size, self._given(options), in_memory=in_memory))
+
+    def _given(self, options: Any) -> Any:
+        return load_object(self.options)() if options is None else options
 
     def fit(
         self,
@@ -254,9 +268,7 @@ class HeadRow:
                     found=f"{val.features.shape[1]} columns",
                 )
         fitter: Fitter = load_object(self.fitter)
-        if options is None:
-            options = load_object(self.options)()
-        return fitter(train, val, classes, options, refit=refit)
+        return fitter(train, val, classes, self._given(options), refit=refit)
 
 
 def check_samples(part: str, samples: Samples, classes: int, *, every_class: bool = False) -> None:
@@ -357,7 +369,7 @@ def stack(train: Samples, val: Samples | None) -> Samples:
         features = _joined(train.features, val.features)
     else:
         features = _Stacked(train.features, val.features)
-    return Samples(features, labels, train.map_shape, units=units)
+    return Samples(features, labels, train.map_shape, units=units, spare=train.spare and val.spare)
 
 
 def _joined(first: Floats, second: Floats) -> Floats:

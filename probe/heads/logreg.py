@@ -60,11 +60,14 @@ SHORT = Search(stride=8, finest=2, patience=1)
 """Where there are more logits than are kept in memory (`LOGITS`), every value costs minutes."""
 MAKING_AXES = 40
 """Bytes an element of the square matrix that the axes come from, with its copies and what LAPACK works in."""
-PATH_TIMES = 44
-"""Arrays of coefficients that a path keeps: its curvature pairs, some solutions, those in float64, and what
-rough looks are corrected by."""
+PATH_TIMES, STREAMED_TIMES, ROUGH_TIMES = 32, 40, 60
+"""Arrays of coefficients that a path keeps: its curvature pairs, some solutions, and those in float64; where
+rows are streamed their sums in float64 as well; and what looks in bfloat16 are corrected by."""
 ROUGH_BYTES = 600_000_000
 """What looks in bfloat16 hold beside: OpenVINO, and blocks of rows in its own form."""
+HELD_OUT_TIMES = 3
+"""Arrays of the logits of all rows held out, where folds are streamed: by blocks, in one, and once more of a
+fold or two while they are scored."""
 FOLD_BYTES = 17
 """Bytes a row and fold: its weight, once more while it is normalised, and whether it is held out."""
 
@@ -197,24 +200,40 @@ def held_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int
     the logits a few times over, unless there are too many of these."""
     rows, folds = size.fitted, options.cv
     logits = rows * size.classes
-    if in_memory and logits <= LOGITS:
+    if not _streams(size, in_memory=in_memory):
         inputs = 4 * rows * (min(rows, size.width) + 1)
         beside = crossval.held_bytes(rows, size.classes, folds, options.jobs, inputs) if folds else 0
-        along = _by_axes(size, max(1, min(folds, TOGETHER // size.classes)))
-        return inputs + max(4 * TIMES * logits, beside) + beyond_base(along)
-    streamed_folds = rows * (FOLD_BYTES * folds + 4 * TIMES * size.classes) if folds else 0
-    problems = max(1, folds)
-    rough = ROUGH_BYTES if is_bfloat16_faster(size.width, problems * size.classes) else 0
-    return beyond_base(_by_axes(size, problems) + streamed_folds + rough)
+        along = _path_bytes(size, max(1, min(folds, TOGETHER // size.classes)), PATH_TIMES)
+        return inputs + max(4 * TIMES * logits, beside) + beyond_base(_axes_bytes(size) + along)
+    streamed_folds = rows * (FOLD_BYTES * folds + 4 * HELD_OUT_TIMES * size.classes) if folds else 0
+    along = _path_bytes(size, max(1, folds), STREAMED_TIMES)
+    return beyond_base(_axes_bytes(size) + along + streamed_folds)
 
 
-def _by_axes(size: FitSize, problems: int) -> int:
-    """The axes while they are worked out, and what a path of so many problems keeps along them."""
+def spare_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int:
+    """What looks in bfloat16 take, where rows are streamed and there are such looks."""
+    problems = max(1, options.cv)
+    if not _streams(size, in_memory=in_memory) or not is_bfloat16_faster(size.width, problems * size.classes):
+        return 0
+    return ROUGH_BYTES + _path_bytes(size, problems, ROUGH_TIMES - STREAMED_TIMES)
+
+
+def _streams(size: FitSize, *, in_memory: bool) -> bool:
+    """Whether rows are looked at block by block: those on disk, and those of which logits are not kept."""
+    return not in_memory or size.fitted * size.classes > LOGITS
+
+
+def _axes_bytes(size: FitSize) -> int:
+    """The axes while they are worked out."""
     rows, width = size.fitted, size.width
     rank = min(rows, width)
     whole = 8 * rows * width if rows < width else 0
-    along = 4 * PATH_TIMES * rank * size.classes * problems
-    return whole + MAKING_AXES * rank**2 + 12 * rank * width + along
+    return whole + MAKING_AXES * rank**2 + 12 * rank * width
+
+
+def _path_bytes(size: FitSize, problems: int, times: int) -> int:
+    """So many arrays of the coefficients of so many problems."""
+    return 4 * times * min(size.fitted, size.width) * size.classes * problems
 
 
 def _search(samples: Samples, classes: int) -> Search:
@@ -472,7 +491,7 @@ def softmax_loss(rotation: Rotation, samples: Samples, classes: int, weights: Fl
     """In memory for an array and not too many logits, streamed otherwise."""
     if isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS:
         return MemoryLoss(rotation.inputs(samples.features), samples.labels, classes, weights)
-    return streamed_loss(rotation, samples.features, samples.labels, classes, weights)
+    return streamed_loss(rotation, samples, classes, weights)
 
 
 def _notes(c: float, tried: list[dict[str, Any]], values: tuple[float, ...]) -> tuple[str, ...]:

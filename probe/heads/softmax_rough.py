@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from probe.heads.head import Features, Floats, Labels
+from probe.heads.head import Floats, Samples
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_kernel import Float64s
 from probe.heads.softmax_loss import Look, StandaloneLooks, StreamedLoss, Sums
@@ -95,13 +95,14 @@ class RoughLoss(StandaloneLooks):
 
 def streamed_loss(
     rotation: Rotation,
-    features: Features,
-    labels: Labels,
+    samples: Samples,
     classes: int,
     weights: Floats | None,
     *,
     threads: int | None = None,
 ) -> StreamedLoss | RoughLoss:
-    """Rough on the way where the machine multiplies faster that way."""
-    close = StreamedLoss(features, rotation, labels, classes, weights, threads=threads)
-    return RoughLoss(close) if is_bfloat16_faster(features.shape[1], close.priors.size) else close
+    """Rough on the way where the machine multiplies faster that way and there is memory for it."""
+    features = samples.features
+    close = StreamedLoss(features, rotation, samples.labels, classes, weights, threads=threads)
+    rough = samples.spare and is_bfloat16_faster(features.shape[1], close.priors.size)
+    return RoughLoss(close) if rough else close
