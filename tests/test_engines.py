@@ -157,10 +157,10 @@ def test_auto_takes_the_first_of_the_table_that_can_and_is_installed(monkeypatch
     row = find_row("mobilenetv2")
     table_of(monkeypatch, means(), *ENGINES.values())
     assert choose_engine(row, "fp32").name == "means"
-    assert choose_engine(row, "bf16").name == "tensorflow-2"
+    assert choose_engine(row, "bf16").name == "tensorflow-3"
     assert choose_engine(row, "fp16").name == "tensorflow"
     table_of(monkeypatch, means(needs=("no_such_module",)), *ENGINES.values())
-    assert choose_engine(row, "fp32").name == "tensorflow-2"
+    assert choose_engine(row, "fp32").name == "tensorflow-3"
     with pytest.raises(UsageError, match="means is not installed") as raised:
         choose_engine(row, "fp32", "means")
     assert "no_such_module" in str(raised.value)

@@ -1,9 +1,10 @@
-"""The engine tensorflow-2: features are the network's own, from a graph in which everything is fused."""
+"""The engine tensorflow-3: features are the network's own, from a graph in which everything is fused."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tensorflow.python.eager import context
 
 from probe.backbones import BackboneSpec, build_network, choose_precision, graph_cache, load, resolve, row_of
-from probe.backbones.fusing import freeze
+from probe.backbones.fusing import freeze, freeze_but_shared_sums
 from probe.backbones.preprocess import CONVENTIONS, convention
 from probe.config import Home
 from probe.errors import LinkError
 from probe.machine import Machine, read_machine
-from probe.tensorflow_setup import keras
+from probe.tensorflow_setup import keras, tf
 
 NOWHERE = Home(Path("no-such-home"))
 SIDE, BATCH = 24, 3
@@ -98,6 +100,24 @@ def in_a_row() -> Any:
     return keras.Sequential([keras.Input((SIDE, SIDE, 3)), *parts])
 
 
+def branching() -> Any:
+    """Sums that go to an activation and to a second place, as in a NASNet."""
+
+    def added(number: int, a: Any, b: Any, c: Any) -> Any:
+        small = layers.AveragePooling2D(SIDE)(c)
+        add = layers.Add(name=f"sum{number}")
+        return a + b if number == 3 else add([[a, b], [a, b, c], [a, b, small]][number])
+
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x, sums = pixels, []
+    for number in range(4):
+        parts = [layers.Conv2D(4, 3, padding="same", use_bias=False)(x) for _ in range(3)]
+        total = added(number, *(layers.BatchNormalization()(part) for part in parts))
+        sums.append(layers.AveragePooling2D(3, 1)(total))
+        x = layers.Conv2D(4, 1, activation="relu")(layers.Activation("relu")(total))
+    return keras.Model(pixels, layers.Concatenate()([*sums, layers.Cropping2D(1)(x)]))
+
+
 def half() -> Any:
     """Layers saved in half precision, one of them not."""
     mixed = {"dtype": "mixed_bfloat16"}
@@ -106,7 +126,7 @@ def half() -> Any:
     return keras.Model(pixels, layers.Conv2D(4, 3, dtype="float32")(layers.ReLU(**mixed)(x)))
 
 
-MODELS = [convolutions, two_starts, pixels_used_twice, grouped_start, normed_start, in_a_row]
+MODELS = [convolutions, two_starts, pixels_used_twice, grouped_start, normed_start, in_a_row, branching]
 
 
 def saved(model: Any, folder: Path) -> str:
@@ -120,7 +140,7 @@ def spec_of(path: str, **choices: Any) -> BackboneSpec:
         path,
         **{"preprocess": "caffe", "precision": "fp32", "engine": "tensorflow", "home": NOWHERE, **choices},
     )
-    assert spec.engine == "tensorflow-2"
+    assert spec.engine == "tensorflow-3"
     return spec
 
 
@@ -177,6 +197,36 @@ def test_nothing_is_left_in_the_graph_that_could_be_fused(tmp_path: Path) -> Non
     )
     assert operations.count("BiasAdd") == 5
     assert operations.count("Rsqrt") == 1  # of the batch norm behind an activation
+
+
+def optimised(function: Any) -> Counter[str]:
+    """How often TensorFlow computes which operation of a function, once it has fused what it can."""
+    context.enable_run_metadata()
+    try:
+        function(tf.constant(PIXELS))
+        ran = context.export_run_metadata().function_graphs
+    finally:
+        context.disable_run_metadata()
+    nodes = [node for graphs in ran for part in graphs.partition_graphs for node in part.node]
+    return Counter(node.op.removeprefix("_MklNative") for node in nodes)
+
+
+def test_a_sum_that_goes_to_two_places_keeps_nothing_from_being_fused(tmp_path: Path) -> None:
+    spec = spec_of(saved(branching(), tmp_path), outputs=["avg_pool", "sum0"])
+    found = optimised(freeze(row_of(spec), spec, BATCH))
+    assert (found["_FusedConv2D"] + found["FusedConv2D"], found["Relu"]) == (14, 4)
+    before = optimised(freeze_but_shared_sums(row_of(spec), spec, BATCH))
+    assert not [operation for operation in before if "FusedConv2D" in operation]
+
+
+def test_stores_of_the_version_before_are_continued_in_its_bits(tmp_path: Path) -> None:
+    spec = spec_of(saved(branching(), tmp_path))
+    function = freeze_but_shared_sums(row_of(spec), spec, BATCH)
+    expected = {
+        output: np.asarray(values) for output, values in zip(spec.outputs, function(PIXELS), strict=True)
+    }
+    features = load(replace(spec, engine="tensorflow-2"), batch_size=BATCH)(PIXELS)
+    np.testing.assert_equal(features, expected)
 
 
 def test_a_network_of_keras_with_weights_as_training_leaves_them(tmp_path: Path) -> None:

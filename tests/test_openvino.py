@@ -206,7 +206,7 @@ def test_bfloat16_keeps_the_direction_of_features(home: Home, monkeypatch: pytes
         ("resnet50", "bf16", "openvino"),
         ("resnet50", "fp32", "openvino"),
         ("efficientnet-lite0", "fp32", "openvino"),
-        ("efficientnet-lite0", "bf16", "tensorflow-2"),
+        ("efficientnet-lite0", "bf16", "tensorflow-3"),
         ("resnet50", "fp16", "tensorflow"),
     ],
 )
@@ -223,7 +223,7 @@ def test_auto_leaves_no_gpu_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_package_auto_is_tensorflow(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
-    assert choose_engine(BACKBONES["resnet50"], "fp32").name == "tensorflow-2"
+    assert choose_engine(BACKBONES["resnet50"], "fp32").name == "tensorflow-3"
     with pytest.raises(UsageError, match="openvino is not installed") as raised:
         lite0(home, "openvino")
     assert "pip install 'probe[openvino]'" in str(raised.value)
@@ -233,7 +233,7 @@ def test_a_model_saved_in_half_precision_is_left_to_tensorflow(tmp_path: Path, h
     path = tmp_path / "half.keras"
     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, dtype="mixed_bfloat16")]
     keras.Sequential(layers).save(path)
-    assert resolve(str(path), preprocess="unit", home=home).engine == "tensorflow-2"
+    assert resolve(str(path), preprocess="unit", home=home).engine == "tensorflow-3"
     with pytest.raises(UsageError, match="the engine openvino does not compute"):
         resolve(str(path), preprocess="unit", engine="openvino", home=home)
 
@@ -253,7 +253,7 @@ def test_a_saved_model_is_computed_where_it_is_asked_for(tmp_path: Path, home: H
         for name in ("openvino", "tensorflow")
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    assert small_model(tmp_path, "auto", home).engine == "tensorflow-2"
+    assert small_model(tmp_path, "auto", home).engine == "tensorflow-3"
 
 
 def test_a_run_predicts_without_tensorflow(shell: Shell) -> None:

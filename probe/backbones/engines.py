@@ -36,7 +36,7 @@ class Engine:
 
     Attributes
     ----------
-    name : with the version from the second on, ``tensorflow-2``.
+    name : with the version from the second on, ``tensorflow-3``.
     load : ``module:function`` with ``(row, spec, batch_size, home) -> Extractor`` (lazy, so that the table
         imports no framework); in the cache of `home`, if there is one, it may keep what makes the next start
         quicker.
@@ -126,13 +126,16 @@ ENGINES: Registry[Engine] = Registry(
             bit_stable=True,
             extra="onnx",
         ),
-        Engine(
-            name="tensorflow-2",
-            load="probe.backbones.engine_tensorflow_2:load",
-            serves={KERAS: ("fp32", "bf16"), KERAS_FILE: ("fp32", "bf16")},
-            needs=("tensorflow", "keras"),
-            bit_stable=True,
-            uses_gpu=False,
+        *(
+            Engine(
+                name=f"tensorflow-{version}",
+                load=f"probe.backbones.engine_tensorflow_{version}:load",
+                serves={KERAS: ("fp32", "bf16"), KERAS_FILE: ("fp32", "bf16")},
+                needs=("tensorflow", "keras"),
+                bit_stable=True,
+                uses_gpu=False,
+            )
+            for version in (3, 2)
         ),
         Engine(
             name=TENSORFLOW,

@@ -24,6 +24,7 @@ from probe.backbones.forward import forward_through, outputs_model, trace_consta
 from probe.backbones.graph import signature
 from probe.backbones.outputs import layer_name
 from probe.backbones.preprocess import Convention
+from probe.registry import load_object
 from probe.tensorflow_setup import keras, tf
 
 FLOAT32 = "float32"
@@ -37,32 +38,44 @@ def freeze(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
     UnknownNameError : an output is no layer of the network.
     WeightsError, UsageError : as `network.build`.
     """
+    return _freeze(row, spec, batch_size, shared_sums=True)
+
+
+def freeze_but_shared_sums(row: Backbone, spec: BackboneSpec, batch_size: int) -> Any:
+    """As `freeze`, but sums that several layers use stay Keras's: the bits of ``tensorflow-2``."""
+    return _freeze(row, spec, batch_size, shared_sums=False)
+
+
+def _freeze(row: Backbone, spec: BackboneSpec, batch_size: int, *, shared_sums: bool) -> Any:
     model, values = network.build_to_freeze(row, spec)
     with values:
         names = [layer_name(model, row, output) for output in spec.outputs]
         convention = preprocess.convention(spec.preprocess)
-        fuse(model, keep=names)
+        fuse(model, keep=names, shared_sums=shared_sums)
         convention = fold_convention(model, convention, keep=names)
         submodel = outputs_model(model, row, spec)
         forward = forward_through(submodel, convention, spec)
         return trace_constants(forward, submodel.variables, signature(spec, batch_size))
 
 
-def fuse(model: Any, keep: Collection[str] = ()) -> None:
+def fuse(model: Any, keep: Collection[str] = (), *, shared_sums: bool = True) -> None:
     """Make batch norms part of the convolutions in front of them, and every bias one that can be fused.
 
     In place; what the model computes stays the same up to rounding, except at the convolutions themselves:
-    name in `keep` the layers whose own output is wanted.
+    name in `keep` the layers whose own output is wanted. Without `shared_sums` those that are used more than
+    once stay as they are.
     """
     for norm in model.layers:
         convolution = convolution_before(norm)
         if convolution is not None and convolution.name not in keep and _is_open(convolution):
             _absorb(convolution, norm)
-    for layer in model.layers:
-        if _is_open(layer) and layer.use_bias:
-            _set_bias(layer, values_of(layer.bias))
-        elif _is_plain_sum(layer) and layer.name not in keep:
-            layer.call = _add
+    for operation in getattr(model, "operations", model.layers):  # a Sequential has layers alone
+        if _is_open(operation) and operation.use_bias:
+            _set_bias(operation, values_of(operation.bias))
+        elif type(operation) is keras.layers.Add or (shared_sums and _is_plus(operation)):
+            shared = len(operation._outbound_nodes) != 1 or operation.name in keep
+            if not shared or shared_sums:
+                _set_sum(operation, shared=shared)
 
 
 def fold_convention(model: Any, convention: Convention, keep: Collection[str] = ()) -> Convention:
@@ -87,20 +100,36 @@ def _unchanged(inputs: Any, training: bool | None = None, mask: Any = None) -> A
     return inputs
 
 
-def _add(inputs: Any) -> Any:
-    return tf.add_n(inputs)
+def _set_sum(operation: Any, *, shared: bool) -> None:
+    """Have tensors of one shape added in the way that can be fused, and nothing behind what is `shared`.
 
-
-def _is_plain_sum(layer: Any) -> bool:
-    """Whether a layer adds two tensors of one shape for one other layer.
-
-    Where a sum goes to a second place beside an activation, grappler fuses it all the same, finds the second
-    place without its input, and gives up on the whole graph.
+    An activation behind a sum that goes to a second place is fused all the same; grappler then finds that
+    place without its input, and gives up on the whole graph. What stands between them computes nothing.
     """
-    if type(layer) is not keras.layers.Add or len(layer._inbound_nodes) != 1:
+    add = _add if _is_plain(operation) else operation.call
+
+    def add_apart(*inputs: Any) -> Any:
+        total = add(*inputs)
+        return tf.ensure_shape(total, total.shape)
+
+    operation.call = add_apart if shared else add
+
+
+def _add(*inputs: Any) -> Any:
+    return tf.add_n(tf.nest.flatten(inputs))
+
+
+def _is_plus(operation: Any) -> bool:
+    """Whether it is what Keras makes of ``a + b``."""
+    return type(operation) is load_object("keras.src.ops.numpy:Add")
+
+
+def _is_plain(operation: Any) -> bool:
+    """Whether it adds two tensors of one shape and one type."""
+    if len(operation._inbound_nodes) != 1:
         return False
-    shapes = [tensor.shape for tensor in layer._inbound_nodes[0].input_tensors]
-    return len(shapes) == 2 and shapes[0] == shapes[1] and len(layer._outbound_nodes) == 1
+    kinds = [(tensor.shape, tensor.dtype) for tensor in operation._inbound_nodes[0].input_tensors]
+    return len(kinds) == 2 and kinds[0] == kinds[1]
 
 
 def _set_bias(convolution: Any, bias: NDArray[np.float64]) -> None:
