@@ -48,8 +48,6 @@ class Sides:
 
 def prepare(name: str, images: int, precision: str) -> Sides:
     """A compiled model and its two inputs, both run once so that nothing is left to trace."""
-    from probe.tensorflow_setup import tf
-
     recipe = BASELINES[name]
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
@@ -68,8 +66,8 @@ def prepare(name: str, images: int, precision: str) -> Sides:
     steps = len(rows) // recipe.batch_size
     model = build_model(recipe, part.inputs.shape[1:], precision=precision)
     model.compile(recipe.optimiser.name, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    (batch,) = inputs.training(0).take(1)
-    repeated = tf.data.Dataset.from_tensors(batch).repeat(steps)
+    # Of the shapes that real input has: with a batch of a fixed size TensorFlow would build another step.
+    repeated = inputs.training(0).take(1).cache().repeat(steps)
     epochs = iter(range(10**6))
 
     def real() -> None:
