@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ class StoredRows:
     def shape(self) -> tuple[int, int]:
         width = sum(int(np.prod(array.shape[1:])) for array in self.segments[0][0])
         return sum(len(rows) for _, rows in self.segments), width
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the store is in."""
+        return self.segments[0][0][0].store.path.parent
 
     @property
     def nbytes(self) -> int:

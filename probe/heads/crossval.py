@@ -20,6 +20,7 @@ from probe.heads.softmax_exact import ExactLoss, Solved
 from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss
 from probe.heads.softmax_path import SoftmaxPath
 from probe.heads.softmax_rough import streamed_loss
+from probe.heads.softmax_rows import StreamedRows
 from probe.heads.standardise import standardised
 from probe.heads.weighting import balanced_weights
 from probe.progress import expect, step
@@ -83,6 +84,8 @@ class CrossValidator:
         self.rotation = Rotation.of(samples.features)
         self.in_memory = isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS
         self.inputs = self.rotation.inputs(samples.features) if self.in_memory else None
+        # What all folds read, one after the other.
+        self.rows = StreamedRows(samples.features, self.rotation.mean, self.rotation.scale)
         self._known: dict[int, dict[float, Floats]] = {}
 
     def run(self, values: tuple[float, ...]) -> CrossValidation:
@@ -180,7 +183,7 @@ class FoldPath:
 
     def __init__(self, validator: CrossValidator, group: range, threads: int | None = None) -> None:
         self.samples, self.classes, self.folds = validator.samples, validator.classes, validator.folds
-        self.rotation, self.inputs = validator.rotation, validator.inputs
+        self.rotation, self.inputs, self.rows = validator.rotation, validator.inputs, validator.rows
         self.class_weight, self.tolerance = validator.class_weight, validator.tolerance
         self.group, self.threads = group, threads
         self._path = SoftmaxPath(self._loss(), self.tolerance)
@@ -229,7 +232,9 @@ class FoldPath:
     def _loss(self) -> SoftmaxLoss:
         labels, weights, threads = self.samples.labels, self._weights(self.group), self.threads
         if self.inputs is None:
-            return streamed_loss(self.rotation, self.samples, self.classes, weights, threads=threads)
+            return streamed_loss(
+                self.rotation, self.samples, self.classes, weights, threads=threads, rows=self.rows
+            )
         if len(self.group) > 1:
             return MemoryLoss(self.inputs, labels, self.classes, weights, threads=threads)
         kept = self.folds != self.group[0]

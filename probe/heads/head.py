@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -64,12 +65,21 @@ class Samples:
         return len(self.labels)
 
 
+def folder_of(features: Features) -> Path | None:
+    """A folder on the disk that rows are read from, for what is made of them; None where nobody says."""
+    return getattr(features, "folder", None)
+
+
 @dataclass(frozen=True)
 class ChosenRows:
     """Some rows (n,) of other features, unread (`RowSource`)."""
 
     source: Features
     rows: NDArray[np.intp]
+
+    @property
+    def folder(self) -> Path | None:
+        return folder_of(self.source)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -391,6 +401,10 @@ class _Stacked:
 
     first: Features
     second: Features
+
+    @property
+    def folder(self) -> Path | None:
+        return folder_of(self.first)
 
     @property
     def shape(self) -> tuple[int, ...]:

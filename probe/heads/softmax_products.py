@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.heads.head import Floats
+from probe.heads.softmax_rows import Halves
 from probe.machine import bf16_flag, cpu_flags, has_module
 from probe.openvino_setup import load_openvino
 
@@ -21,11 +23,11 @@ WORTHWHILE = 1 << 19
 class Products(Protocol):
     """Both may be asked for by several threads at once."""
 
-    def logits(self, inputs: Floats, weights: Floats, out: Floats) -> None:
+    def logits(self, inputs: NDArray[Any], weights: Floats, out: Floats) -> None:
         """Write inputs (n, D) · weights (D, C) to `out` (n, C)."""
         ...
 
-    def by_weights(self, residual: Floats, inputs: Floats) -> Floats:
+    def by_weights(self, residual: Floats, inputs: NDArray[Any]) -> Floats:
         """residual (n, C)ᵀ · inputs (n, D), as (C, D)."""
         ...
 
@@ -43,7 +45,8 @@ class BlasProducts:
 class Bfloat16Products:
     """In bfloat16, by OpenVINO, for features (n, `width`) and `columns` classes; `threads` at once.
 
-    With two `pieces` weights have 16 bits of mantissa, at half the rate of the first product.
+    Features are the bits of bfloat16; weights and residuals are float32, rounded for every product. With two
+    `pieces` weights have 16 bits of mantissa, at half the rate of the first product.
     """
 
     def __init__(self, width: int, columns: int, threads: int, pieces: int = 1) -> None:
@@ -59,24 +62,30 @@ class Bfloat16Products:
         def matrix(rows: int, wide: int) -> Any:
             return operations.parameter([rows, wide], np.float32)
 
+        def halves() -> tuple[Any, Any]:
+            """What is given, and what is multiplied: of float32 in name alone, so that products are."""
+            given = operations.parameter([-1, width], openvino.Type.bf16)
+            return given, operations.convert(given, "f32")
+
         def compiled(results: list[Any], inputs: list[Any]) -> Any:
             return core.compile_model(openvino.Model(results, inputs), "CPU", settings)
 
-        inputs, residual = matrix(-1, width), matrix(-1, columns)
+        given, inputs = halves()
         parts = [matrix(width, columns) for _ in range(pieces)]
         # A sum in the graph would be one of bfloat16; what is asked of it is float32.
         self._logits = compiled(
-            [operations.matmul(inputs, part, False, False) for part in parts], [inputs, *parts]
+            [operations.matmul(inputs, part, False, False) for part in parts], [given, *parts]
         )
-        self._by_weights = compiled([operations.matmul(residual, inputs, True, False)], [residual, inputs])
+        residual, (given, inputs) = matrix(-1, columns), halves()
+        self._by_weights = compiled([operations.matmul(residual, inputs, True, False)], [residual, given])
         self._pieces = pieces
         self._split: tuple[Floats, list[Floats]] | None = None
         self._idle: dict[Any, list[Any]] = {self._logits: [], self._by_weights: []}
 
-    def logits(self, inputs: Floats, weights: Floats, out: Floats) -> None:
+    def logits(self, inputs: Halves, weights: Floats, out: Floats) -> None:
         self._compute(self._logits, out, inputs, *self._parts(weights))
 
-    def by_weights(self, residual: Floats, inputs: Floats) -> Floats:
+    def by_weights(self, residual: Floats, inputs: Halves) -> Floats:
         out = np.empty((residual.shape[1], inputs.shape[1]), np.float32)
         self._compute(self._by_weights, out, residual, inputs)
         return out
@@ -90,20 +99,25 @@ class Bfloat16Products:
             split = self._split = weights, _in_two(weights)
         return split[1]
 
-    def _compute(self, product: Any, out: Floats, *factors: Floats) -> None:
+    def _compute(self, product: Any, out: Floats, *factors: Floats | Halves) -> None:
         idle = self._idle[product]
         try:
             request = idle.pop()
         except IndexError:  # asking first, another thread could come between
             request = product.create_infer_request()
-        tensor = self._openvino.Tensor
         for number, factor in enumerate(factors):
-            request.set_input_tensor(number, tensor(factor, shared_memory=True))
-        request.set_output_tensor(0, tensor(out, shared_memory=True))
+            request.set_input_tensor(number, self._tensor(factor))
+        request.set_output_tensor(0, self._tensor(out))
         request.infer()
         for more in range(1, len(product.outputs)):
             out += request.get_output_tensor(more).data
         idle.append(request)
+
+    def _tensor(self, array: Floats | Halves) -> Any:
+        """The same memory for OpenVINO."""
+        if array.dtype == np.float32:
+            return self._openvino.Tensor(array, shared_memory=True)
+        return self._openvino.Tensor(array, array.shape, self._openvino.Type.bf16)
 
 
 def _in_two(weights: Floats) -> list[Floats]:
