@@ -150,9 +150,11 @@ def _streamed(folder: Path, parts: list[int], before: Path | None) -> list[dict[
 
 
 def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
-    """`look_s` is one look at all rows in float32, `rough_look_s` one in bfloat16, `exact_s` all passes in
-    float64, `rest_s` what else was done for the values, which does not grow with the rows; the hours are for
-    as many values and looks on all of ImageNet.
+    """`look_s` is one look at all rows in float32, `exact_s` all passes in float64, `rest_s` what else was
+    done for the values, which does not grow with the rows; the hours are for as many values and looks on all
+    of ImageNet. Of looks in bfloat16 `first_rough_s` is the one that copies the rows, before the first value,
+    `rough_look_s` the mean of all others, `one_piece_s` and `two_pieces_s` the medians of those with weights
+    in one piece and in two.
     """
     path: list[dict[str, Any]] = found["path"]
     seconds, looks = sum(row["seconds"] for row in path), sum(row["looks"] for row in path)
@@ -160,7 +162,8 @@ def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
     rough_looks, rough = sum(row["rough_looks"] for row in path), sum(row["rough_s"] for row in path)
     look, more_rows = looking / looks, IMAGENET / found["rows"]
     growing = found["prepared_s"] + looking + rough + exact
-    rough_look = rough / rough_looks if rough_looks else None
+    first, *later = found["rough_looks_s"] or [(0, None)]
+    rough_look = statistics.fmean(seconds for _, seconds in later) if later else None
     return {
         "version": version,
         "rows": found["rows"],
@@ -172,12 +175,17 @@ def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
         "look_s": look,
         "look_gflops": OPERATIONS * found["rows"] / look / 1e9,
         "rough_looks": rough_looks,
+        "first_rough_s": first[1],
         "rough_look_s": rough_look,
+        "one_piece_s": _median(later, 1),
+        "two_pieces_s": _median(later, 2),
+        "finer_looks": sum(pieces == 2 for pieces, _ in found["rough_looks_s"]),
         "exact_s": exact,
         "rest_s": seconds - looking - rough - exact,
         "value_cpu_s": sum(row["cpu_s"] for row in path) / len(path),
         "imagenet_look_s": look * more_rows,
         "imagenet_rough_look_s": None if rough_look is None else rough_look * more_rows,
+        "times_less_a_look": None if rough_look is None else look / rough_look,
         "imagenet_path_h": (growing * more_rows + seconds - looking - rough - exact) / 3600,
         "largest_gap": max(row["gap"] for row in path),
         "converged": all(row["converged"] for row in path),
@@ -185,6 +193,12 @@ def _summary(version: str, found: dict[str, Any]) -> dict[str, Any]:
         "blas": found["blas"],
         "path": path,
     }
+
+
+def _median(looks: list[tuple[int, float]], pieces: int) -> float | None:
+    """Of the seconds of looks with weights in so many pieces."""
+    seconds = [spent for found, spent in looks if found == pieces]
+    return statistics.median(seconds) if seconds else None
 
 
 def make_store(folder: Path, rows: int) -> Path:

@@ -75,12 +75,15 @@ def scikit_learn(train: Samples, val: Samples, classes: int) -> dict[str, Any]:
 
 
 def streamed(store: Path, values: list[float]) -> dict[str, Any]:
-    """Seconds before the first value and of each; how often it looked at all rows, in float32 and float64."""
+    """Seconds before the first value and of each; how often it looked at all rows, in float32 and float64.
+
+    `rough_looks_s` has every look in bfloat16: the pieces of its weights, and seconds.
+    """
     from probe.fit.rows import Choice, load_parts
     from probe.heads.logreg import Solver
     from probe.store import open_store
 
-    spent: dict[str, list[float]] = {"look": [], "rough": [], "exact": []}
+    spent: dict[str, list[tuple[int, float]]] = {"look": [], "rough": [], "exact": []}
     # Older versions have no looks in bfloat16, and nothing beneath `look`.
     looking = "sums_at" if hasattr(StreamedLoss, "sums_at") else "look"
     _time(StreamedLoss, looking, spent["look"], spent["rough"])
@@ -90,41 +93,45 @@ def streamed(store: Path, values: list[float]) -> dict[str, Any]:
     began = time.perf_counter()
     solver = Solver(train, int(train.labels.max()) + 1, LogregOptions())
     prepared, rows = time.perf_counter() - began, []
+    rough_looks = list(spent["rough"])
     for c in values:
-        for seconds in spent.values():
-            seconds.clear()
+        for found in spent.values():
+            found.clear()
         began, used = time.perf_counter(), time.process_time()
         _, facts = solver.solve(c)
+        seconds = {name: sum(look for _, look in found) for name, found in spent.items()}
+        rough_looks += spent["rough"]
         rows.append(
             {
                 "c": c,
                 "seconds": time.perf_counter() - began,
                 "cpu_s": time.process_time() - used,
                 "looks": len(spent["look"]),
-                "looking_s": sum(spent["look"]),
+                "looking_s": seconds["look"],
                 "rough_looks": len(spent["rough"]),
-                "rough_s": sum(spent["rough"]),
+                "rough_s": seconds["rough"],
                 "exact_passes": len(spent["exact"]),
-                "exact_s": sum(spent["exact"]),
+                "exact_s": seconds["exact"],
                 "gap": facts["excess"] / facts["objective"],
                 "converged": facts["converged"],
             }
         )
-    return {"rows": len(train), "prepared_s": prepared, "path": rows}
+    return {"rows": len(train), "prepared_s": prepared, "rough_looks_s": rough_looks, "path": rows}
 
 
-def _time(owner: type, name: str, seconds: list[float], rough: list[float]) -> None:
+def _time(owner: type, name: str, seconds: list[tuple[int, float]], rough: list[tuple[int, float]]) -> None:
     """Have a method add to `seconds` what each call of it takes, to `rough` where it is one in bfloat16."""
     method = getattr(owner, name)
 
     def timed(self: Any, *arguments: Any, **more: Any) -> Any:
-        products = type(getattr(self, "products", None)).__name__
+        products = getattr(self, "products", None)
         began = time.perf_counter()
         try:
             return method(self, *arguments, **more)
         finally:
-            spent = rough if products.startswith("Bfloat16") else seconds
-            spent.append(time.perf_counter() - began)
+            pieces = getattr(products, "pieces", getattr(products, "_pieces", 0))
+            spent = rough if pieces else seconds
+            spent.append((pieces, time.perf_counter() - began))
 
     setattr(owner, name, timed)
 

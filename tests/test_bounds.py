@@ -431,6 +431,20 @@ def test_a_fit_with_little_memory_looks_in_float32_alone(
 
 
 @pytest.mark.usefixtures("bfloat16")
+def test_looks_in_bfloat16_copy_the_rows_of_a_store_beside_it_and_leave_nothing(
+    stored: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = stored.stores.glob("photos-*")
+    train = load_parts(open_store(path), Choice(memory=1))["train"].samples
+    kept, write = [], os.pwrite
+    monkeypatch.setattr("os.pwrite", lambda *given: kept.append(write(*given)) or kept[-1])
+    classes, there = int(train.labels.max()) + 1, sorted(stored.stores.iterdir())
+    HEADS["logreg"].fit(train, None, classes, LogregOptions(c=(1e-3,)))
+    assert sum(kept) == 2 * train.features.shape[0] * train.features.shape[1]
+    assert sorted(stored.stores.iterdir()) == there
+
+
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("way", ["in memory", "streamed", "in bfloat16"])
 def test_what_a_path_keeps_is_counted_by_how_it_looks(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probe.heads.head.BASE_BYTES", 0)

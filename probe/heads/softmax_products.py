@@ -78,7 +78,7 @@ class Bfloat16Products:
         )
         residual, (given, inputs) = matrix(-1, columns), halves()
         self._by_weights = compiled([operations.matmul(residual, inputs, True, False)], [residual, given])
-        self._pieces = pieces
+        self.pieces = pieces
         self._split: tuple[Floats, list[Floats]] | None = None
         self._idle: dict[Any, list[Any]] = {self._logits: [], self._by_weights: []}
 
@@ -92,7 +92,7 @@ class Bfloat16Products:
 
     def _parts(self, weights: Floats) -> list[Floats]:
         """The weights in their pieces: split once for all blocks of a look, which have the same array."""
-        if self._pieces == 1:
+        if self.pieces == 1:
             return [weights]
         split = self._split
         if split is None or split[0] is not weights:
