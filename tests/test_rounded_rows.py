@@ -6,17 +6,20 @@ import errno
 import gc
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from probe.heads.head import ChosenRows, Samples, stack
+from probe.heads.crossval import CrossValidator
+from probe.heads.draws import stratified_folds
+from probe.heads.head import Samples, stack
 from probe.heads.rotation import Rotation
-from probe.heads.softmax_loss import StreamedLoss
-from probe.heads.softmax_rough import RoughLoss
+from probe.heads.softmax_rough import streamed_loss
 from probe.heads.softmax_rows import RoundedRows, StreamedRows
 from probe.heads.standardise import moments, standardised
 
@@ -24,10 +27,10 @@ ROWS, WIDTH, STEP = 500, 24, 64
 
 
 class Rows:
-    """Rows that lie in a folder, and how many of them were read."""
+    """Rows that are not an array, and how many of them were read."""
 
-    def __init__(self, array: np.ndarray, folder: Path | None) -> None:
-        self.array, self.shape, self.folder, self.read = array, array.shape, folder, 0
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.read = array, array.shape, 0
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         found = self.array[rows]
@@ -36,15 +39,21 @@ class Rows:
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Rows:
+def rows() -> Rows:
     array = np.random.default_rng(0).normal(3, 2, (ROWS, WIDTH)).astype(np.float32)
     array[:, 5] = 7
-    return Rows(array, tmp_path)
+    return Rows(array)
 
 
-def streamed(rows: Rows) -> StreamedRows:
+@pytest.fixture
+def rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every streamed problem be worth it, on any machine."""
+    monkeypatch.setattr("probe.heads.softmax_rough.is_bfloat16_faster", lambda width, columns: True)
+
+
+def streamed(rows: Rows, folder: Path | None) -> StreamedRows:
     mean, scale = moments(rows.array)
-    return StreamedRows(rows, mean, scale)
+    return StreamedRows(rows, mean, scale, folder)
 
 
 def passed(rounded: RoundedRows) -> np.ndarray:
@@ -55,8 +64,10 @@ def passed(rounded: RoundedRows) -> np.ndarray:
     return (found.astype(np.uint32) << 16).view(np.float32)
 
 
-def test_a_copy_says_what_the_rows_do_to_eight_bits_and_is_all_that_is_read(rows: Rows) -> None:
-    source = streamed(rows)
+def test_a_copy_says_what_the_rows_do_to_eight_bits_and_is_all_that_is_read(
+    rows: Rows, tmp_path: Path
+) -> None:
+    source = streamed(rows, tmp_path)
     exact = standardised(rows.array, source.mean, source.scale)
     first = passed(source.rounded)
     assert (np.abs(first - exact) <= 2.0**-8 * np.abs(exact)).all()
@@ -77,7 +88,7 @@ def open_in(folder: Path) -> int:
 
 
 def test_a_copy_has_no_name_and_no_room_when_nothing_reads_it(rows: Rows, tmp_path: Path) -> None:
-    source = streamed(rows)
+    source = streamed(rows, tmp_path)
     passed(source.rounded)
     assert not any(tmp_path.iterdir())
     assert open_in(tmp_path) == 1
@@ -86,8 +97,8 @@ def test_a_copy_has_no_name_and_no_room_when_nothing_reads_it(rows: Rows, tmp_pa
     assert open_in(tmp_path) == 0
 
 
-def test_a_pass_that_ended_early_is_no_copy(rows: Rows) -> None:
-    rounded = streamed(rows).rounded
+def test_a_pass_that_ended_early_is_no_copy(rows: Rows, tmp_path: Path) -> None:
+    rounded = streamed(rows, tmp_path).rounded
     for number, block in enumerate(rounded.blocks(STEP)):
         rounded.write(block, np.empty((block[0].stop - block[0].start, WIDTH), rounded.dtype))
         if number == 2:
@@ -100,8 +111,8 @@ def test_a_pass_that_ended_early_is_no_copy(rows: Rows) -> None:
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage("/")._replace(free=2 * ROWS * WIDTH)
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    few = SimpleNamespace(free=2 * ROWS * WIDTH)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: few)
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,22 +128,26 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.pwrite", some)
 
 
-def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        Rows, "folder", property(lambda self: Path("/nowhere"), lambda self, folder: None), False
-    )
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**given: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuses)
 
 
-@pytest.mark.parametrize("without", [no_room, full_disk, no_folder])
+def gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(folder / "gone"))
+
+
+@pytest.mark.parametrize("without", [no_room, full_disk, no_files, gone])
 def test_without_a_copy_every_pass_is_of_the_rows_and_says_the_same(
-    without, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, without: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    array = np.random.default_rng(0).normal(3, 2, (ROWS, WIDTH)).astype(np.float32)
-    expected = passed(streamed(Rows(array, tmp_path)).rounded)
+    expected = passed(streamed(rows, tmp_path).rounded)
     without(monkeypatch)
-    rows = Rows(array, tmp_path)
-    rounded = streamed(rows).rounded
-    for number in (1, 2, 3):
+    rounded = streamed(rows, tmp_path).rounded
+    for number in (2, 3, 4):
         assert np.array_equal(passed(rounded), expected)
         assert rows.read == number * ROWS
     assert not any(tmp_path.iterdir())
@@ -140,9 +155,9 @@ def test_without_a_copy_every_pass_is_of_the_rows_and_says_the_same(
 
 @pytest.mark.parametrize("damage", ["cannot be read", "ends early"])
 def test_a_copy_that_fails_is_given_up_and_the_rows_are_read(
-    rows: Rows, damage: str, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounded = streamed(rows).rounded
+    rounded = streamed(rows, tmp_path).rounded
     expected = passed(rounded)
     read, calls = os.preadv, []
 
@@ -164,31 +179,40 @@ def test_a_copy_that_fails_is_given_up_and_the_rows_are_read(
     assert len(calls) == 3
 
 
-def test_looks_by_a_copy_and_by_the_rows_are_the_same_bits(rows: Rows) -> None:
-    """Also in blocks of another size, which only rounding of the sums tells apart."""
+@pytest.mark.usefixtures("rough")
+def test_looks_by_a_copy_and_by_the_rows_are_the_same_bits(rows: Rows, tmp_path: Path) -> None:
     classes, labels = 6, np.arange(ROWS) % 6
     rotation = Rotation.of(rows.array)
     seen = []
-    for folder in (rows.folder, None):
-        loss = RoughLoss(StreamedLoss(Rows(rows.array, folder), rotation, labels, classes))
+    for folder in (tmp_path, None):
+        loss = streamed_loss(rotation, Samples(rows, labels, folder=folder), classes, None)
         point = np.random.default_rng(1).standard_normal((len(loss.variance), 1, classes)).astype(np.float32)
-        looks = [loss.look(point, np.zeros_like(point), np.ones(1)) for _ in range(2)]
-        assert np.array_equal(looks[0].gradient, looks[1].gradient)
-        seen.append(looks[0])
-    assert np.array_equal(seen[0].gradient, seen[1].gradient)
-    assert seen[0].loss == seen[1].loss
+        rows.read = 0
+        seen += [loss.look(point, np.zeros_like(point), np.ones(1)) for _ in range(3)]
+        assert rows.read == (ROWS if folder else 3 * ROWS)
+    for look in seen[1:]:
+        assert np.array_equal(look.gradient, seen[0].gradient)
+        assert np.array_equal(look.loss, seen[0].loss)
 
 
-def test_chosen_and_stacked_rows_say_where_they_lie(rows: Rows) -> None:
-    labels = np.zeros(ROWS, np.int64)
-    both = stack(Samples(rows, labels), Samples(rows, labels))
-    assert both.features.folder == rows.folder
-    assert ChosenRows(both.features, np.arange(3)).folder == rows.folder
-    assert ChosenRows(rows.array, np.arange(3)).folder is None
+@pytest.mark.usefixtures("rough")
+def test_folds_that_are_streamed_share_a_copy(rows: Rows, tmp_path: Path) -> None:
+    labels = np.arange(ROWS) % 4
+    samples = Samples(rows, labels, folder=tmp_path)
+    validator = CrossValidator(samples, 4, stratified_folds(labels, 3), tolerance=0.1)
+    validator.run((1e-4,))
+    assert open_in(tmp_path) == 1
+    validator.run((1e-3,))
+    assert open_in(tmp_path) == 1
 
 
-def test_another_process_makes_a_copy_of_its_own(rows: Rows) -> None:
-    source = streamed(rows)
+def test_rows_below_one_another_are_copied_to_the_same_place(rows: Rows, tmp_path: Path) -> None:
+    part = Samples(rows, np.zeros(ROWS, np.int64), folder=tmp_path)
+    assert stack(part, part).folder == tmp_path
+
+
+def test_another_process_makes_a_copy_of_its_own(rows: Rows, tmp_path: Path) -> None:
+    source = streamed(rows, tmp_path)
     expected = passed(source.rounded)
     # As it is handed over.
     again = copy(source)

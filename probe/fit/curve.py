@@ -109,7 +109,8 @@ def _size(parts: tuple[Samples, Samples | None, Samples], classes: int) -> FitSi
 def _rows(samples: Samples, rows: NDArray[np.intp], room: Room) -> Samples:
     units = None if samples.units is None else samples.units[rows]
     features = samples.features[rows] if room.in_memory else ChosenRows(samples.features, rows)
-    return Samples(features, samples.labels[rows], samples.map_shape, units=units, spare=room.spare)
+    labels = samples.labels[rows]
+    return Samples(features, labels, samples.map_shape, units=units, spare=room.spare, folder=samples.folder)
 
 
 def _score(

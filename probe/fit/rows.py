@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,11 +89,6 @@ class StoredRows:
     def shape(self) -> tuple[int, int]:
         width = sum(int(np.prod(array.shape[1:])) for array in self.segments[0][0])
         return sum(len(rows) for _, rows in self.segments), width
-
-    @property
-    def folder(self) -> Path:
-        """The folder that the store is in."""
-        return self.segments[0][0][0].store.path.parent
 
     @property
     def nbytes(self) -> int:
@@ -203,7 +197,13 @@ def load_parts(
     for split, source in sources.items():
         viewed = tuple(one[:] if room.in_memory else one for one in more[split])
         samples = Samples(
-            features[split], labels_of[split], source.map_shape, viewed, units_of[split], room.spare
+            features[split],
+            labels_of[split],
+            source.map_shape,
+            viewed,
+            units_of[split],
+            room.spare,
+            store.path.parent,
         )
         rows = rows_of[split]
         parts[split] = Part(rows, store.index.ids[rows], samples, None if groups is None else groups[rows])

@@ -85,7 +85,7 @@ class CrossValidator:
         self.in_memory = isinstance(samples.features, np.ndarray) and len(samples) * classes <= LOGITS
         self.inputs = self.rotation.inputs(samples.features) if self.in_memory else None
         # What all folds read, one after the other.
-        self.rows = StreamedRows(samples.features, self.rotation.mean, self.rotation.scale)
+        self.rows = StreamedRows(samples.features, self.rotation.mean, self.rotation.scale, samples.folder)
         self._known: dict[int, dict[float, Floats]] = {}
 
     def run(self, values: tuple[float, ...]) -> CrossValidation:

@@ -51,7 +51,7 @@ class Samples:
     same rows (N, D) as stored augmented views, over which probabilities are `averaged`.
     `units` (N,) numbers what must not be parted by folds and draws (`probe.units`); None where every row
     stands alone. `spare` says whether there is memory for what does no more than make a fit faster
-    (`HeadRow.spare_bytes`).
+    (`HeadRow.spare_bytes`), `folder` where there may be files for that while it goes on; None for nowhere.
     """
 
     features: Features
@@ -60,14 +60,10 @@ class Samples:
     views: tuple[Features, ...] = ()
     units: NDArray[np.intp] | None = None
     spare: bool = True
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def folder_of(features: Features) -> Path | None:
-    """A folder on the disk that rows are read from, for what is made of them; None where nobody says."""
-    return getattr(features, "folder", None)
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,6 @@ class ChosenRows:
 
     source: Features
     rows: NDArray[np.intp]
-
-    @property
-    def folder(self) -> Path | None:
-        return folder_of(self.source)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -379,7 +371,8 @@ def stack(train: Samples, val: Samples | None) -> Samples:
         features = _joined(train.features, val.features)
     else:
         features = _Stacked(train.features, val.features)
-    return Samples(features, labels, train.map_shape, units=units, spare=train.spare and val.spare)
+    spare = train.spare and val.spare
+    return Samples(features, labels, train.map_shape, units=units, spare=spare, folder=train.folder)
 
 
 def _joined(first: Floats, second: Floats) -> Floats:
@@ -401,10 +394,6 @@ class _Stacked:
 
     first: Features
     second: Features
-
-    @property
-    def folder(self) -> Path | None:
-        return folder_of(self.first)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ MAKING_AXES = 40
 PATH_TIMES, STREAMED_TIMES, ROUGH_TIMES = 32, 40, 60
 """Arrays of coefficients that a path keeps: its curvature pairs, some solutions, and those in float64; where
 rows are streamed their sums in float64 as well; and what looks in bfloat16 are corrected by."""
-ROUGH_BYTES = 600_000_000
+ROUGH_BYTES = 250_000_000
 """What looks in bfloat16 hold beside: OpenVINO, and blocks of rows in its own form."""
 HELD_OUT_TIMES = 3
 """Arrays of the logits of all rows held out, where folds are streamed: by blocks, in one, and once more of a

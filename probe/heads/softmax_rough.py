@@ -111,6 +111,7 @@ def streamed_loss(
     `rows` are those of the samples, standardised as the rotation has it, where there are any yet.
     """
     features = samples.features
+    rows = rows or StreamedRows(features, rotation.mean, rotation.scale, samples.folder)
     close = StreamedLoss(features, rotation, samples.labels, classes, weights, threads=threads, rows=rows)
     rough = samples.spare and is_bfloat16_faster(features.shape[1], close.priors.size)
     return RoughLoss(close) if rough else close

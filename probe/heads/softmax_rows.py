@@ -1,8 +1,8 @@
 """Standardised rows for passes that read them block by block: in float32, or in bfloat16 from a copy.
 
 A pass in bfloat16 that reads a store spends as much on reading, standardising and rounding its rows as on a
-product with them. The first such pass therefore writes what it has rounded to a file on the disk of the rows,
-and those that follow read nothing else. The file has no name: it is gone with the process, however that ends.
+product with them. The first such pass therefore writes what it has rounded to a file beside the store, and
+those that follow read nothing else. The file has no name: it is gone with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import Features, Floats, block_slices, blocks, folder_of
+from probe.heads.head import Features, Floats, block_slices, blocks
 from probe.heads.softmax_kernel import pieces
 from probe.heads.standardise import standardised
 
@@ -50,11 +51,12 @@ class StandardRows(Protocol):
 
 @dataclass(frozen=True)
 class StreamedRows:
-    """In float32, read and standardised anew for every pass."""
+    """In float32, read and standardised anew for every pass; a copy may lie in `folder`, or nowhere."""
 
     features: Features
     mean: Floats
     scale: Floats
+    folder: Path | None = None
 
     dtype = np.dtype(np.float32)
 
@@ -65,7 +67,7 @@ class StreamedRows:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes a copy of its own.
-        return {name: getattr(self, name) for name in ("features", "mean", "scale")}
+        return {name: getattr(self, name) for name in ("features", "mean", "scale", "folder")}
 
     def slices(self, step: int) -> list[slice]:
         """The rows of each of `blocks`."""
@@ -88,8 +90,8 @@ class StreamedRows:
 class RoundedRows:
     """In bfloat16, from a file once a pass over all of them has written it.
 
-    Without a disk of their own, without room on it, and where it fails, they are read and rounded anew for
-    every pass: the same numbers, more slowly.
+    Without a folder for it, without room on its disk, and where that fails, they are read and rounded anew
+    for every pass: the same numbers, more slowly.
     """
 
     dtype = np.dtype(np.uint16)
@@ -98,7 +100,7 @@ class RoundedRows:
         self._rows = rows
         count, width = rows.features.shape
         self._count, self._row_bytes = count, width * self.dtype.itemsize
-        self._file = _nameless_file(rows.features, count * self._row_bytes)
+        self._file = _nameless_file(rows.folder, count * self._row_bytes)
         self._written, self._lock = 0, threading.Lock()
         if self._file is not None:
             weakref.finalize(self, os.close, self._file)
@@ -162,10 +164,9 @@ class RoundedRows:
                 os.ftruncate(file, 0)
 
 
-def _nameless_file(features: Features, size: int) -> int | None:
-    """The descriptor of a new file without a name, on the disk that the features are on; None where there is
-    none, `size` bytes are too many for it, or nothing can be written there."""
-    folder = folder_of(features)
+def _nameless_file(folder: Path | None, size: int) -> int | None:
+    """The descriptor of a new file without a name on the disk of this folder; None without one, where `size`
+    bytes are too many for the disk, or where nothing can be written."""
     try:
         if folder is None or size > DISK_SHARE * shutil.disk_usage(folder).free:
             return None
