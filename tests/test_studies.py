@@ -270,6 +270,7 @@ def test_a_dask_cluster_trains_the_cells(shell: Shell) -> None:
 # ---- reproduce -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("rows_here")
 def test_a_quick_reproduction_on_other_data_accounts_for_every_row(shell: Shell, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     line = (

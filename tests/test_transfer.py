@@ -244,6 +244,7 @@ def test_an_interruption_ends_everything(home: Home) -> None:
         [verdicts_of(row, PLAN, home, interrupted) for row in rows]
 
 
+@pytest.mark.usefixtures("rows_here")
 def test_a_study_without_weights_runs_what_needs_none(shell: Shell, tmp_path: Path) -> None:
     found = shell.json(
         *("reproduce", "dogs-vs-cats", "--quick", "--limit", 60, "--epochs", 1, "--precision", "fp32"),
