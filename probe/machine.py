@@ -165,11 +165,12 @@ def _ask(*question: str) -> str:
 
 
 def _gpu_capability() -> float | None:
-    """Lowest compute capability of the GPUs TensorFlow will be able to use: it needs cuDNN."""
-    if not _has_cudnn():
-        return None
+    """Lowest compute capability of the GPUs TensorFlow will be able to use: it needs cuDNN.
+
+    Which is looked for where there is a GPU, and nowhere else: Python asks compiler and linker for it.
+    """
     known = [gpu.capability for gpu in visible_gpus() if gpu.capability is not None]
-    return min(known, default=None)
+    return min(known) if known and _has_cudnn() else None
 
 
 def _has_cudnn() -> bool:

@@ -322,7 +322,9 @@ def test_a_log_that_a_copy_shares_has_one_writer(tmp_path: Path) -> None:
         store_files.AppendLog(path)
     first.append(b"two")
     first.close()
-    store_files.AppendLog(path).append(b"three")
+    second = store_files.AppendLog(path)
+    second.append(b"three")
+    second.close()
     assert path.read_bytes() == b"one\ntwo\nthree\n"
     assert (tmp_path / "copy").read_bytes() == b"one\ntwo\n"
 

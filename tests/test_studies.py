@@ -295,6 +295,7 @@ def test_a_quick_reproduction_on_other_data_accounts_for_every_row(shell: Shell,
     assert "trained before" in again["why"]
 
 
+@pytest.mark.usefixtures("rows_here")
 def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +312,7 @@ def test_a_study_whose_data_is_not_here_is_a_table_and_not_an_error(
     assert "    probe data fetch cub200" in text
 
 
+@pytest.mark.usefixtures("rows_here")
 @pytest.mark.parametrize("name", ["fashion-mnist/knn-5", "fashion-mnist-long/cnn-augmented"])
 def test_a_benchmark_of_fashion_mnist_runs_on_its_sample_in_brackets(
     shell: Shell, tmp_path: Path, name: str

@@ -1,5 +1,6 @@
 """The trainer: what it reads, what it keeps, when it stops, and that a kill changes nothing."""
 
+import contextlib
 import errno
 import functools
 import json
@@ -25,6 +26,25 @@ from probe.train.schedule import parse_schedule
 
 class Killed(Exception):
     pass
+
+
+@contextlib.contextmanager
+def without_graphs():
+    """What is kept of a training, and when it ends, is decided outside of graphs; to trace them takes long."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def untraced():
+    with without_graphs():
+        yield
+
+
+UNTRACED = pytest.mark.usefixtures("untraced")
 
 
 def make_part(count, classes=3, seed=0):
@@ -186,6 +206,7 @@ class RisingLoss:
         return all_labelled(1)
 
 
+@UNTRACED
 def test_the_first_early_stop_that_is_due_ends_the_training():
     result = fit_loop(
         build((), (2,), 2),
@@ -196,6 +217,7 @@ def test_the_first_early_stop_that_is_due_ends_the_training():
     assert result.stopped == "val_loss has not improved for 3 epochs"
 
 
+@UNTRACED
 def test_the_best_epoch_is_kept_or_the_last():
     kept = {}
     for keep in ("val_loss", "last"):
@@ -207,6 +229,7 @@ def test_the_best_epoch_is_kept_or_the_last():
     assert kept["last"][0] == 3
 
 
+@UNTRACED
 @pytest.mark.parametrize(
     ("keep", "stops", "kept", "epochs"),
     [
@@ -268,6 +291,7 @@ def test_a_network_is_traced_once_to_predict_whatever_the_sizes_of_batches():
     assert traced == [False]
 
 
+@UNTRACED
 def test_a_start_that_does_not_count_is_not_scored():
     result = fit_loop(build((), (2,), 2), RisingLoss(), settings(keep="val_loss", epochs=2))
     assert (result.start, result.kept_epoch) == (None, 1)
@@ -281,6 +305,7 @@ def test_a_start_that_counts_changes_nothing_about_the_epochs():
     assert histories[0] == histories[1]
 
 
+@UNTRACED
 def test_a_plateau_counts_from_the_start_too():
     plateau = settings(reduce_lr=ReduceLr("val_loss", 0.1, 1, 5e-3), epochs=3)
     result = fit_loop(build((), (2,), 2), RisingLoss(), plateau, start_counts=True)
@@ -294,6 +319,7 @@ class FallingLoss(RisingLoss):
         return all_labelled(0)
 
 
+@UNTRACED
 @pytest.mark.parametrize(("inputs", "kept"), [(RisingLoss(), 0), (FallingLoss(), 4)])
 @pytest.mark.parametrize("before", [True, False], ids=["start scored", "state of before"])
 def test_a_resumed_training_knows_its_start(tmp_path, inputs, kept, before):
@@ -336,6 +362,7 @@ def forget_the_start(path):
     np.savez(path, **arrays)
 
 
+@UNTRACED
 def test_a_training_begun_anew_does_not_take_the_best_of_the_one_before(tmp_path):
     """Killed before its first epoch and resumed it is at its start, not in the state of the earlier one."""
     rules = settings(keep="val_loss", epochs=3)
@@ -589,12 +616,14 @@ SPOILED = [
 def finished(tmp_path_factory):
     """The folder of a training that has ended, its model, and what `fit_loop` said of it."""
     folder, model = tmp_path_factory.mktemp("finished"), build((), (2,), 2)
-    return folder, model, fit_loop(model, FallingLoss(), TWO_EPOCHS, folder=folder)
+    with without_graphs():
+        return folder, model, fit_loop(model, FallingLoss(), TWO_EPOCHS, folder=folder)
 
 
 TWO_EPOCHS = settings(keep="val_loss", epochs=2)
 
 
+@UNTRACED
 @pytest.mark.parametrize(("file", "spoil"), SPOILED)
 def test_a_damaged_state_counts_as_none(tmp_path, finished, file, spoil, capsys):
     folder, undisturbed, expected = finished
@@ -620,6 +649,7 @@ def test_a_state_that_the_disk_does_not_give_now_stays(tmp_path, finished, monke
     assert (tmp_path / "kept" / "state.npz").read_bytes() == (folder / "state.npz").read_bytes()
 
 
+@UNTRACED
 def test_a_training_that_is_further_than_asked_is_not_taken_for_what_was_asked(tmp_path, finished):
     folder, _, _ = finished
     shutil.copytree(folder, tmp_path / "further")
@@ -629,6 +659,7 @@ def test_a_training_that_is_further_than_asked_is_not_taken_for_what_was_asked(t
     assert (tmp_path / "further" / "state.npz").exists()
 
 
+@UNTRACED
 def test_the_best_weights_of_another_training_of_the_same_network_count_as_none(tmp_path, finished, capsys):
     folder, undisturbed, _ = finished
     shutil.copytree(folder, tmp_path / "damaged")
@@ -639,6 +670,7 @@ def test_the_best_weights_of_another_training_of_the_same_network_count_as_none(
     assert_same_weights(again, undisturbed)
 
 
+@UNTRACED
 def test_the_best_weights_that_are_gone_make_the_training_start_anew(tmp_path, finished):
     folder, _, expected = finished
     shutil.copytree(folder, tmp_path / "lost")

@@ -9,7 +9,9 @@ at most.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,16 +157,9 @@ def _write_keras(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
 
 def _write_onnx(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
     import onnx
-    import tf2onnx
 
-    predict = _traced(model)
     try:
-        proto, _ = tf2onnx.convert.from_function(
-            predict,
-            input_signature=predict.input_signature,
-            opset=OPSET,
-            custom_op_handlers={"Erfc": (_one_minus_erf, [])},
-        )
+        proto = _converted(_traced(model))
         onnx.checker.check_model(proto)
     except Exception as error:  # whatever the converter raises of an operation it does not know
         raise FitError(
@@ -177,6 +172,36 @@ def _write_onnx(model: Any, path: Path, facts: Mapping[str, Any]) -> None:
         proto, {"classes": json.dumps(facts["classes"]), "probe": json.dumps(dict(facts))}
     )
     onnx.save(proto, path)
+
+
+def _converted(predict: Any) -> Any:
+    """The ONNX graph of a `tf.function`. Raises whatever tf2onnx does."""
+    import tf2onnx
+
+    convert = functools.partial(
+        tf2onnx.convert.from_function,
+        predict,
+        input_signature=predict.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_one_minus_erf, [])},
+    )
+    # tf2onnx copies the graph before each of its simplifications, a third of the whole time, to go on with the
+    # copy where one fails. None is expected to: that is done only where it happens.
+    before = os.environ.get(_CATCH_ERRORS)
+    os.environ[_CATCH_ERRORS] = "FALSE"
+    try:
+        proto, _ = convert()
+    except Exception:  # noqa: BLE001 - of a simplification, or what the second attempt raises again
+        del os.environ[_CATCH_ERRORS]
+        proto, _ = convert()
+    finally:
+        os.environ.pop(_CATCH_ERRORS, None)
+        if before is not None:
+            os.environ[_CATCH_ERRORS] = before
+    return proto
+
+
+_CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"
 
 
 def _traced(model: Any) -> Any:
