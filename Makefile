@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench gpu faults samples clean
+.PHONY: help demo test suite check format bench gpu faults samples clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -35,7 +35,10 @@ check: $(STAMP)  ## Lint, format and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check  ## Lint, types and the whole test suite, a file at a time on each of two cores
+test: $(STAMP)  ## Lint, types and the whole test suite, side by side; a file at a time on each of two cores
+	@$(MAKE) --no-print-directory --jobs=2 check suite
+
+suite: $(STAMP)
 	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)  ## Rewrite the code as ruff wants it

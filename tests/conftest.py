@@ -112,7 +112,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def rows_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Experiments of a study run in this process, which has TensorFlow; `test_reproduce` has the processes."""
+    """Experiments of a study run in this process, which has TensorFlow; those of `test_reproduce` do not."""
 
     def ask(self: Any, module: str, question: Any, *, say: Any) -> Any:
         answer = load_object(f"{module}:answer")(json.loads(json.dumps(question)))

@@ -30,7 +30,7 @@ class Killed(Exception):
 
 @contextlib.contextmanager
 def without_graphs():
-    """What is kept of a training, and when it ends, is decided outside of graphs; to trace them takes long."""
+    """What is kept of a training, and when it ends, is decided outside of graphs; tracing them takes long."""
     tf.config.run_functions_eagerly(True)
     try:
         yield

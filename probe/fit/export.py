@@ -185,8 +185,8 @@ def _converted(predict: Any) -> Any:
         opset=OPSET,
         custom_op_handlers={"Erfc": (_one_minus_erf, [])},
     )
-    # tf2onnx copies the graph before each of its simplifications, a third of the whole time, to go on with the
-    # copy where one fails. None is expected to: that is done only where it happens.
+    # tf2onnx copies the graph before each of its simplifications, a third of the time, to go on with
+    # the old one where that fails. None is expected to: that is done only where it happens.
     before = os.environ.get(_CATCH_ERRORS)
     os.environ[_CATCH_ERRORS] = "FALSE"
     try:

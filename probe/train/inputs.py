@@ -311,7 +311,7 @@ class Batches:
         # An iterator that TensorFlow tunes as it goes is only let go when the tuning wakes up, which it does
         # after 10 ms, 20 ms, 40 ms and so on: an epoch of 6 seconds can take 10.
         settings.autotune.enabled = False
-        # Nor is there anything to be gained from rewriting it, which takes as long as an epoch of small pictures.
+        # Nor is there anything to gain from rewriting it, which takes as long as an epoch of small pictures.
         settings.experimental_optimization.apply_default_optimizations = False
         return dataset.prefetch(max(AHEAD, self.together)).with_options(settings)
 
