@@ -196,6 +196,8 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
     spec = resolve("efficientnet-lite0", size=32, weights="random", precision="fp32", home=HOME)
     code = f"""
 import hashlib, random
+from probe.signals import interrupt_work
+interrupt_work()
 from probe.backbones import build_network
 from probe.backbones.backbone import BackboneSpec
 random.seed(99)

@@ -11,6 +11,8 @@ import pytest
 from tests.shell import PROJECT
 
 TWO_DEVICES = """
+from probe.signals import interrupt_work
+interrupt_work()  # processes of our own, as those of the command are: TensorFlow starts in a third less time
 from probe.backbones import network
 from probe.tensorflow_setup import keras, tf
 
