@@ -349,7 +349,7 @@ def test_kept_pixels_are_taken_only_as_they_were_written(
 ) -> None:
     monkeypatch.setattr(pixels, "MEMORY_BYTES", 0)
     home = Home(tmp_path)
-    data = open_dataset("fashion-sample", home)
+    data = open_dataset("fashion-sample", home).take(np.arange(0, 3500, 10))
     first = pixels.read_pixels(data, 4, home.cache).data
     (array,), (facts,) = ((home.cache / "pixels").glob(f"*.{kind}") for kind in ("npy", "json"))
     expected = np.array(first.train.inputs)
