@@ -10,13 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import keras_hub
 import numpy as np
 import onnxruntime
 import pytest
-from keras_hub.src.models.clip.clip_vision_encoder import CLIPVisionEncoder
-from keras_hub.src.models.metaclip_2.metaclip_2_vision_encoder import MetaCLIP2VisionEncoder
-from keras_hub.src.models.siglip.siglip_vision_encoder import SigLIPVisionEncoder
 from numpy.typing import NDArray
 
 from probe import backbones
@@ -29,6 +25,7 @@ from probe.finetune.recompute import values_of
 from probe.fit.export import export
 from probe.fit.predict import load_predictor
 from probe.networks.builder import clone
+from probe.registry import load_object
 from probe.runs import find_run
 from probe.tensorflow_setup import keras
 from tests.shell import PHOTOS, Shell
@@ -37,25 +34,37 @@ HOME = Home(Path("no-such-home"))
 SIDE = 32
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
 UNIT = PIXELS / np.float32(255)
-models = keras_hub.models
+
+
+def hub() -> Any:
+    """keras-hub, which takes seconds to import: who collects these tests for another goes without."""
+    import keras_hub
+
+    return keras_hub
+
+
+def encoder(family: str, name: str) -> Any:
+    """A tower that keras-hub does not make public."""
+    return load_object(f"keras_hub.src.models.{family}.{family}_vision_encoder:{name}")
+
 
 SIZES = {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "image_shape": (SIDE, SIDE, 3)}
 TOWER = {**SIZES, "intermediate_dim": 32}
 FAMILIES: dict[str, Callable[[], Any]] = {
-    "vit": lambda: models.ViTBackbone(mlp_dim=32, **SIZES),
-    "vit_without_class": lambda: models.ViTBackbone(
+    "vit": lambda: hub().models.ViTBackbone(mlp_dim=32, **SIZES),
+    "vit_without_class": lambda: hub().models.ViTBackbone(
         mlp_dim=32, use_class_token=False, use_patch_bias=False, **SIZES
     ),
-    "deit": lambda: models.DeiTBackbone(**TOWER),
-    "dinov2": lambda: models.DINOV2Backbone(num_register_tokens=2, **TOWER),
-    "dinov3": lambda: models.DINOV3Backbone(num_register_tokens=2, **TOWER),
-    "clip": lambda: CLIPVisionEncoder(**TOWER),
-    "metaclip": lambda: MetaCLIP2VisionEncoder(**TOWER),
-    "siglip": lambda: SigLIPVisionEncoder(**TOWER),
-    "swin": lambda: models.SwinTransformerBackbone(
+    "deit": lambda: hub().models.DeiTBackbone(**TOWER),
+    "dinov2": lambda: hub().models.DINOV2Backbone(num_register_tokens=2, **TOWER),
+    "dinov3": lambda: hub().models.DINOV3Backbone(num_register_tokens=2, **TOWER),
+    "clip": lambda: encoder("clip", "CLIPVisionEncoder")(**TOWER),
+    "metaclip": lambda: encoder("metaclip_2", "MetaCLIP2VisionEncoder")(**TOWER),
+    "siglip": lambda: encoder("siglip", "SigLIPVisionEncoder")(**TOWER),
+    "swin": lambda: hub().models.SwinTransformerBackbone(
         image_shape=(SIDE, SIDE, 3), patch_size=4, embed_dim=8, depths=(1, 1), num_heads=(2, 2), window_size=4
     ),
-    "resnet": lambda: models.ResNetBackbone(
+    "resnet": lambda: hub().models.ResNetBackbone(
         input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 64],
@@ -63,7 +72,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         stackwise_num_strides=[1, 2],
         block_type="basic_block",
     ),
-    "efficientnet": lambda: models.EfficientNetBackbone(
+    "efficientnet": lambda: hub().models.EfficientNetBackbone(
         stackwise_kernel_sizes=[3, 3],
         stackwise_num_repeats=[1, 1],
         stackwise_input_filters=[8, 8],
@@ -87,7 +96,7 @@ def write(folder: Path, family: str, **converter: Any) -> Any:
     network = FAMILIES[family]()
     network.save_to_preset(str(folder))
     if converter:
-        keras_hub.layers.ImageConverter(**converter).save_to_preset(str(folder))
+        hub().layers.ImageConverter(**converter).save_to_preset(str(folder))
     return network
 
 
@@ -250,7 +259,7 @@ def worked(preset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a preset and a home: features, a head on them, and the upper block fine-tuned."""
     folder = tmp_path_factory.mktemp("worked")
     shutil.copytree(preset("vit").folder, folder / "vit")
-    keras_hub.layers.ImageConverter(image_size=(SIDE, SIDE), scale=1 / 127.5, offset=-1.0).save_to_preset(
+    hub().layers.ImageConverter(image_size=(SIDE, SIDE), scale=1 / 127.5, offset=-1.0).save_to_preset(
         str(folder / "vit")
     )
     for line in (
@@ -308,7 +317,7 @@ def test_fine_tuned_runs_stand_on_their_own(worked: Path, capsys: pytest.Capture
 
 
 def text_preset(folder: Path) -> None:
-    models.BertBackbone(
+    hub().models.BertBackbone(
         vocabulary_size=8, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=4
     ).save_to_preset(str(folder))
 
