@@ -297,6 +297,8 @@ class Batches:
         # The last batch alone may have another size; chunks are made of those before it.
         full = ends[-1] if len(ends) * self.batch_size == ends[-1] else (len(ends) - 1) * self.batch_size
         whole = full // chunk * chunk
+        if len(order) - full < self.batch_size:
+            full = len(order)  # a smaller one is what is left over of the others
         found = []
         if whole:
             chunks = [column[:whole].reshape(-1, chunk, *column.shape[1:]) for column in columns]
