@@ -35,10 +35,10 @@ from probe.datasets.dataset import TRAIN
 from probe.finetune.assembly import assemble
 from probe.finetune.cut import Cut
 from probe.finetune.material import cached_parts
-from probe.finetune.plan import Prepared, TuneJob, TuneSettings, prepare
+from probe.finetune.plan import Prepared, TuneJob, TuneSettings, prepare, trains_in_bfloat16
 from probe.finetune.prefix import extract_prefix
 from probe.train.inputs import ArrayInputs, Part
-from probe.train.rules import POLICIES
+from probe.train.rules import POLICIES, LoopSettings
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 UNFREEZE = "block5"
@@ -119,7 +119,10 @@ def _cached(ready: Prepared, part: Part, precision: str) -> Callable[[], Any]:
     """The network above the cut, on the same stored activations at every precision."""
     job = replace(ready.job, backbone=replace(ready.job.backbone, precision=precision))
     model = assemble(replace(ready, job=job)).model
-    return _epoch(model, ArrayInputs(part, None, batch_size=BATCH, seed=0))
+    one_pass = trains_in_bfloat16(job, ready.cut)
+    settings = LoopSettings(job.settings.optimiser, epochs=1, keep="last", one_pass=one_pass)
+    inputs = ArrayInputs(part, None, batch_size=BATCH, seed=0)
+    return _epoch(model, inputs, settings.keras_optimiser(inputs.steps))
 
 
 def _matmul(precision: str) -> Callable[[], Any]:
@@ -172,12 +175,10 @@ def _whole(network: Any, cut: Cut, part: Part, spec: BackboneSpec, precision: st
         return convention.apply(tf.cast(pixels, tf.float32))
 
     inputs = ArrayInputs(part, None, batch_size=BATCH, seed=0, prepare=prepare)
-    return _epoch(keras.Model(network.input, output), inputs)
+    return _epoch(keras.Model(network.input, output), inputs, keras.optimizers.RMSprop(1e-5))
 
 
-def _epoch(model: Any, inputs: ArrayInputs) -> Callable[[], Any]:
-    import keras
-
-    model.compile(keras.optimizers.RMSprop(1e-5), "sparse_categorical_crossentropy")
+def _epoch(model: Any, inputs: ArrayInputs, optimiser: Any) -> Callable[[], Any]:
+    model.compile(optimiser, "sparse_categorical_crossentropy")
     epochs = itertools.count()
     return lambda: model.fit(inputs.training(next(epochs)), shuffle=False, verbose=0)

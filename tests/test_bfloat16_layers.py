@@ -110,6 +110,57 @@ def test_a_batch_norm_computes_what_that_of_keras_does(options, training):
         np.testing.assert_array_equal(mine, expected)
 
 
+@pytest.mark.parametrize("channels", [16, 64, 512])
+@pytest.mark.parametrize("options", [{}, {"kernel_size": 3, "padding": "same"}, {"use_bias": False}])
+def test_a_batch_norm_within_the_convolution_before_it_is_as_near_to_float32_as_behind_it(options, channels):
+    pixels = keras.Input((7, 7, channels))
+    x = keras.layers.Conv2D(channels, **{"kernel_size": 1, **options})(pixels)
+    model = keras.Model(pixels, keras.layers.BatchNormalization(name="bn")(x))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        spread = (rng.normal(0, 0.1, weight.shape), rng.uniform(0.5, 1.5, weight.shape))
+        weight.assign(spread[weight.name in ("gamma", "moving_variance")])
+    values, upstream = (rng.normal(size=(8, 7, 7, channels)).astype(np.float32) for _ in range(2))
+    true, mine, apart = (
+        passed(net, values, upstream=upstream)
+        for net in (
+            theirs(model, "float32"),
+            clone(model, BF16, trainable=True),
+            theirs(model, BF16),
+        )
+    )
+    for exact, ours, keras_own in zip(true, mine, apart, strict=True):
+        errors = [np.linalg.norm(found - exact) / np.linalg.norm(exact) for found in (ours, keras_own)]
+        assert errors[0] <= max(errors[1], 2**-8)
+
+
+def test_a_batch_norm_that_learns_or_cannot_be_part_of_a_convolution_stays_one(residual):
+    layers, pixels = keras.layers, keras.Input((7, 7, 64))
+    conv, norm = layers.Conv2D(64, 1), layers.BatchNormalization()
+    x = layers.Conv2D(64, 1)(pixels)
+    others = [
+        keras.Model(pixels, layers.Add()([norm(x), norm(pixels)])),
+        keras.Model(pixels, layers.BatchNormalization()(conv(conv(pixels)))),
+        keras.Model(pixels, [layers.BatchNormalization()(x), x]),
+        keras.Model(pixels, layers.BatchNormalization()(layers.Conv2D(64, 3, dilation_rate=2)(pixels))),
+        keras.Model(pixels, layers.BatchNormalization(axis=1)(layers.Conv2D(64, 1)(pixels))),
+        keras.Model(pixels, layers.BatchNormalization()(layers.Conv2D(64, 1, activation="relu")(pixels))),
+    ]
+    values = np.random.default_rng(0).normal(size=(4, 7, 7, 64)).astype(np.float32)
+    for model, training in ((residual, True), *((other, False) for other in others)):
+        for layer in model.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.moving_variance.assign(np.linspace(0.5, 2, layer.moving_variance.shape[0]))
+        ours, keras_own = clone(model, BF16, trainable=True), theirs(model, BF16)
+        both = [tf.nest.flatten(net(values, training=training)) for net in (ours, keras_own)]
+        for mine, expected in zip(*both, strict=True):
+            mine, expected = (np.array(tf.cast(found, tf.float32)) for found in (mine, expected))
+            np.testing.assert_allclose(mine, expected, rtol=2**-6, atol=2**-6)
+            assert (mine == expected).mean() > 0.99
+        for mine, expected in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, expected)
+
+
 @pytest.fixture(scope="module")
 def residual():
     """Two convolutions of different kinds, each with its batch norm, and a way around them."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from probe.finetune.run import finetune
-from tests.tiny_tuning import tiny_job, with_large_pictures
+from probe.train.one_pass import LARGE
+from tests.tiny_tuning import tiny_job, trained, with_large_pictures
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,22 @@ def test_a_training_whose_pictures_were_decoded_in_full_is_another(folder, home)
     assert [run.result["pixels"]["policy"] for run in (first, second)] == ["pillow-1", "pillow-2"]
     assert finetune(large, home, resume=True).name == second.name
     assert finetune(job, home, resume=True).name == first.name
+
+
+def test_in_bfloat16_it_ends_with_the_bits_of_one_that_was_not_interrupted(folder, home):
+    """With a layer so large that its update is compiled."""
+    job = tiny_job(folder, home, unfreeze="conv3", head="F D128 R", head_epochs=0, keep="last", batch_size=30)
+    job = replace(job, backbone=replace(job.backbone, precision="bf16"))
+
+    def interrupt(epoch, figures):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(job, home, on_epoch=interrupt)
+    resumed, whole = (trained(finetune(job, home, resume=resume)) for resume in (True, False))
+    assert max(weight.size for weight in whole.get_weights()) >= LARGE
+    for mine, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, expected)
 
 
 MIRRORED = """

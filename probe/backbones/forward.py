@@ -7,7 +7,7 @@ from typing import Any
 
 from probe.backbones import preprocess
 from probe.backbones.backbone import Backbone, BackboneSpec
-from probe.backbones.outputs import is_map, layer_name, layer_output
+from probe.backbones.outputs import is_map, layer_name, layer_output, places_of
 from probe.backbones.preprocess import Convention
 from probe.tensorflow_setup import (
     convert_variables_to_constants_v2,
@@ -111,6 +111,8 @@ def _finish(value: Any, output: str) -> Any:
 
     The mean is taken in float32 at every precision. The identity keeps two names of one layer apart.
     """
+    if is_map(output):
+        value = places_of(output, value)
     value = tf.cast(value, tf.float32)
     if is_map(output) or value.shape.rank == 2:
         return tf.identity(value)

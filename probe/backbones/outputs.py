@@ -1,7 +1,8 @@
 """Names of outputs: what of a network can be asked for, whatever engine computes it.
 
 ``LAYER`` is a layer's output pooled over all places, ``LAYER:map`` all of it. For LAYER the name of a stage
-or the row's default may stand.
+or the row's default may stand. ``LAYER:map:2`` is every second place down and across, which the program alone
+asks for.
 """
 
 from __future__ import annotations
@@ -60,9 +61,20 @@ def choose_outputs(row: Backbone, wanted: Sequence[str] | None) -> tuple[str, ..
     return chosen
 
 
+def map_of(layer: str, step: int = 1) -> str:
+    """The name of a layer's map, or of every `step`-th place of it down and across."""
+    return f"{layer}{MAP}:{step}" if step > 1 else f"{layer}{MAP}"
+
+
 def is_map(output: str) -> bool:
-    """Whether the whole feature map is asked for, and not its mean over all places."""
-    return output.endswith(MAP)
+    """Whether the feature map is asked for, and not its mean over all places."""
+    return MAP in output
+
+
+def places_of(output: str, values: Any) -> Any:
+    """Of a map (B, H, W, C) or (B, T, D) the places that its name asks for."""
+    step = output.partition(MAP)[2]
+    return values[:, :: int(step[1:]), :: int(step[1:])] if step else values
 
 
 def list_of_network(row: Backbone, spec: BackboneSpec) -> list[Output]:
@@ -89,7 +101,7 @@ def layer_name(model: Any, row: Backbone, output: str) -> str:
     A network that has a layer called ``avg_pool`` (a saved ResNet50 with its classifier) means that layer.
     `UnknownNameError` lists what there is.
     """
-    name = output.removesuffix(MAP)
+    name = output.partition(MAP)[0]
     name = row.stages.get(name, name)
     usable = [layer.name for layer in model.layers if _is_usable(layer)]
     if name in usable:

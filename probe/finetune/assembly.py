@@ -84,13 +84,25 @@ def assemble(ready: Prepared, devices: Sequence[str] = ()) -> Assembly:
             if len(cut.crossing) > 1 or not cut.input_crosses:
                 tensors = _in_inference(clone(cut.prefix(), policy, trainable=False))(inputs[0])
         suffix = cut.suffix()
-        body = clone(suffix, policy, trainable=True) if suffix is not None else None
+        body = _copy(suffix, ready, policy) if suffix is not None else None
         features = _single(tensors)
         if body is not None:
             features = _trained(body, job.settings)(features)
         output = ready.head.apply(features, policy=policy, seed=job.settings.seed)
         model = keras.Model(_single(inputs), output)
     return Assembly(cut, ready.head, model, body)
+
+
+def _copy(suffix: Any, ready: Prepared, policy: str) -> Any:
+    """The part above the cut, with the weights of `suffix`; a cache has only the places that are read."""
+    from probe.networks.builder import clone
+    from probe.tensorflow_setup import keras
+
+    cut, shapes = ready.cut, ready.plan.crossing
+    sparse = [name for name, step in cut.steps.items() if step > 1] if ready.plan.prefix_cache else []
+    dense = {layer.name for name in sparse for layer in cut.readers[name]}
+    inputs = _single([keras.Input(shape) for shape in shapes.values()]) if dense else None
+    return clone(suffix, policy, trainable=True, inputs=inputs, dense=dense)
 
 
 def choose_devices(wanted: Sequence[str] | None) -> list[str]:

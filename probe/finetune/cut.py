@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,38 @@ class Cut:
         """Weights that move; the moving statistics of batch normalisation do not count."""
         layers = self.trunk.layers[self.frozen :]
         return sum(int(np.prod(w.shape)) for layer in layers for w in layer.trainable_weights)
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Any, ...]]:
+        """Crossing layer -> the layers above the cut that take its output; None is the end of the trunk."""
+        below = {layer.name for layer in self.trunk.layers[: self.frozen]}
+        found: dict[str, list[Any]] = {name: [] for name in self.crossing}
+        for node in _nodes(self.trunk):
+            for tensor in node.input_tensors if node.operation.name not in below else ():
+                name = tensor._keras_history.operation.name
+                if name in found:
+                    found[name].append(node.operation)
+        if (end := self.trunk.output._keras_history.operation.name) in found:
+            found[end].append(None)
+        return {name: tuple(layers) for name, layers in found.items()}
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Crossing layer -> of every how many places, down and across, one is read; 1 where all are."""
+        called = Counter(node.operation.name for node in _nodes(self.trunk))
+        strides = {
+            name: {1 if layer is None or called[layer.name] > 1 else _stride(layer) for layer in layers}
+            for name, layers in self.readers.items()
+        }
+        return {name: found.pop() if len(found) == 1 else 1 for name, found in strides.items()}
+
+    def read_shapes(self, size: int) -> dict[str, tuple[int, ...]]:
+        """As `shapes`, of the places that are read."""
+        steps = self.steps
+        return {
+            name: shape if steps[name] == 1 else (*(-(-side // steps[name]) for side in shape[:2]), shape[2])
+            for name, shape in self.shapes(size).items()
+        }
 
     def shapes(self, size: int) -> dict[str, tuple[int, ...]]:
         """Crossing layer -> shape of its output for one image of `size` pixels."""
@@ -206,6 +240,16 @@ def _crossing(trunk: Any, frozen: int) -> tuple[str, ...]:
     names = tuple(layer.name for layer in trunk.layers[:frozen] if layer.name in used)
     # With nothing frozen, not even the input layer, the input itself is what crosses.
     return names or (trunk.layers[0].name,)
+
+
+def _stride(layer: Any) -> int:
+    """How far apart the places are that a convolution of one place reads; 1 of any other layer."""
+    from probe.tensorflow_setup import keras
+
+    if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
+        return 1
+    strides = {*layer.strides}
+    return int(strides.pop()) if {*layer.kernel_size} == {1} and len(strides) == 1 else 1
 
 
 def _nodes(model: Any) -> list[Any]:

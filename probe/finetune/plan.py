@@ -28,8 +28,9 @@ from probe.train.rules import EarlyStop, Optimiser, ReduceLr, check_keep, check_
 SLOTS = {"sgd": 0, "rmsprop": 1, "adagrad": 1, "adadelta": 2, "adam": 2, "adamax": 2, "nadam": 2}
 """Values an optimiser keeps for every trained weight, momentum aside."""
 
-BFLOAT16_LAYERS = 2
-"""Version, by its rounding, of what trains a trunk in bfloat16 (`probe.networks.bfloat16`)."""
+BFLOAT16_LAYERS = 3
+"""Version, by its rounding, of what trains a trunk in bfloat16: its layers (`probe.networks.bfloat16`), and
+how its weights are updated (`probe.train.one_pass`)."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,18 @@ class TuneJob:
         return (self.dataset.labels != UNLABELLED) & np.isin(self.dataset.splits, SPLITS)
 
 
+def trains_in_bfloat16(job: TuneJob, cut: Cut) -> bool:
+    """Whether a trunk is trained in bfloat16, for which there are layers and updates of its own."""
+    return job.precision == "bf16" and cut.trains
+
+
 @dataclass(frozen=True)
 class Plan:
     """What ``--dry-run`` prints; parameters count the output layer, bytes are estimates.
 
     Attributes
     ----------
-    crossing : layers between the frozen part and the rest, with the shape of one image.
+    crossing : layers between the frozen part and the rest, with the shape that is kept of one image.
     memory_bytes : weights, gradients, optimiser and the activations of one batch in training.
     """
 
@@ -207,8 +213,7 @@ class Prepared:
         # Before large JPEGs were decoded at a fraction, no more than EXIF told pixels apart.
         pixels = {"pixels": images.pixels.key_part()} if images.pixels.scaled else {}
         # Before they had a version, what trained in bfloat16 were the layers of Keras.
-        trains = self.job.precision == "bf16" and self.cut.trains
-        layers = {"layers": BFLOAT16_LAYERS} if trains else {}
+        layers = {"layers": BFLOAT16_LAYERS} if trains_in_bfloat16(self.job, self.cut) else {}
         record = {
             "backbone": backbone,
             "index": images.index().hash,
@@ -239,7 +244,7 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
     )
     if job.row.kind == HUB_PRESET:
         backbones.expect_kept(cut.trunk, trained=cut.trunk.layers[cut.frozen :])
-    shapes = cut.shapes(size)
+    shapes = cut.read_shapes(size)
     cache = choose_cache(
         cut,
         shapes,
@@ -274,7 +279,7 @@ def prepare(job: TuneJob, network: Any, parts: Mapping[str, int], home: Home) ->
         prefix_cache=cache.used,
         cache_bytes=cache.bytes,
         cache_reason=cache.reason,
-        crossing=shapes,
+        crossing=shapes if cache.used else cut.shapes(size),
     )
     return Prepared(job, cut, head, plan)
 

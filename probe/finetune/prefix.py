@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.backbones.outputs import map_of
 from probe.config import Home
 from probe.errors import StoreError
 from probe.extract import ExtractJob, ExtractResult, Views, extract
@@ -74,8 +75,8 @@ def _existing(home: Home) -> Path:
 
 
 def prefix_job(images: ExtractJob, cut: Cut, views: Views | None, dtype: str) -> ExtractJob:
-    """The extraction that fills the internal store of the crossing tensors."""
-    outputs = tuple(f"{name}:map" for name in cut.crossing)
+    """The extraction that fills the internal store: of the crossing tensors the places that are read."""
+    outputs = tuple(map_of(name, cut.steps[name]) for name in cut.crossing)
     backbone = replace(images.backbone, outputs=outputs)
     return replace(images, backbone=backbone, dtype=dtype, views=views, internal=True)
 

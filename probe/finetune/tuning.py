@@ -19,7 +19,7 @@ from probe.finetune.assembly import Assembly, assemble, choose_devices
 from probe.finetune.engine import state_folder
 from probe.finetune.headstart import HeadStart, find_probes, find_start
 from probe.finetune.material import Material, open_material
-from probe.finetune.plan import Plan, Prepared, TuneJob
+from probe.finetune.plan import Plan, Prepared, TuneJob, trains_in_bfloat16
 from probe.runs import Predictions, Run
 from probe.train.inputs import batches
 from probe.train.loop import LoopResult, OnEpoch, fit_loop, predictor
@@ -130,6 +130,7 @@ class Tuning:
             class_weights=self._class_weights() if settings.balanced else None,
             clip_norm=settings.clip,
             scale_loss=self.job.precision == "fp16",
+            one_pass=trains_in_bfloat16(self.job, self.network.cut),
         )
 
     def _head_settings(self) -> LoopSettings:

@@ -5,13 +5,14 @@ Only this file of the room and `bfloat16` import Keras.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from probe.errors import UsageError
-from probe.networks.bfloat16 import IN_PLACE_OF
+from probe.networks.bfloat16 import IN_PLACE_OF, fold_norms
 from probe.networks.layers import (
     Activation,
     Added,
@@ -115,11 +116,16 @@ def output_layer(
     )(tensor)
 
 
-def clone(model: Any, policy: str, *, trainable: bool) -> Any:
+def clone(
+    model: Any, policy: str, *, trainable: bool, inputs: Any = None, dense: Collection[str] = ()
+) -> Any:
     """A copy of a functional model with its weights, computing under a Keras dtype policy.
 
     What is trained has layers of `probe.networks.bfloat16` where there are some: they give the outputs of
-    Keras's, and their gradients by another way.
+    Keras's up to rounding, and their gradients by another way.
+
+    `inputs` are Keras tensors that it stands on, by default alike those of `model`. Convolutions named in
+    `dense` read every place: of their inputs there are those places alone that they read in `model`.
 
     Made in the caller's ``tf.distribute`` scope, which the original, built elsewhere, is not in.
     """
@@ -128,13 +134,15 @@ def clone(model: Any, policy: str, *, trainable: bool) -> Any:
         kind: Any = type(layer)
         if trainable:
             kind = IN_PLACE_OF.get(kind, kind)
-        made = kind.from_config({**layer.get_config(), "dtype": policy})
+        strides = {"strides": (1, 1)} if layer.name in dense else {}
+        made = kind.from_config({**layer.get_config(), "dtype": policy, **strides})
         made.trainable = trainable
         return made
 
     pin()
-    copied = keras.models.clone_model(model, clone_function=copy)
+    copied = keras.models.clone_model(model, input_tensors=inputs, clone_function=copy)
     copied.set_weights(model.get_weights())
+    fold_norms(copied)
     return copied
 
 

@@ -95,6 +95,7 @@ class LoopSettings:
     class_weights : class -> weight of its images in the loss.
     clip_norm : largest norm of the whole gradient, None for no limit.
     scale_loss : scale the loss against underflow; needed with float16 compute, not with bfloat16.
+    one_pass : weights are updated as `probe.train.one_pass` does it, which rounds otherwise than Keras.
 
     UsageError, at once, for what no training could follow.
     """
@@ -108,6 +109,7 @@ class LoopSettings:
     class_weights: Mapping[int, float] | None = None
     clip_norm: float | None = None
     scale_loss: bool = False
+    one_pass: bool = False
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
@@ -137,11 +139,14 @@ class LoopSettings:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if not parse_schedule(self.optimiser.schedule).needs_end:
             del plain["epochs"]
+        if not self.one_pass:  # as before there was the choice
+            del plain["one_pass"]
         return canonical_json([training, plain])
 
     def keras_optimiser(self, steps: int) -> Any:
         """The Keras optimiser for epochs of `steps` batches."""
         from probe.tensorflow_setup import keras, pin
+        from probe.train.one_pass import one_pass
 
         pin()
         asked = self.optimiser
@@ -157,10 +162,8 @@ class LoopSettings:
             extra["momentum"] = asked.momentum
         if asked.nesterov and asked.name == "sgd":
             extra["nesterov"] = True
-        made = keras.optimizers.get(
-            {
-                "class_name": asked.name,
-                "config": {"learning_rate": rate, "global_clipnorm": self.clip_norm, **extra},
-            }
-        )
+        kind = type(keras.optimizers.get(asked.name))
+        if self.one_pass:
+            kind = one_pass(kind)
+        made = kind(learning_rate=rate, global_clipnorm=self.clip_norm, **extra)
         return keras.optimizers.LossScaleOptimizer(made) if self.scale_loss else made
