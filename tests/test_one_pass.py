@@ -26,10 +26,11 @@ def after(settings):
 
     @tf.function(autograph=False)
     def step(*gradients):
-        optimiser.apply_gradients(zip(gradients, weights, strict=True))
+        wide = [tf.cast(gradient, tf.float32) for gradient in gradients]
+        optimiser.apply_gradients(zip(wide, weights, strict=True))
 
     for _ in range(STEPS):
-        step(*(tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes))
+        step(*(tf.cast(rng.normal(size=shape), tf.bfloat16) for shape in shapes))
     return [np.array(variable.value) for variable in (*weights, *optimiser.variables)]
 
 
@@ -43,7 +44,7 @@ def after(settings):
     ids=str,
 )
 def test_every_optimiser_moves_weights_as_that_of_keras_does(optimiser):
-    keras_own = LoopSettings(optimiser, epochs=2, clip_norm=100.0)
+    keras_own = LoopSettings(optimiser, epochs=2, clip_norm=100.0 if optimiser.momentum else None)
     ours = replace(keras_own, one_pass=True)
     for mine, expected in zip(after(ours), after(keras_own), strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-7)

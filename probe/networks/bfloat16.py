@@ -67,11 +67,8 @@ class ProductGradientConv2D(keras.layers.Conv2D):
 
             def gradients(upstream: Any) -> tuple[Any, ...]:
                 of_inputs, of_scaled = self._gradients(inputs, scaled, upstream)
-                return (
-                    of_inputs,
-                    *_in_one_pass(_gradients_of_scaled, of_scaled, kernel, scale),
-                    _sums(upstream),
-                )
+                of_kernel, of_scale = _in_one_pass(_gradients_of_scaled, of_scaled, kernel, scale)
+                return of_inputs, tf.cast(of_kernel, tf.float32), of_scale, _sums(upstream)
 
             outputs = tf.nn.bias_add(self._convolve(inputs, scaled), tf.cast(shift, inputs.dtype))
             return outputs, gradients
@@ -205,7 +202,7 @@ def _flat(values: Any) -> Any:
 
 
 def _sums(upstream: Any) -> Any:
-    """(C,) in float32: what (N, H, W, C) in bfloat16 adds up to, as a product in a third of the time."""
+    """(C,) in float32: what (N, H, W, C) in bfloat16 adds up to, as a product, in a third of the time."""
     flat = _flat(upstream)
     # Sixteen rows are what a product has to have anyway, and sums of fewer values are rounded less.
     places = tf.shape(flat)[0]
@@ -223,13 +220,13 @@ def _scaled(kernel: Any, scale: Any) -> Any:
 
 
 def _gradients_of_scaled(of_scaled: Any, kernel: Any, scale: Any) -> tuple[Any, Any]:
-    """Those of kernel and scale, in float32."""
+    """Those of the kernel, in bfloat16, and of the scale, in float32."""
     wide = tf.cast(of_scaled, tf.float32)
     parts = _flat(wide * kernel)
     while parts.shape[0] % 2 == 0:  # so that the compiler has long vectors to add
         half = parts.shape[0] // 2
         parts = parts[:half] + parts[half:]
-    return wide * scale, tf.reduce_sum(parts, axis=0)
+    return tf.cast(wide * scale, tf.bfloat16), tf.reduce_sum(parts, axis=0)
 
 
 COMPILED = {
