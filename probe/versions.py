@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from probe import __version__
@@ -16,9 +17,16 @@ def versions() -> dict[str, str]:
     """Versions of probe, Python, the system and the packages that compute numbers; imports none of them."""
     found = {"probe": __version__, "python": platform.python_version(), "system": platform.platform()}
     for package in (*PACKAGES, *EXTRAS):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            if package in PACKAGES:
-                found[package] = "not installed"
+        installed = _installed(package)
+        if installed or package in PACKAGES:
+            found[package] = installed or "not installed"
     return found
+
+
+@cache
+def _installed(package: str) -> str | None:
+    """Looked up once: a process goes on with what it has imported, whatever is installed meanwhile."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -100,6 +100,18 @@ def no_open_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """What would be lost with the power is asked where the power is cut: in processes, and by `test_durable`.
+
+    In all other tests nobody can tell whether the disk has been waited for.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        # As the real call it refuses what is no open file.
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A network that is computed in many homes is built once, for all processes that run tests.
