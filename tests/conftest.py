@@ -32,7 +32,6 @@ LONGEST = (
     "test_finetune.py",
     "test_studies.py",
     "test_finetune_resume.py",
-    "test_repair.py",
     "test_fusing.py",
     "test_copied_rows.py",
     "test_scale.py",

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from probe.store.locks import writing
 
 from .shell import Shell
 
-SIZE = 256
-"""Of the pixels that are stored: wide enough that the pictures make three units."""
-WORDS = ("extract", "--backbone", "pixels", "--size", str(SIZE), "--batch-size", "4")
+WORDS = ("extract", "--backbone", "pixels", "--size", "16", "--batch-size", "4")
+UNIT_ROWS = 20
+"""So that the pictures make three units."""
 CHUNKS = "data.zarr/features/pixels/c"
 
 
@@ -39,6 +39,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
     (root / "cats" / "broken.png").write_bytes(b"no picture")
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_units() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probe.extract.run.unit_rows", lambda *_: UNIT_ROWS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +148,6 @@ def features(store: Path) -> np.ndarray:
     return open_store(store).features().read()
 
 
-def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
-    """Of millions of values; numpy's own assertion looks at each several times."""
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    assert found.tobytes() == expected.tobytes()
-
-
 def chunk_times(store: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in (store / CHUNKS).rglob("*") if path.is_file()}
 
@@ -164,7 +165,7 @@ def test_the_same_command_computes_just_what_was_damaged(
     done = shell.json(*WORDS, photos, code=4)
     assert done["rows_computed"] <= units * open_store(store).manifest.layout.unit_rows
     assert (done["rows_computed"] > 0) == (units > 0)
-    assert_same_bits(features(store), expected)
+    np.testing.assert_array_equal(features(store), expected)
     assert shell.json("stores", "verify", "--full", store.name)["ok"]
     kept = [path for path, time in chunk_times(store).items() if before.get(path) == time]
     assert len(kept) == 3 - units
@@ -183,7 +184,7 @@ def test_repair_puts_right_what_the_images_and_records_tell(
         return
     done = shell.json("stores", "repair", store.name)
     assert len(done["units"]) == units
-    assert_same_bits(features(store), expected)
+    np.testing.assert_array_equal(features(store), expected)
     assert shell.json("stores", "verify", "--full", store.name)["ok"]
     assert "nothing to repair" in shell("stores", "repair", store.name)
 
@@ -193,7 +194,7 @@ def test_what_is_damaged_at_once_is_put_right_at_once(store: Path, made: Path, s
     for name in ("gone", "bit", "bit in status", "array record gone", "current gone"):
         DAMAGE[name][0](store)
     assert shell.json("stores", "repair", store.name)["units"] == [0, 1, 2]
-    assert_same_bits(features(store), expected)
+    np.testing.assert_array_equal(features(store), expected)
     assert shell.json("stores", "verify", "--full", store.name)["ok"]
 
 
@@ -241,12 +242,12 @@ def test_rows_that_are_read_in_any_order_are_those_of_their_place(name: str, sto
 
 
 def test_a_store_under_the_name_of_another_is_not_reused(store: Path, photos: Path, shell: Shell) -> None:
-    shell("extract", "--backbone", "pixels", "--size", "8", "--quiet", photos, code=4)
+    shell("extract", "--backbone", "pixels", "--size", "8", "--batch-size", "4", photos, code=4)
     (other,) = (path for path in store.parent.glob("[!.]*") if path != store)
     shutil.rmtree(other)
     shutil.copytree(store, other)
     for words in (
-        ("extract", "--backbone", "pixels", "--size", "8", photos),
+        ("extract", "--backbone", "pixels", "--size", "8", "--batch-size", "4", photos),
         ("fit", "knn", other.name),
         ("stores", "verify", other.name),
         ("stores", "repair", other.name),
