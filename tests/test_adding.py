@@ -22,6 +22,8 @@ ROW = "a row of "
 
 SESSION = """
 import contextlib, io, json, sys
+from probe.signals import interrupt_work
+interrupt_work()  # as `python -m probe` begins
 from probe.cli import main
 for arguments in json.load(sys.stdin):
     said, code = io.StringIO(), 0

@@ -131,6 +131,8 @@ def test_buffers_go_back_to_the_system_when_they_are_freed():
 
 TENSORS = """
 from probe.machine import return_large_buffers
+from probe.signals import interrupt_work
+interrupt_work()
 return_large_buffers()
 from probe.tensorflow_setup import tf
 def resident():

@@ -15,6 +15,8 @@ from tests.shell import PROJECT
 
 SESSION = """
 import contextlib, io, json, sys
+from probe.signals import interrupt_work
+interrupt_work()  # as `python -m probe` begins
 from probe.cli import main
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()
