@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -160,6 +161,27 @@ def test_heads_that_are_no_network_are_refused_with_the_list_of_those_that_are(
         assert f"{head} head cannot be exported" in shell.error
         assert ", ".join(EXPORTABLE[:2]) in shell.error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simplification_that_fails_is_done_without(
+    homes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tf2onnx import optimizer
+
+    from probe.fit.export import export
+
+    class Failing:
+        def optimize(self, *_: object) -> None:
+            raise RuntimeError("not this graph")
+
+    monkeypatch.setitem(optimizer._optimizers, "remove_identity", Failing)
+    monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "of the user")
+    home = Home(homes["pixels"])
+    run = find_run(home, "logreg")
+    path = export(run, home, "onnx", tmp_path / "model.onnx").model
+    pixels = np.resize(photographs(8), (32, 8, 8, 3))
+    np.testing.assert_allclose(open_onnx(path)(pixels), load_predictor(run, home)(pixels), atol=1e-4)
+    assert os.environ["TF2ONNX_CATCH_ERRORS"] == "of the user"
 
 
 def test_an_onnx_file_carries_its_class_names(homes: dict[str, Path], tmp_path: Path) -> None:

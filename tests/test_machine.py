@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from joblib import Parallel, delayed
 
-from probe.machine import Gpu, memory_bytes, usable_cpus, visible_gpus
+from probe.machine import Gpu, memory_bytes, read_machine, usable_cpus, visible_gpus
 from probe.workers import joblib_workers, process_pool
 
 LISTED = """\
@@ -73,6 +73,25 @@ def test_a_machine_without_a_driver_has_no_gpus(tmp_path: Path, monkeypatch: pyt
     )
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert visible_gpus() == []
+
+
+def test_cudnn_is_looked_for_where_there_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(name: str) -> None:
+        raise AssertionError("compiler and linker were asked")
+
+    monkeypatch.setattr("ctypes.util.find_library", asked)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_machine().gpu_capability is None
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(("library", "capability"), [("libcudnn.so.9", 6.0), (None, None)])
+def test_a_gpu_counts_where_cudnn_is(
+    library: str | None, capability: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: library)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert read_machine().gpu_capability == capability
 
 
 def test_memory_is_some() -> None:
