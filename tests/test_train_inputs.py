@@ -8,6 +8,7 @@ import pytest
 from probe.train.inputs import ArrayInputs, Part, batch_ends, batches
 
 
+@pytest.mark.parametrize("chunk", [1024, 16])
 @pytest.mark.parametrize(
     ("count", "least", "ends"),
     [
@@ -20,8 +21,9 @@ from probe.train.inputs import ArrayInputs, Part, batch_ends, batches
     ],
 )
 def test_a_last_batch_smaller_than_the_devices_joins_the_one_before(
-    count: int, least: int, ends: list[int]
+    count: int, least: int, ends: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("probe.train.inputs.CHUNK_ROWS", chunk)
     assert batch_ends(count, 8, least) == ends
     part = Part(np.arange(count, dtype=np.float32)[:, None], np.zeros(count, np.int32))
     found = [inputs.numpy()[:, 0] for inputs, _ in batches(part, 8, least=least)]
