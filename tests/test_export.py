@@ -166,15 +166,14 @@ def test_heads_that_are_no_network_are_refused_with_the_list_of_those_that_are(
 def test_a_simplification_that_fails_is_done_without(
     homes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tf2onnx import optimizer
+    from tf2onnx.optimizer.identity_optimizer import IdentityOptimizer
 
     from probe.fit.export import export
 
-    class Failing:
-        def optimize(self, *_: object) -> None:
-            raise RuntimeError("not this graph")
+    def fail(*_: object) -> None:
+        raise RuntimeError("not this graph")
 
-    monkeypatch.setitem(optimizer._optimizers, "remove_identity", Failing)
+    monkeypatch.setattr(IdentityOptimizer, "optimize", fail)
     monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "of the user")
     home = Home(homes["pixels"])
     run = find_run(home, "logreg")
