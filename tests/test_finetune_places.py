@@ -25,10 +25,10 @@ def strided(side=16, steps=(2, 2), **changes):
     """Two convolutions of one place above ``relu1``, each with its step, and their sum."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((side, side, 3))
-    x = keras.layers.Conv2D(8, 3, padding="same", name="conv1")(pixels)
+    x = keras.layers.Conv2D(16, 3, padding="same", name="conv1")(pixels)
     x = keras.layers.Activation("relu", name="relu1")(x)
     left, right = (
-        keras.layers.Conv2D(8, **{"kernel_size": 1, "strides": step, **changes}, name=name)(x)
+        keras.layers.Conv2D(16, **{"kernel_size": 1, "strides": step, **changes}, name=name)(x)
         for name, step in zip(("left", "right"), steps, strict=True)
     )
     ends = [keras.layers.GlobalAveragePooling2D()(some) for some in (left, right)]
@@ -70,7 +70,7 @@ def test_every_so_many_places_are_kept_as_all_that_is_above_reads(network, step)
     cut = cut_network(model, {}, unfreeze="left")
     side = model.inputs[0].shape[1]
     assert cut.steps == {"relu1": step}
-    assert cut.read_shapes(side) == {"relu1": (-(-side // step), -(-side // step), 8)}
+    assert cut.read_shapes(side) == {"relu1": (-(-side // step), -(-side // step), 16)}
 
 
 def test_a_map_that_is_also_the_end_or_is_read_by_another_layer_is_kept_whole():
@@ -94,7 +94,7 @@ def test_the_cache_holds_the_very_values_at_those_places_under_a_name_of_its_own
     assert kept.path != everything.path
     rows = np.arange(len(kept.index.ids))
     mine, full = (store.features(store.outputs[0]).mapped(rows)[rows] for store in (kept, everything))
-    assert mine.shape[1:] == ready.plan.crossing["relu1"] == (8, 8, 8)
+    assert mine.shape[1:] == ready.plan.crossing["relu1"] == (8, 8, 16)
     np.testing.assert_array_equal(mine, full[:, ::2, ::2])
     assert ready.plan.cache_bytes == mine.nbytes
 
@@ -102,8 +102,8 @@ def test_the_cache_holds_the_very_values_at_those_places_under_a_name_of_its_own
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_what_stands_on_those_places_computes_what_the_network_does_on_all(folder, home, policy):
     suffix = prepared(folder, home).cut.suffix()
-    values = np.random.default_rng(0).normal(size=(4, 16, 16, 8)).astype(np.float32)
-    dense = clone(suffix, policy, trainable=True, inputs=keras.Input((8, 8, 8)), dense=["left", "right"])
+    values = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float32)
+    dense = clone(suffix, policy, trainable=True, inputs=keras.Input((8, 8, 16)), dense=["left", "right"])
     expected = clone(suffix, policy, trainable=True)(values)
     np.testing.assert_array_equal(np.array(dense(values[:, ::2, ::2])), np.array(expected))
 
@@ -115,7 +115,7 @@ def test_trained_on_them_it_is_the_network_that_is_trained_on_pictures(folder, h
         job = tiny_job(folder, home, unfreeze="left", **gentle)
         runs[cached] = finetune(job, home)
     crossings = [runs[cached].result["plan"]["crossing"] for cached in (True, False)]
-    assert crossings == [{"relu1": [8, 8, 8]}, {"relu1": [16, 16, 8]}]
+    assert crossings == [{"relu1": [8, 8, 16]}, {"relu1": [16, 16, 16]}]
     one, other = (keras.models.load_model(run.path / "network.keras") for run in runs.values())
     assert one.get_layer("left").strides == (2, 2)
     for mine, expected in zip(one.get_weights(), other.get_weights(), strict=True):
