@@ -26,7 +26,7 @@ from probe.networks import (
     parse,
     replace_activation,
 )
-from probe.networks.builder import apply, build, output_layer
+from probe.networks.builder import apply, build, clone, output_layer
 from probe.tensorflow_setup import keras
 
 CIFAR = (32, 32, 3)
@@ -209,3 +209,42 @@ def test_reading_a_string_does_not_import_keras():
         "sys.exit(any(m in sys.modules for m in ('keras', 'tensorflow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ONE_PLACE_IN_FOUR = """
+import numpy as np
+from probe.networks.builder import build, clone
+from probe.networks import parse
+from probe.tensorflow_setup import keras
+built = build(parse("C8 RES8/2 C4k1v/2 GAP"), (16, 16, 3), 3)
+pixels = keras.Input((16, 16, 3))
+given = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 1, strides=2)(pixels))
+pictures, labels = np.ones((7, 16, 16, 3), np.float32), np.zeros(7, np.int32)
+for model in (built, clone(keras.Model(pixels, given), "float32", trainable=True)):
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    for _ in range(5):
+        model.train_on_batch(pictures, labels)
+"""
+
+
+def test_what_ends_the_process_in_tensorflow_is_trained_by_another_way() -> None:
+    """A kernel of one place with a stride of two on few channels, and an odd number of pictures."""
+    assert subprocess.run([sys.executable, "-c", ONE_PLACE_IN_FOUR], check=False).returncode == 0
+
+
+def test_places_that_are_picked_first_are_those_that_are_read() -> None:
+    ours = build(parse("C4k1s/2 C5k1v/2 RES6/2 GAP"), (13, 18, 3), 3)
+    pixels = x = keras.Input((13, 18, 3))
+    relu, norm = keras.layers.ReLU(), keras.layers.BatchNormalization
+    x = keras.layers.Conv2D(4, 1, strides=2, padding="same")(x)
+    x = keras.layers.Conv2D(5, 1, strides=2)(x)
+    wide = relu(norm()(keras.layers.Conv2D(6, 3, strides=2, padding="same")(x)))
+    wide = norm()(keras.layers.Conv2D(6, 3, padding="same")(wide))
+    narrow = norm()(keras.layers.Conv2D(6, 1, strides=2, padding="same")(x))
+    x = keras.layers.GlobalAveragePooling2D()(relu(wide + narrow))
+    theirs = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
+    theirs.set_weights(ours.get_weights())
+    pictures = np.random.default_rng(0).normal(size=(4, 13, 18, 3)).astype(np.float32)
+    np.testing.assert_allclose(ours(pictures), theirs(pictures), rtol=1e-5)
+    copied = clone(theirs, "float32", trainable=True)
+    np.testing.assert_allclose(copied(pictures), theirs(pictures), rtol=1e-5)

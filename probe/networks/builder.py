@@ -32,6 +32,7 @@ from probe.networks.layers import (
     expand,
 )
 from probe.networks.notation import format_network
+from probe.networks.places import picks_places
 from probe.tensorflow_setup import keras, pin
 
 
@@ -132,6 +133,8 @@ def clone(
 
     def copy(layer: Any) -> Any:
         kind: Any = type(layer)
+        if not isinstance(layer, keras.layers.Layer):  # ``a + b``
+            return kind.from_config(layer.get_config())
         if trainable:
             kind = IN_PLACE_OF.get(kind, kind)
         strides = {"strides": (1, 1)} if layer.name in dense else {}
@@ -212,6 +215,10 @@ class _Layers:
         return self._make("add", keras.layers.Add)([made, tensor])
 
     def _conv(self, tensor: Any, filters: int, kernel: int, padding: str, stride: int) -> Any:
+        if picks_places(kernel, stride, tensor.shape[-1]):
+            name = f"{self.prefix}{self.made + 1:02d}_places"  # not counted: positions decide on seeds
+            tensor = keras.layers.AveragePooling2D(1, stride, dtype=self.dtype, name=name)(tensor)
+            stride = 1
         layer = self._make(
             "conv", keras.layers.Conv2D, filters, kernel, padding=padding, strides=stride, **self._kernel()
         )
