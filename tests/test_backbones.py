@@ -16,6 +16,7 @@ import pytest
 
 from probe.backbones import BACKBONES, BackboneSpec, choose_precision, load, preprocess, resolve
 from probe.backbones.backbone import Backbone, WeightsFile
+from probe.backbones.outputs import is_map, map_of, places_of
 from probe.backbones.weights import available_weights, find
 from probe.config import Home
 from probe.errors import UnknownNameError, UsageError, WeightsError
@@ -313,3 +314,16 @@ def test_a_spec_of_other_random_weights_is_refused() -> None:
     spec = BackboneSpec("resnet50", "random:0:keras-0.1", 32, "caffe", ("avg_pool",), "fp32")
     with pytest.raises(WeightsError, match="not the weights"):
         load(spec, batch_size=1)
+
+
+def test_a_layer_may_have_the_sign_of_a_map_in_its_name() -> None:
+    values = np.arange(50).reshape(2, 5, 5, 1)
+    for output, of_map, kept in (
+        ("a:mapped", False, values),
+        ("a:map:b", False, values),
+        ("a:map:0", False, values),
+        ("a:map:b:map", True, values),
+        (map_of("a:map", 3), True, values[:, ::3, ::3]),
+    ):
+        assert is_map(output) == of_map
+        np.testing.assert_array_equal(places_of(output, values), kept)

@@ -208,3 +208,16 @@ def test_trainings_that_they_round_otherwise_are_known_apart(
     now = prepare(job, network, counts, begun).identity
     monkeypatch.setattr(plan, "BFLOAT16_LAYERS", plan.BFLOAT16_LAYERS + 1)
     assert (prepare(job, network, counts, begun).identity != now) == another
+
+
+def test_a_penalty_on_what_a_convolution_gives_is_of_the_convolution_alone():
+    pixels = keras.Input((7, 7, 64))
+    layer = keras.layers.Conv2D(64, 3, padding="same", activity_regularizer=keras.regularizers.L2(1.0))
+    model = keras.Model(pixels, keras.layers.BatchNormalization()(layer(pixels)))
+    model.layers[2].set_weights([np.full(64, 3.0), np.ones(64), np.full(64, 0.5), np.full(64, 2.0)])
+    values = signs(2, 7, 7, 64)
+    found = []
+    for net in (clone(model, BF16, trainable=True), theirs(model, BF16)):
+        net(values, training=False)
+        found.append(float(sum(net.losses)))
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

@@ -497,6 +497,14 @@ def test_a_refusal_names_what_takes_the_memory(what: str) -> None:
     assert not any(other in str(caught.value.hint) for other in others)
 
 
+@pytest.mark.parametrize("classes", [1, 2])
+def test_nobody_is_told_to_drop_one_of_two_classes(classes: int) -> None:
+    size = FitSize(100_000, 0, 0, 20_000, classes)
+    with pytest.raises(FitOptionError) as caught:
+        Need(HEADS["logreg"]).room(size, 4 * size.fitted * size.width, 1000)
+    assert "classes (" not in str(caught.value.hint)
+
+
 def test_a_refusal_names_folds_and_curves_that_take_the_memory() -> None:
     size, options = FitSize(200_000, 0, 0, 64, 2000), LogregOptions(cv=10)
     with pytest.raises(FitOptionError) as caught:

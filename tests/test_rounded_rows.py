@@ -15,9 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from probe.heads import HEADS
 from probe.heads.crossval import CrossValidator
 from probe.heads.draws import stratified_folds
 from probe.heads.head import Samples, stack
+from probe.heads.logreg import LogregOptions
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_rough import streamed_loss
 from probe.heads.softmax_rows import RoundedRows, StreamedRows
@@ -204,6 +206,19 @@ def test_folds_that_are_streamed_share_a_copy(rows: Rows, tmp_path: Path) -> Non
     assert open_in(tmp_path) == 1
     validator.run((1e-3,))
     assert open_in(tmp_path) == 1
+
+
+@pytest.mark.usefixtures("rough")
+def test_no_copy_outlives_its_fit(rows: Rows, tmp_path: Path) -> None:
+    labels = np.arange(ROWS) % 4
+    gc.collect()
+    gc.disable()  # of gigabytes that only a search for garbage would free nobody could be sure
+    try:
+        for options in (LogregOptions(c=(0.1,)), LogregOptions(c=(0.1, 1.0), cv=3)):
+            HEADS["logreg"].fit(Samples(rows, labels, folder=tmp_path), None, 4, options)
+            assert open_in(tmp_path) == 0
+    finally:
+        gc.enable()
 
 
 def test_rows_below_one_another_are_copied_to_the_same_place(rows: Rows, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The engine ``tensorflow``: one frozen graph, pixels in, every requested output out.
 
-It is the one for GPUs and for the presets of keras-hub. On processors ``tensorflow-2`` came after it, and it
+It is the one for GPUs and for the presets of keras-hub. On processors ``tensorflow-3`` came after it, and it
 stays for the stores that it began.
 """
 

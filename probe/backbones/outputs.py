@@ -7,6 +7,7 @@ asks for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,13 +69,24 @@ def map_of(layer: str, step: int = 1) -> str:
 
 def is_map(output: str) -> bool:
     """Whether the feature map is asked for, and not its mean over all places."""
-    return MAP in output
+    return _parted(output)[1] > 0
 
 
 def places_of(output: str, values: Any) -> Any:
     """Of a map (B, H, W, C) or (B, T, D) the places that its name asks for."""
-    step = output.partition(MAP)[2]
-    return values[:, :: int(step[1:]), :: int(step[1:])] if step else values
+    step = _parted(output)[1]
+    return values[:, ::step, ::step] if step > 1 else values
+
+
+def _parted(output: str) -> tuple[str, int]:
+    """The layer of an output, and of every how many places of its map; 0 where its mean is asked for.
+
+    A name of a layer, or of an ONNX file's tensor, may have colons in it.
+    """
+    layer, found, step = output.rpartition(MAP)
+    if found and re.fullmatch(r"(:[2-9]\d*)?", step):
+        return layer, int(step[1:] or 1)
+    return output, 0
 
 
 def list_of_network(row: Backbone, spec: BackboneSpec) -> list[Output]:
@@ -101,7 +113,7 @@ def layer_name(model: Any, row: Backbone, output: str) -> str:
     A network that has a layer called ``avg_pool`` (a saved ResNet50 with its classifier) means that layer.
     `UnknownNameError` lists what there is.
     """
-    name = output.partition(MAP)[0]
+    name = _parted(output)[0]
     name = row.stages.get(name, name)
     usable = [layer.name for layer in model.layers if _is_usable(layer)]
     if name in usable:

@@ -133,8 +133,10 @@ class TuneJob:
 
 
 def trains_in_bfloat16(job: TuneJob, cut: Cut) -> bool:
-    """Whether a trunk is trained in bfloat16, for which there are layers and updates of its own."""
-    return job.precision == "bf16" and cut.trains
+    """Whether a trunk is trained in bfloat16 on a CPU, for which there are layers and updates of its own."""
+    from probe.networks.bfloat16 import has_gpu
+
+    return job.precision == "bf16" and cut.trains and not has_gpu()
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,9 @@ class Need:
         """What could be asked for in place of this fit, and what it would take (`_bytes`)."""
         half = features // 2
         yield "fewer outputs", self._bytes(replace(size, width=size.width // 2), half, index)
-        classes = replace(size, classes=size.classes // 2)
-        yield "fewer classes (--drop-small-classes)", self._bytes(classes, features, index)
+        if size.classes > 2:
+            classes = replace(size, classes=max(2, size.classes // 2))
+            yield "fewer classes (--drop-small-classes)", self._bytes(classes, features, index)
         if getattr(self.options, "cv", 0):
             alone = replace(self, options=replace(self.options, cv=0))
             yield "no folds (--cv 0)", alone._bytes(size, features, index)

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,7 +63,9 @@ class StreamedRows:
     @cached_property
     def rounded(self) -> RoundedRows:
         """The same rows in bfloat16."""
-        return RoundedRows(self)
+        return RoundedRows(
+            replace(self)
+        )  # two that know one another would keep the file until garbage is sought
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes a copy of its own.
@@ -131,23 +133,23 @@ class RoundedRows:
             np.right_shift(words, 16, out=out[some], casting="unsafe")
 
     def _read(self, rows: slice, out: Halves) -> bool:
-        start, left = rows.start * self._row_bytes, out.data.cast("B")
-        while self._file is not None and left:
+        file, start, left = self._file, rows.start * self._row_bytes, out.data.cast("B")
+        while file is not None and left:
             try:
-                there = os.preadv(self._file, [left], start)
+                there = os.preadv(file, [left], start)
             except OSError:
                 there = 0
             if not there:
                 self._give_up()
                 return False
             start, left = start + there, left[there:]
-        return self._file is not None
+        return file is not None
 
     def _keep(self, rows: slice, out: Halves) -> None:
-        start, left = rows.start * self._row_bytes, out.data.cast("B")
-        while self._file is not None and left:
+        file, start, left = self._file, rows.start * self._row_bytes, out.data.cast("B")
+        while file is not None and left:
             try:
-                there = os.pwrite(self._file, left, start)
+                there = os.pwrite(file, left, start)
             except OSError:
                 self._give_up()
                 return

@@ -24,7 +24,10 @@ def one_pass(kind: Any) -> Any:
             kind.update_step(self, gradient, variable, learning_rate)
 
         if variable.shape.num_elements() >= LARGE:
-            if isinstance(gradient, tf.Tensor) and gradient.op.type == "Cast":  # then part of that pass
+            cast = (
+                not tf.executing_eagerly() and isinstance(gradient, tf.Tensor) and gradient.op.type == "Cast"
+            )
+            if cast:  # then part of that pass
                 gradient = gradient.op.inputs[0]
             update = tf.function(update, jit_compile=True, autograph=False)
         update(gradient)
