@@ -330,10 +330,15 @@ def blocks(features: Features) -> Iterator[tuple[slice, Floats]]:
         yield rows, np.asarray(features[rows], dtype=np.float32)
 
 
+def block_rows(width: int) -> int:
+    """Rows (width,) of which a pass reads so many at a time."""
+    return max(1, min(BLOCK, BLOCK_VALUES // max(width, 1)))
+
+
 def block_slices(features: Features) -> list[slice]:
     """The rows that `blocks` reads at a time."""
     count, width = features.shape
-    step = max(1, min(BLOCK, BLOCK_VALUES // max(width, 1)))
+    step = block_rows(width)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 

@@ -23,7 +23,7 @@ from probe.heads.linear import LinearHead, scores
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_certificate import certified
 from probe.heads.softmax_exact import ExactLoss, Solved
-from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss
+from probe.heads.softmax_loss import LOGITS, TIMES, MemoryLoss, SoftmaxLoss, StreamedLoss, working_bytes
 from probe.heads.softmax_path import TOLERANCE, SoftmaxPath
 from probe.heads.softmax_products import is_bfloat16_faster
 from probe.heads.softmax_rough import RoughLoss, streamed_loss
@@ -207,7 +207,8 @@ def held_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int
         return inputs + max(4 * TIMES * logits, beside) + beyond_base(_axes_bytes(size) + along)
     streamed_folds = rows * (FOLD_BYTES * folds + 4 * HELD_OUT_TIMES * size.classes) if folds else 0
     along = _path_bytes(size, max(1, folds), STREAMED_TIMES)
-    return beyond_base(_axes_bytes(size) + along + streamed_folds)
+    blocks = working_bytes(rows, size.width, max(1, folds) * size.classes)
+    return beyond_base(_axes_bytes(size) + along + blocks + streamed_folds)
 
 
 def spare_bytes(size: FitSize, options: LogregOptions, *, in_memory: bool) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.head import Features, Floats, Labels
+from probe.heads.head import Features, Floats, Labels, block_rows
 from probe.heads.rotation import Rotation
 from probe.heads.softmax_kernel import Float64s, class_spread, in_order, pieces, softmax_residual
 from probe.heads.softmax_products import BlasProducts, Products
@@ -254,6 +254,12 @@ class StandaloneLooks:
         return look.spread
 
 
+def working_bytes(rows: int, width: int, columns: int) -> int:
+    """What all threads work in on streamed rows: `width` features and `columns` logits of each of a block."""
+    step = min(_rows_of_block(BLOCK_LOGITS, columns), block_rows(width))
+    return 4 * min(rows, step * usable_cpus()) * (width + columns)
+
+
 class StreamedLoss(StandaloneLooks):
     """Reads the features block by block, one pass for every look; memory does not grow with N × D or N × C.
 
@@ -361,8 +367,12 @@ class StreamedLoss(StandaloneLooks):
         return self.streamed.slices(self._step(problems))
 
     def _step(self, problems: int) -> int:
-        """Rows of a block, so few that their logits of all problems are few as well."""
-        return max(64, self.block_logits // (problems * self.classes))
+        return _rows_of_block(self.block_logits, problems * self.classes)
+
+
+def _rows_of_block(logits: int, columns: int) -> int:
+    """Rows of a block, so few that their logits of all problems are few as well."""
+    return max(64, logits // columns)
 
 
 class _Memory:

@@ -19,6 +19,7 @@ from probe.heads.softmax_kernel import Float64s
 from probe.heads.softmax_loss import Look, StandaloneLooks, StreamedLoss, Sums
 from probe.heads.softmax_products import Bfloat16Products, is_bfloat16_faster
 from probe.heads.softmax_rows import StreamedRows
+from probe.machine import return_large_buffers
 
 RESOLUTION = 1e-3
 """Relative rounding of the loss: looks of one line may be with weights in one piece or in two."""
@@ -110,6 +111,7 @@ def streamed_loss(
 
     `rows` are those of the samples, standardised as the rotation has it, where there are any yet.
     """
+    return_large_buffers()  # by itself the C library keeps more of freed blocks than are ever in use
     features = samples.features
     rows = rows or StreamedRows(features, rotation.mean, rotation.scale, samples.folder)
     close = StreamedLoss(features, rotation, samples.labels, classes, weights, threads=threads, rows=rows)
