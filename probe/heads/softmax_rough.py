@@ -111,9 +111,12 @@ def streamed_loss(
 
     `rows` are those of the samples, standardised as the rotation has it, where there are any yet.
     """
-    return_large_buffers()  # by itself the C library keeps more of freed blocks than are ever in use
     features = samples.features
     rows = rows or StreamedRows(features, rotation.mean, rotation.scale, samples.folder)
     close = StreamedLoss(features, rotation, samples.labels, classes, weights, threads=threads, rows=rows)
     rough = samples.spare and is_bfloat16_faster(features.shape[1], close.priors.size)
+    if not rough or len(close.priors) > 1:
+        # By itself the C library keeps more of freed blocks than are in use. Rough looks at one problem free
+        # few, and would take a tenth longer.
+        return_large_buffers()
     return RoughLoss(close) if rough else close
