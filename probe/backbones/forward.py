@@ -111,9 +111,7 @@ def _finish(value: Any, output: str) -> Any:
 
     The mean is taken in float32 at every precision. The identity keeps two names of one layer apart.
     """
-    if is_map(output):
-        value = places_of(output, value)
-    value = tf.cast(value, tf.float32)
+    value = tf.cast(places_of(output, value), tf.float32)
     if is_map(output) or value.shape.rank == 2:
         return tf.identity(value)
     return tf.reduce_mean(value, axis=list(range(1, value.shape.rank - 1)))

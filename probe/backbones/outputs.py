@@ -73,7 +73,7 @@ def is_map(output: str) -> bool:
 
 
 def places_of(output: str, values: Any) -> Any:
-    """Of a map (B, H, W, C) or (B, T, D) the places that its name asks for."""
+    """The places that its name asks for of a map (B, H, W, C) or (B, T, D); all of any other output."""
     step = _parted(output)[1]
     return values[:, ::step, ::step] if step > 1 else values
 

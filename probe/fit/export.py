@@ -36,6 +36,8 @@ from probe.versions import versions
 SCHEMA = 1
 OPSET = 17
 """Of the ONNX operators; every onnxruntime since 1.12 (2022) knows it."""
+_CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"
+"""The variable by which tf2onnx is told to go on with the graph as it was where a simplification fails."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,6 @@ def _converted(predict: Any) -> Any:
         if before is not None:
             os.environ[_CATCH_ERRORS] = before
     return proto
-
-
-_CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"
 
 
 def _traced(model: Any) -> Any:

@@ -63,9 +63,8 @@ class StreamedRows:
     @cached_property
     def rounded(self) -> RoundedRows:
         """The same rows in bfloat16."""
-        return RoundedRows(
-            replace(self)
-        )  # two that know one another would keep the file until garbage is sought
+        # Two objects that know one another would keep the file until garbage is sought.
+        return RoundedRows(replace(self))
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process makes a copy of its own.

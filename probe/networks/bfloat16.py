@@ -183,12 +183,12 @@ def fold_norms(model: Any) -> None:
             continue
         before = norm._inbound_nodes[0].parent_nodes[0]
         conv = before.operation
-        if not isinstance(conv, ProductGradientConv2D) or conv.activation is not keras.activations.linear:
+        if not isinstance(conv, ProductGradientConv2D) or not (conv.is_plain and norm.is_plain):
             continue
+        # An activation, or a penalty, is of what the convolution alone gives.
+        bare = conv.activation is keras.activations.linear and conv.activity_regularizer is None
         alone = len(conv._inbound_nodes) == len(conv._outbound_nodes) == 1
-        if conv.activity_regularizer is not None:  # of what the convolution alone gives
-            continue
-        if alone and id(before.output_tensors[0]) not in ends and conv.is_plain and norm.is_plain:
+        if bare and alone and id(before.output_tensors[0]) not in ends:
             conv.norm, norm.folded = norm.affine, True
 
 

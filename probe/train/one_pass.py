@@ -14,9 +14,10 @@ LARGE = 1 << 18
 
 def one_pass(kind: Any) -> Any:
     """The Keras optimiser class with its update compiled, on one CPU; as it is where there is more."""
+    from probe.networks.bfloat16 import has_gpu
     from probe.tensorflow_setup import tf
 
-    if tf.distribute.has_strategy() or tf.config.list_logical_devices("GPU"):
+    if tf.distribute.has_strategy() or has_gpu():
         return kind
 
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -24,10 +25,8 @@ def one_pass(kind: Any) -> Any:
             kind.update_step(self, gradient, variable, learning_rate)
 
         if variable.shape.num_elements() >= LARGE:
-            cast = (
-                not tf.executing_eagerly() and isinstance(gradient, tf.Tensor) and gradient.op.type == "Cast"
-            )
-            if cast:  # then part of that pass
+            in_graph = isinstance(gradient, tf.Tensor) and not tf.executing_eagerly()
+            if in_graph and gradient.op.type == "Cast":  # then part of that pass
                 gradient = gradient.op.inputs[0]
             update = tf.function(update, jit_compile=True, autograph=False)
         update(gradient)
